@@ -1,0 +1,25 @@
+"""Partial Label Masking for the Hugging Face Trainer."""
+
+from .callback import PLMCallback
+from .data_collator import MultiLabelCollator
+from .label_counts import LabelCounts, count_labels
+from .loss import PLMLoss
+from .metrics import MultiLabelMetrics, multilabel_compute_metrics
+from .state import PLMState
+from .trainer import PLMTrainer
+from .training_args import PLMTrainingArguments
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "LabelCounts",
+    "MultiLabelCollator",
+    "MultiLabelMetrics",
+    "PLMCallback",
+    "PLMLoss",
+    "PLMState",
+    "PLMTrainer",
+    "PLMTrainingArguments",
+    "count_labels",
+    "multilabel_compute_metrics",
+]

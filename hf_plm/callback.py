@@ -1,0 +1,88 @@
+"""The update of the ideal ratios while a `PLMTrainer` trains, and what is logged of it."""
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from .label_counts import LabelCounts
+from .state import PLMState
+
+if TYPE_CHECKING:
+    from .trainer import PLMTrainer
+
+
+class PLMCallback(TrainerCallback):
+    """Updates the ideal ratios at the end of each epoch, or every `plm_update_steps` optimizer steps.
+
+    `PLMTrainer` adds one by itself. The state goes into checkpoints as `plm_state.safetensors`, beside the model.
+
+    Args:
+        trainer: the trainer whose state is updated.
+        update_steps: update every so many optimizer steps; None for every epoch.
+    """
+
+    def __init__(self, trainer: "PLMTrainer", update_steps: int | None = None):
+        self.trainer = trainer
+        self.update_steps = update_steps
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        self.trainer.start_plm()
+
+    def on_epoch_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        # A checkpoint of the last step of an epoch is written before on_epoch_end: make up for its update.
+        at_epoch_end = state.epoch is not None and state.epoch == int(state.epoch)
+        if self.update_steps is None and at_epoch_end and self.trainer.plm_state.is_measuring:
+            self.update(control)
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        if self.update_steps is not None and state.global_step % self.update_steps == 0:
+            self.update(control)
+
+    def on_epoch_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        if self.update_steps is None:
+            self.update(control)
+
+    def update(self, control: TrainerControl) -> None:
+        """Update the ideal ratios and log a summary of them."""
+        self.trainer.plm_loss.end_epoch()
+        should_log = control.should_log  # Trainer.log resets it, and the epoch's training loss would not be logged
+        self.trainer.log(summarize(self.trainer.plm_state))
+        control.should_log = should_log
+
+
+def summarize(state: PLMState) -> dict[str, float]:
+    """A state in a few numbers, for logs.
+
+    Returns:
+        `plm/labels_never_predicted`: how many labels with positives were never predicted (`p >= 0.5`) in the epoch;
+        and for each of head, medium and tail (see `LabelCounts.groups`), over its labels: `plm/<group>_ideal_ratio`
+        and `plm/<group>_shift` (the medians of I and of I / R), `plm/<group>_keep_positive` and
+        `plm/<group>_keep_negative` (the mean keep probabilities), and `plm/<group>_predicted_rate` (how many labels
+        were predicted for each that is positive).
+    """
+    num_bins = state.histograms.shape[-1]
+    positives = state.histograms[0].sum(-1)
+    predicted = state.histograms[..., num_bins // 2 :].sum((0, -1))
+    keep_positive, keep_negative = state.keep_probabilities()
+    summary = {"plm/labels_never_predicted": ((predicted == 0) & (positives > 0)).sum()}
+    for name, mask in LabelCounts(state.positives.cpu(), state.negatives.cpu()).groups().items():
+        if mask.any():
+            mask = mask.to(state.ideal_ratio.device)
+            summary |= {
+                f"plm/{name}_ideal_ratio": state.ideal_ratio[mask].median(),
+                f"plm/{name}_shift": (state.ideal_ratio / state.ratio)[mask].median(),
+                f"plm/{name}_keep_positive": keep_positive[mask].mean(),
+                f"plm/{name}_keep_negative": keep_negative[mask].mean(),
+                f"plm/{name}_predicted_rate": predicted[mask].sum() / positives[mask].sum().clamp(min=1),
+            }
+    values = torch.stack([value.float() for value in summary.values()]).tolist()
+    return dict(zip(summary, values, strict=True))

@@ -1,0 +1,126 @@
+"""Batches with multi-hot labels, whatever form the label column has."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from transformers import default_data_collator
+
+from .label_formats import (
+    LabelRows,
+    arrow_rows,
+    candidate_forms,
+    check_label_format,
+    check_label_names,
+    flatten,
+    one_reading,
+    read_ids,
+    read_multi_hot,
+    read_names,
+)
+
+PLACE = "row {} of the batch"
+
+
+class MultiLabelCollator:
+    """Makes the labels of a batch a float tensor, and leaves the other columns to another collator.
+
+    Args:
+        num_labels: how many labels there are.
+        collator: makes the batch of all other columns; None for `transformers.default_data_collator`.
+        label_format: what a row's labels are: `multi_hot` (one value per label: 1, 0, or unknown: NaN or -100), `ids`
+            (a list of class ids), `names` (a list of class names), or `auto`: decided once, by the first batch that
+            has labels, and an error if that batch can be read in two ways.
+        label_names: the names of the labels in the order of their ids, for `names`.
+        column: the column of the labels.
+
+    Raises:
+        ValueError: for arguments that contradict each other.
+    """
+
+    def __init__(
+        self,
+        num_labels: int,
+        collator: Callable[[list[Any]], Mapping[str, Any]] | None = None,
+        label_format: str = "auto",
+        label_names: Sequence[str] | None = None,
+        column: str = "labels",
+    ):
+        if num_labels < 1:
+            raise ValueError(f"num_labels is {num_labels}; it must be 1 or more")
+        check_label_format(label_format)
+        if label_names is not None:
+            check_label_names(label_names, num_labels)
+        self.num_labels = num_labels
+        self.collator = collator if collator is not None else default_data_collator
+        self.label_format = label_format
+        self.label_names = label_names
+        self.column = column
+
+    @property
+    def tokenizer(self) -> Any:
+        """The wrapped collator's tokenizer, if it has one: `Trainer` saves it with the model."""
+        return getattr(self.collator, "tokenizer", None)
+
+    def __call__(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        """Collate rows.
+
+        Returns:
+            the wrapped collator's batch, with the labels as float32 `(batch, num_labels)`, NaN where unknown. Rows
+            without the label column (for prediction) give a batch without it.
+
+        Raises:
+            ValueError: for labels that are not of the form (with the column, the row's position in the batch, the
+                value and the remedy), and if only some rows have labels.
+        """
+        with_labels = [row for row, features in enumerate(rows) if self.column in features]
+        if not with_labels:
+            return dict(self.collator(list(rows)))
+        if len(with_labels) < len(rows):
+            missing = next(row for row in range(len(rows)) if row not in with_labels)
+            raise ValueError(
+                f"column '{self.column}', {PLACE.format(missing)}: there are no labels, other rows have some"
+            )
+        labels = self.multi_hot([row[self.column] for row in rows])
+        others = [{name: value for name, value in row.items() if name != self.column} for row in rows]
+        try:
+            batch = dict(self.collator(others))
+        except KeyError as error:
+            if error.args != (self.column,):
+                raise
+            raise ValueError(
+                f"the wrapped collator reads the column '{self.column}', which MultiLabelCollator already makes; take "
+                "it out of the wrapped collator"
+            ) from error
+        return {**batch, self.column: labels}
+
+    def multi_hot(self, rows: Sequence[Any]) -> Tensor:
+        """The labels of rows as float32 `(batch, num_labels)`, NaN where unknown. Raises as `__call__`."""
+        flat = flatten(arrow_rows(rows, self.column, PLACE, 0), self.column, PLACE)
+        readings, errors = {}, {}
+        for form in candidate_forms(flat, self.label_format):
+            try:
+                readings[form] = self._read(flat, form)
+            except ValueError as error:
+                errors[form] = error
+        if flat.values.size == 0 and readings:  # no row has a positive class: all forms agree
+            return next(iter(readings.values()))
+        form = one_reading(list(readings), errors, self.column)
+        self.label_format = form
+        return readings[form]
+
+    def _read(self, rows: LabelRows, form: str) -> Tensor:
+        if form == "multi_hot":
+            values = read_multi_hot(rows, self.num_labels).astype(np.float32)
+            return torch.from_numpy(np.where(values == -100, np.float32(np.nan), values))
+        if form == "names":
+            if self.label_names is None:
+                raise rows.error(0, "labels are class names. Pass label_names=..., in the order of their ids")
+            rows = read_names(rows, {name: index for index, name in enumerate(self.label_names)})
+        else:
+            rows = read_ids(rows, self.num_labels)
+        values = np.zeros((len(rows.lengths), self.num_labels), np.float32)
+        values[np.repeat(np.arange(len(rows.lengths)), rows.lengths), rows.values] = 1
+        return torch.from_numpy(values)

@@ -1,0 +1,215 @@
+"""The equations of Partial Label Masking as pure tensor functions.
+
+Source: K. Duarte, Y. S. Rawat, M. Shah, "PLM: Partial Label Masking for Imbalanced Multi-label Classification",
+CVPR Workshops 2021 (arXiv 2105.10782). Names are the paper's: `ratio` is R, `ideal_ratio` is R with a hat, here I.
+This file needs torch alone. Nothing in it reads a value back to the host.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+EPSILON = 1e-7
+"""Floor for the empty bins of the true distribution in `label_divergences`."""
+
+FACTOR_BOUND = 5.0
+"""The `marginal` rule changes an ideal ratio by at most this factor, up or down, in one update."""
+
+
+def known_labels(labels: Tensor) -> Tensor:
+    """Where a label is known: neither NaN nor -100. Bool, the shape of `labels`."""
+    return ~(torch.isnan(labels) | (labels == -100))
+
+
+def one_hot_labels(class_ids: Tensor, num_labels: int) -> Tensor:
+    """Labels of a single-label task as float rows; an unknown class (-100) gives an unknown row of NaN.
+
+    Args:
+        class_ids (int, `(batch,)`): a class in `[0, num_labels)`, or -100.
+
+    Returns:
+        float32, `(batch, num_labels)`.
+    """
+    rows = F.one_hot(class_ids.clamp(min=0), num_labels).float()
+    return rows.masked_fill((class_ids == -100).unsqueeze(-1), torch.nan)
+
+
+def has_ratio(positives: Tensor, negatives: Tensor) -> Tensor:
+    """Which classes have both positives and negatives. The others keep every label. Bool, `(num_labels,)`."""
+    return (positives > 0) & (negatives > 0)
+
+
+def label_ratio(positives: Tensor, negatives: Tensor) -> Tensor:
+    """R: positives per negative of each class, float32 `(num_labels,)`; 1 for a class that lacks either."""
+    ratio = positives.float() / negatives.float().clamp(min=1)
+    return torch.where(has_ratio(positives, negatives), ratio, 1.0)
+
+
+def initial_ideal_ratio(ratio: Tensor, valid: Tensor, start: str | float, temper: float, max_shift: float) -> Tensor:
+    """I before the first update, float32 `(num_labels,)`.
+
+    Args:
+        ratio (float, `(num_labels,)`): R.
+        valid (bool, `(num_labels,)`): `has_ratio`; the ideal ratio of the other classes is their `ratio`.
+        start: `"tempered"` (`R ** temper`), `"mean"` (the mean R of the valid classes, the paper's start),
+            `"dataset"` (R itself: nothing is masked), or one positive number for all classes.
+        temper: the exponent, from 0 (every class balanced) to 1 (the data as they are).
+        max_shift: see `bound_ideal_ratio`.
+    """
+    if start == "tempered":
+        ideal_ratio = ratio**temper
+    elif start == "mean":
+        ideal_ratio = (ratio * valid).sum() / valid.sum().clamp(min=1)
+    elif start == "dataset":
+        ideal_ratio = ratio
+    else:
+        ideal_ratio = torch.as_tensor(float(start), device=ratio.device)
+    return bound_ideal_ratio(torch.where(valid, ideal_ratio, ratio), ratio, max_shift)
+
+
+def bound_ideal_ratio(ideal_ratio: Tensor, ratio: Tensor, max_shift: float) -> Tensor:
+    """I held within `[R / max_shift, R * max_shift]`: neither rule may run away."""
+    return torch.clamp(ideal_ratio, ratio / max_shift, ratio * max_shift)
+
+
+def keep_probabilities(ratio: Tensor, ideal_ratio: Tensor) -> tuple[Tensor, Tensor]:
+    """With which probability a positive and a negative of each class enter the loss.
+
+    `min(1, I / R)` for positives and `min(1, R / I)` for negatives, so that
+    `E[kept positives] / E[kept negatives] = I`.
+
+    Returns:
+        two float tensors `(num_labels,)` in `(0, 1]`; at least one of the two is 1 for every class.
+    """
+    return (ideal_ratio / ratio).clamp(max=1), (ratio / ideal_ratio).clamp(max=1)
+
+
+def sample_mask(
+    labels: Tensor, keep_positive: Tensor, keep_negative: Tensor, generator: torch.Generator | None = None
+) -> Tensor:
+    """g: which labels of a batch enter the loss, drawn anew for every batch.
+
+    Args:
+        labels (float, `(batch, num_labels)`): 1, 0, or unknown (NaN or -100): unknown labels are never kept.
+        keep_positive, keep_negative (float, `(num_labels,)`): see `keep_probabilities`.
+        generator: on the device of `labels`; the mask is a function of its state alone.
+
+    Returns:
+        bool, `(batch, num_labels)`.
+    """
+    keep = torch.where(labels == 1, keep_positive, keep_negative)
+    draws = torch.rand(labels.shape, generator=generator, device=labels.device)  # in [0, 1): 1 is always kept
+    return (draws < keep) & known_labels(labels)
+
+
+def probability_histograms(logits: Tensor, labels: Tensor, num_bins: int) -> Tensor:
+    """Histograms of the predicted probabilities over the positives and over the negatives of each class.
+
+    `num_bins` equal bins over `[0, 1]`; a probability of 1 falls into the last. Unknown labels and logits that are
+    NaN or infinite are not counted.
+
+    Args:
+        logits (float, `(batch, num_labels)`), labels (float, `(batch, num_labels)`).
+
+    Returns:
+        int64, `(2, num_labels, num_bins)`: `[0]` of the positives, `[1]` of the negatives.
+    """
+    num_labels = logits.shape[-1]
+    counted = known_labels(labels) & torch.isfinite(logits)
+    probabilities = torch.sigmoid(logits.detach().float())
+    bins = (probabilities * num_bins).nan_to_num(0).long().clamp(max=num_bins - 1)
+    rows = torch.arange(num_labels, device=logits.device) + num_labels * (labels != 1)  # row of (2 * num_labels)
+    histograms = torch.zeros(2 * num_labels * num_bins, dtype=torch.long, device=logits.device)
+    histograms.scatter_add_(0, (rows * num_bins + bins).flatten(), counted.flatten().long())
+    return histograms.view(2, num_labels, num_bins)
+
+
+def label_divergences(histograms: Tensor) -> tuple[Tensor, Tensor]:
+    """`KL(predicted || truth)` over the positives and over the negatives of each class.
+
+    The truth has all its mass in the last bin for positives, in the first for negatives; its empty bins are floored
+    at `EPSILON`. Up to a constant factor this is the probability mass outside the right bin.
+
+    Args:
+        histograms (int, `(2, num_labels, num_bins)`).
+
+    Returns:
+        two float32 tensors `(num_labels,)`; 0 where the histogram is empty.
+    """
+    counts = histograms.float()
+    predicted = counts / counts.sum(-1, keepdim=True).clamp(min=1)
+    truth = torch.full_like(predicted, EPSILON)
+    truth[0, :, -1] = 1
+    truth[1, :, 0] = 1
+    divergences = (torch.xlogy(predicted, predicted) - torch.xlogy(predicted, truth)).sum(-1)
+    return divergences[0], divergences[1]
+
+
+def standardize(values: Tensor, valid: Tensor) -> Tensor:
+    """z-scores over the valid classes, with the population standard deviation; 0 where there is no spread.
+
+    Args:
+        values (float, `(num_labels,)`), valid (bool, `(num_labels,)`): the classes that take part; 0 for the others.
+    """
+    count = valid.sum().clamp(min=1)
+    centred = torch.where(valid, values - (values * valid).sum() / count, 0.0)
+    deviation = (centred.square().sum() / count).sqrt()
+    has_spread = deviation > 1e-6 * (values * valid).abs().amax()  # less is rounding
+    return torch.where(has_spread, centred / torch.where(has_spread, deviation, 1.0), 0.0)
+
+
+def kl_factor(histograms: Tensor, valid: Tensor, change_rate: float) -> Tensor:
+    """The paper's rule: `exp(change_rate * (zscore(D_pos) - zscore(D_neg)))`, float32 `(num_labels,)`.
+
+    Positives predicted worse than negatives: the class is under-predicted and its ideal ratio rises.
+    """
+    positive_divergence, negative_divergence = label_divergences(histograms)
+    return torch.exp(change_rate * (standardize(positive_divergence, valid) - standardize(negative_divergence, valid)))
+
+
+def marginal_factor(histograms: Tensor, change_rate: float) -> Tensor:
+    """The rule with a fixed point: `(positives / predicted positives) ** change_rate`, float32 `(num_labels,)`.
+
+    It minimises the KL divergence between the predicted and the true marginal distribution of each label, and stops
+    when a class is predicted (`p >= 0.5`) as often as it occurs. `num_bins` must be even, so that 0.5 is an edge.
+    The factor lies within `[1 / FACTOR_BOUND, FACTOR_BOUND]`.
+    """
+    positives = histograms[0].sum(-1)
+    predicted = histograms[..., histograms.shape[-1] // 2 :].sum((0, -1))
+    factor = (positives / predicted.clamp(min=0.5)) ** change_rate
+    return factor.clamp(1 / FACTOR_BOUND, FACTOR_BOUND)
+
+
+def update_ideal_ratio(
+    ideal_ratio: Tensor,
+    ratio: Tensor,
+    valid: Tensor,
+    histograms: Tensor,
+    rule: str,
+    change_rate: float,
+    max_shift: float,
+) -> Tensor:
+    """I after an epoch.
+
+    A class keeps its ideal ratio, and takes no part in the z-scores, if the data hold no positive or no negative
+    of it (`valid`), or if the epoch showed none of the one or the other.
+
+    Args:
+        ideal_ratio, ratio (float, `(num_labels,)`), valid (bool, `(num_labels,)`): see `has_ratio`.
+        histograms (int, `(2, num_labels, num_bins)`): what the epoch measured.
+        rule: `"marginal"`, `"kl"` or `"fixed"`.
+        change_rate: lambda of the paper; 0 leaves the ideal ratios as they are.
+        max_shift: see `bound_ideal_ratio`.
+
+    Returns:
+        float32, `(num_labels,)`.
+    """
+    seen = histograms.sum(-1) > 0  # (2, num_labels)
+    valid = valid & seen[0] & seen[1]
+    if rule == "kl":
+        factor = kl_factor(histograms, valid, change_rate)
+    elif rule == "marginal":
+        factor = marginal_factor(histograms, change_rate)
+    else:
+        return ideal_ratio.clone()
+    return torch.where(valid, bound_ideal_ratio(ideal_ratio * factor, ratio, max_shift), ideal_ratio)

@@ -1,0 +1,257 @@
+"""The forms in which a label column comes, checked in one place: for counting and for collating.
+
+| form | a row | unknown labels |
+|---|---|---|
+| `multi_hot` | one value per label: 1 or 0, as bool, int or float | NaN, -100 or null |
+| `ids` | the ids of its positive classes, in any order | cannot be written |
+| `names` | the names of its positive classes, in any order | cannot be written |
+| `class_id` | one class id, as in a single-label task | -100 or null |
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+LABEL_FORMATS = ("multi_hot", "ids", "names")
+
+
+@dataclass
+class LabelRows:
+    """Rows of labels laid end to end.
+
+    Attributes:
+        values (`(lengths.sum(),)`): ids or multi-hot values; for names, indices into `names`.
+        lengths (int64, `(rows,)`): how many values each row has.
+        forms: the forms that the column's type admits.
+        names: the distinct names, where the values are names.
+        column: the column's name, for messages.
+        place: where a row stands, for messages, with `{}` for its number.
+        first_row: the number of the first of these rows.
+    """
+
+    values: np.ndarray
+    lengths: np.ndarray
+    forms: tuple[str, ...]
+    names: list[str] | None
+    column: str
+    place: str
+    first_row: int
+
+    def error(self, row: int, problem: str) -> ValueError:
+        """A ValueError about a row of these, counted from 0."""
+        return ValueError(f"column '{self.column}', {self.place.format(self.first_row + row)}: {problem}")
+
+    def error_at(self, position: int, problem: str) -> ValueError:
+        """A ValueError about the row that holds `values[position]`."""
+        return self.error(int(np.searchsorted(np.cumsum(self.lengths), position, side="right")), problem)
+
+    def require(self, form: str) -> None:
+        """Raise a ValueError if the column's type does not admit the form."""
+        if form in self.forms:
+            return
+        if self.forms == ("class_id",):
+            raise self.error(
+                0,
+                f"{self.values[0]} is a single number. Give every row a multi-hot vector, a list of class ids or a "
+                "list of class names; if each row has exactly one class, set config.problem_type="
+                "'single_label_classification'",
+            )
+        shown = self.values[0] if self.names is None else repr(self.names[0])
+        raise self.error(
+            0, f"{shown} cannot be read as label_format='{form}'; it fits {' or '.join(map(repr, self.forms))}"
+        )
+
+
+def arrow_rows(rows: Sequence[Any], column: str, place: str, first_row: int) -> pa.Array:
+    """Python rows (lists, tuples, arrays, CPU tensors, or single class ids) as an Arrow array."""
+    try:
+        return pa.array([np.asarray(row) if hasattr(row, "__array__") else row for row in rows])
+    except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError) as error:
+        raise ValueError(
+            f"column '{column}', {place.format(first_row)} and following: the labels are not all of one kind "
+            f"({error}). Give every row a multi-hot vector, a list of class ids or a list of class names"
+        ) from None
+
+
+def flatten(array: pa.Array, column: str, place: str, first_row: int = 0) -> LabelRows:
+    """Lay an Arrow array of labels end to end, without building Python lists.
+
+    Raises:
+        ValueError: if the array holds neither lists of numbers or names nor integers, or a row is null.
+    """
+    rows = LabelRows(np.empty(0, np.int64), np.empty(0, np.int64), (), None, column, place, first_row)
+    if pa.types.is_integer(array.type):
+        rows.forms = ("class_id",)
+        rows.values = array.fill_null(-100).to_numpy(zero_copy_only=False)
+        rows.lengths = np.ones(len(array), np.int64)
+        return rows
+    if not any(
+        is_type(array.type) for is_type in (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
+    ):
+        raise rows.error(
+            0,
+            f"labels of the type {array.type}. Give every row a multi-hot vector, a list of class ids or a list of "
+            "class names; or, for one class per row, an integer class id",
+        )
+    if array.null_count:
+        row = pc.index(array.is_null(), True).as_py()
+        raise rows.error(row, "the labels are null. Give an empty list (no positive), or drop the row")
+    rows.lengths = pc.list_value_length(array).to_numpy().astype(np.int64)
+    values = array.flatten()
+    if pa.types.is_null(values.type) or len(values) == 0:
+        rows.forms = LABEL_FORMATS  # nothing but empty rows
+    elif pa.types.is_string(values.type) or pa.types.is_large_string(values.type):
+        encoded = values.dictionary_encode()
+        rows.forms, rows.names, values = ("names",), encoded.dictionary.to_pylist(), encoded.indices
+        rows.values = values.to_numpy(zero_copy_only=False).astype(np.int64)
+    elif pa.types.is_integer(values.type) and not values.null_count:
+        rows.forms, rows.values = ("ids", "multi_hot"), values.to_numpy().astype(np.int64, copy=False)
+    elif any(is_type(values.type) for is_type in (pa.types.is_integer, pa.types.is_floating, pa.types.is_boolean)):
+        rows.forms = ("multi_hot",)
+        rows.values = values.cast(pa.int8() if pa.types.is_boolean(values.type) else values.type).to_numpy(
+            zero_copy_only=False
+        )
+    else:
+        raise rows.error(0, f"labels of the type {array.type}. Give lists of numbers or of class names")
+    return rows
+
+
+def read_ids(rows: LabelRows, num_labels: int | None) -> LabelRows:
+    """The rows, if each is a list of distinct ids in `[0, num_labels)`; else a ValueError."""
+    rows.require("ids")
+    _check_range(rows, rows.values, num_labels)
+    _check_distinct(rows)
+    return rows
+
+
+def read_class_ids(rows: LabelRows, num_labels: int | None) -> LabelRows:
+    """Rows of one class id each, without those whose class is unknown (-100); else a ValueError."""
+    rows.require("class_id")
+    known = rows.values != -100
+    _check_range(rows, np.where(known, rows.values, 0), num_labels)
+    return replace(rows, values=rows.values[known], lengths=rows.lengths[known])
+
+
+def read_names(rows: LabelRows, name_to_id: dict[str, int]) -> LabelRows:
+    """Rows of names as rows of ids; a ValueError for a name that is not in `name_to_id` or stands twice in a row."""
+    rows.require("names")
+    _check_distinct(rows)
+    names = rows.names or []
+    ids = np.array([name_to_id.get(name, -1) for name in names], np.int64)[rows.values]
+    if (ids < 0).any():
+        position = int((ids < 0).argmax())
+        raise rows.error_at(
+            position,
+            f"{names[rows.values[position]]!r} is not among the {len(name_to_id)} label names. Correct the row, "
+            "or add the name: to label_names, or for PLMTrainer to model.config.label2id",
+        )
+    return replace(rows, values=ids, names=None)
+
+
+def read_multi_hot(rows: LabelRows, num_labels: int | None) -> np.ndarray:
+    """The values as `(rows, num_labels)`, each 1, 0 or unknown; a ValueError for other widths and values."""
+    rows.require("multi_hot")
+    width = num_labels if num_labels is not None else int(rows.lengths[0])
+    wrong_width = rows.lengths != width
+    if wrong_width.any():
+        row = int(wrong_width.argmax())
+        raise rows.error(
+            row,
+            f"{rows.lengths[row]} values where there are {width} labels. Give one value per label, or, if the values "
+            "are class ids, pass label_format='ids'",
+        )
+    values = rows.values
+    wrong = ~((values == 0) | (values == 1) | (values == -100) | np.isnan(values))
+    if wrong.any():
+        position = int(wrong.argmax())
+        raise rows.error_at(
+            position,
+            f"the value {values[position]} is neither 1, 0 nor unknown (NaN or -100). Correct it, or, if the values "
+            "are class ids, pass them as integers with label_format='ids'",
+        )
+    return values.reshape(len(rows.lengths), width)
+
+
+def _check_range(rows: LabelRows, ids: np.ndarray, num_labels: int | None) -> None:
+    wrong = (ids < 0) if num_labels is None else (ids < 0) | (ids >= num_labels)
+    if wrong.any():
+        position = int(wrong.argmax())
+        limit = "0 or more" if num_labels is None else f"in [0, {num_labels})"
+        raise rows.error_at(
+            position,
+            f"the class id {ids[position]} is not {limit}. Correct it, pass the right num_labels, or, if the row has "
+            "one value per label, pass label_format='multi_hot'",
+        )
+
+
+def _check_distinct(rows: LabelRows) -> None:
+    if rows.values.size == 0:
+        return
+    width = int(rows.values.max()) + 1
+    key_type = np.int32 if len(rows.lengths) * width < 2**31 else np.int64
+    keys = np.repeat(np.arange(len(rows.lengths), dtype=key_type) * width, rows.lengths)
+    keys += rows.values.astype(key_type, copy=False)
+    keys.sort()
+    repeated = keys[1:] == keys[:-1]
+    if repeated.any():
+        row, value = divmod(int(keys[1:][repeated][0]), width)
+        shown = value if rows.names is None else repr(rows.names[value])
+        raise rows.error(row, f"the class {shown} stands there twice. List every class of a row once")
+
+
+def check_label_format(label_format: str) -> None:
+    """Raise a ValueError unless `label_format` is `auto` or one of `LABEL_FORMATS`."""
+    if label_format not in ("auto", *LABEL_FORMATS):
+        raise ValueError(f"label_format is {label_format!r}; use 'auto', 'multi_hot', 'ids' or 'names'")
+
+
+def check_label_names(label_names: Sequence[str], num_labels: int) -> None:
+    """Raise a ValueError unless there is one name per label, each once."""
+    if not len(label_names) == len(set(label_names)) == num_labels:
+        raise ValueError(
+            f"label_names has {len(label_names)} names, {len(set(label_names))} of them distinct, for {num_labels} "
+            "labels; give one name per label, each once"
+        )
+
+
+def candidate_forms(rows: LabelRows, label_format: str, are_class_ids: bool = False) -> tuple[str, ...]:
+    """The forms to try: the declared one, or under `auto` those that the column's type admits.
+
+    Args:
+        are_class_ids: whether the column's type says that its integers are class ids.
+
+    Raises:
+        ValueError: if `label_format` is neither `auto` nor in `LABEL_FORMATS`.
+    """
+    check_label_format(label_format)
+    if label_format != "auto":
+        return (label_format,)
+    return ("ids",) if are_class_ids and "ids" in rows.forms else rows.forms
+
+
+def one_reading(forms: Sequence[str], errors: dict[str, ValueError], column: str) -> str:
+    """The one form in which all rows can be read.
+
+    Args:
+        forms: the forms that no row contradicted.
+        errors: for the other forms that the column's type admits, what contradicted them.
+
+    Raises:
+        ValueError: if no form fits, or if more than one does: then the data cannot tell them apart.
+    """
+    if len(forms) == 1:
+        return forms[0]
+    if forms:
+        raise ValueError(
+            f"column '{column}': the rows can be read in {len(forms)} ways, as {' and as '.join(forms)} ([0, 1] can "
+            "name both of two classes, or be the vector of the second alone). Say which: pass label_format='ids' or "
+            "label_format='multi_hot', to count_labels or to MultiLabelCollator, which PLMTrainer takes as its "
+            "data_collator"
+        )
+    if len(errors) == 1:
+        raise next(iter(errors.values()))
+    raise ValueError("; ".join(f"read as {form}: {error}" for form, error in errors.items()))

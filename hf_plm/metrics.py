@@ -1,0 +1,142 @@
+"""Multi-label scores, overall and for head, medium and tail labels; without any network."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import datasets
+import evaluate
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy.special import expit
+from sklearn.metrics import average_precision_score, precision_recall_fscore_support
+from torch import Tensor
+from transformers import EvalPrediction
+
+from .label_counts import LabelCounts, count_labels
+
+Groups = Mapping[str, Tensor | np.ndarray]
+
+
+def multilabel_scores(
+    scores: ArrayLike, references: ArrayLike, groups: Groups, threshold: float = 0.5
+) -> dict[str, float]:
+    """Scores of predicted probabilities against multi-hot labels, computed by scikit-learn.
+
+    Labels that have no positive in `references` are left out of every score, and unknown entries count nowhere. A
+    macro score and a group's score is the mean over labels, with 0 for the precision of a label that is never
+    predicted; a group without a label left is NaN.
+
+    Args:
+        scores (float, `(rows, num_labels)`): probabilities in [0, 1].
+        references (`(rows, num_labels)`): 1, 0, or unknown (NaN or -100).
+        groups: name -> bool mask `(num_labels,)`, as from `LabelCounts.groups`.
+        threshold: a label is predicted where its probability is at least this.
+
+    Returns:
+        `map` (mean average precision), `micro_f1`, `macro_f1`, `exact_match` (the share of rows without an error),
+        `micro_precision`, `micro_recall`, `macro_precision`, `macro_recall`, all in [0, 1]; `labels_never_predicted`
+        (how many); and for each group `<name>_precision`, `<name>_recall`, `<name>_f1`, `<name>_map`.
+
+    Raises:
+        ValueError: if the shapes differ, a reference is none of 1, 0 and unknown, or no label has a positive.
+    """
+    scores, references = np.asarray(scores), np.asarray(references, np.float32)
+    if scores.shape != references.shape or scores.ndim != 2:
+        raise ValueError(
+            f"scores have shape {scores.shape}, references {references.shape}; both must be (rows, labels)"
+        )
+    positive = references == 1
+    known = positive | (references == 0)
+    if not (known | np.isnan(references) | (references == -100)).all():
+        raise ValueError("references hold a value that is neither 1, 0 nor unknown (NaN or -100)")
+    scored = positive.any(0)
+    if not scored.any():
+        raise ValueError("no label has a positive in the references; there is nothing to score")
+    scores, positive, known = scores[:, scored], positive[:, scored], known[:, scored]
+    predicted = (scores >= threshold) & known
+
+    precision, recall, f1, _ = precision_recall_fscore_support(positive, predicted, average=None, zero_division=0)
+    micro = precision_recall_fscore_support(positive, predicted, average="micro", zero_division=0)
+    average_precision = np.array(
+        [average_precision_score(positive[rows, label], scores[rows, label]) for label, rows in enumerate(known.T)]
+    )
+    results = {
+        "map": average_precision.mean(),
+        "micro_f1": micro[2],
+        "macro_f1": f1.mean(),
+        "exact_match": (predicted == positive).all(1).mean(),
+        "micro_precision": micro[0],
+        "micro_recall": micro[1],
+        "macro_precision": precision.mean(),
+        "macro_recall": recall.mean(),
+        "labels_never_predicted": (~predicted.any(0)).sum(),
+    }
+    for name, mask in groups.items():
+        members = np.asarray(mask)[scored]
+        for key, values in (("precision", precision), ("recall", recall), ("f1", f1), ("map", average_precision)):
+            results[f"{name}_{key}"] = values[members].mean() if members.any() else np.nan
+    return {key: value.item() if isinstance(value, np.generic) else value for key, value in results.items()}
+
+
+class MultiLabelMetrics(evaluate.Metric):
+    """`multilabel_scores` as a metric of the `evaluate` library, made without fetching anything.
+
+        metrics = MultiLabelMetrics(label_counts)
+        metrics.compute(scores=probabilities, references=labels)
+
+    Args:
+        label_counts: of the training set; they cut the labels into groups, by `LabelCounts.groups`: head, the tenth of
+            the labels that is most frequent; tail, the half that is least; medium, the rest.
+        threshold: a label is predicted where its score is at least this.
+        groups: another cut, name -> bool mask `(num_labels,)`, for example `label_counts.groups(head=0.2)`.
+        **kwargs: of `evaluate.Metric`.
+    """
+
+    def __init__(
+        self,
+        label_counts: LabelCounts | Mapping[str, Any],
+        threshold: float = 0.5,
+        groups: Groups | None = None,
+        **kwargs: Any,
+    ):
+        self.groups = groups if groups is not None else count_labels(label_counts).groups()
+        self.threshold = threshold
+        super().__init__(**kwargs)
+
+    def _info(self) -> evaluate.MetricInfo:
+        return evaluate.MetricInfo(
+            description="Multi-label scores, overall and for head, medium and tail labels.",
+            citation="",
+            inputs_description=multilabel_scores.__doc__,
+            features=datasets.Features(
+                {
+                    "scores": datasets.Sequence(datasets.Value("float32")),
+                    "references": datasets.Sequence(datasets.Value("float32")),
+                }
+            ),
+        )
+
+    def _compute(self, scores: Any, references: Any) -> dict[str, float]:
+        return multilabel_scores(scores, references, self.groups, self.threshold)
+
+
+def multilabel_compute_metrics(
+    label_counts: LabelCounts | Mapping[str, Any], threshold: float = 0.5, groups: Groups | None = None
+) -> Callable[[EvalPrediction], dict[str, float]]:
+    """A `compute_metrics` for `Trainer`: `multilabel_scores` of the sigmoid of the model's logits.
+
+    Args:
+        label_counts, threshold, groups: see `MultiLabelMetrics`.
+    """
+    groups = groups if groups is not None else count_labels(label_counts).groups()
+
+    def compute_metrics(prediction: EvalPrediction) -> dict[str, float]:
+        logits, labels = _first(prediction.predictions), _first(prediction.label_ids)
+        return multilabel_scores(expit(logits.astype(np.float64)), labels, groups, threshold)
+
+    return compute_metrics
+
+
+def _first(arrays: np.ndarray | tuple[np.ndarray, ...]) -> np.ndarray:
+    """The logits, where a model returns more than those."""
+    return arrays[0] if isinstance(arrays, tuple) else arrays

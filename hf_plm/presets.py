@@ -1,0 +1,126 @@
+"""The settings of the method, their valid ranges, and the presets."""
+
+import inspect
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from .objectives import OBJECTIVES
+
+INITIAL_RATIOS = ("tempered", "mean", "dataset")
+RULES = ("marginal", "kl", "fixed")
+
+
+@dataclass(frozen=True)
+class PLMSettings:
+    """Settings of Partial Label Masking, checked.
+
+    Args:
+        initial_ratio: where the ideal ratios start: `tempered` (`R ** temper`), `mean` (the mean R over the classes),
+            `dataset` (R itself, nothing is masked), or one positive number for all classes, in positives per negative.
+        temper: the exponent of a tempered start, in [0, 1]: 0 balances every class, 1 leaves the data as they are.
+        rule: how the ideal ratios adapt: `marginal`, `kl` (the paper's) or `fixed` (not at all).
+        change_rate: how fast they adapt, lambda of the paper, 0 or more; 0 is `fixed`.
+        num_bins: bins of the probability histograms, at least 2; even for the rule `marginal`.
+        max_shift: the ideal ratio stays within `[R / max_shift, R * max_shift]`; 1 or more.
+        objective: `bce`, `focal` or `asymmetric`.
+        objective_kwargs: keyword arguments of the objective, by name.
+
+    Raises:
+        ValueError: for a value out of range, with its name.
+    """
+
+    initial_ratio: str | float
+    temper: float
+    rule: str
+    change_rate: float
+    num_bins: int
+    max_shift: float
+    objective: str
+    objective_kwargs: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self):
+        object.__setattr__(self, "initial_ratio", _number_or_name(self.initial_ratio))
+        if isinstance(self.initial_ratio, str):
+            _require(self.initial_ratio in INITIAL_RATIOS, self, "initial_ratio", f"{INITIAL_RATIOS} or a number")
+        else:
+            _require(0 < self.initial_ratio < math.inf, self, "initial_ratio", "a positive number")
+        _require(0 <= self.temper <= 1, self, "temper", "a number in [0, 1]")
+        _require(self.rule in RULES, self, "rule", f"one of {RULES}")
+        _require(0 <= self.change_rate < math.inf, self, "change_rate", "a number of 0 or more")
+        _require(
+            isinstance(self.num_bins, int) and self.num_bins >= 2, self, "num_bins", "a whole number of 2 or more"
+        )
+        _require(
+            self.rule != "marginal" or self.num_bins % 2 == 0,
+            self,
+            "num_bins",
+            "even for the rule 'marginal', so that a probability of 0.5 is the edge of a bin",
+        )
+        _require(1 <= self.max_shift < math.inf, self, "max_shift", "a number of 1 or more")
+        _require(self.objective in OBJECTIVES, self, "objective", f"one of {tuple(OBJECTIVES)}")
+        try:
+            inspect.signature(OBJECTIVES[self.objective]).bind(None, None, **self.objective_kwargs)
+        except TypeError as error:
+            raise ValueError(
+                f"objective_kwargs is {self.objective_kwargs!r}, which the objective '{self.objective}' does not "
+                f"take: {error}"
+            ) from None
+
+    @classmethod
+    def from_preset(cls, preset: str, **changes: Any) -> "PLMSettings":
+        """The settings of a preset; each of `changes` replaces one, unless it is None.
+
+        An objective that is changed has its own default arguments, not the preset's.
+        """
+        if preset not in PRESETS:
+            raise ValueError(f"preset is {preset!r}; use one of {tuple(PRESETS)}")
+        changes = {name: value for name, value in changes.items() if value is not None}
+        if "objective" in changes:
+            changes.setdefault("objective_kwargs", {})
+        return replace(PRESETS[preset], **changes)
+
+
+def _number_or_name(value: str | float) -> str | float:
+    """A number given as text (on the command line) as a number."""
+    try:
+        return float(value)
+    except ValueError:
+        return value
+
+
+def _require(condition: bool, settings: PLMSettings, name: str, expected: str) -> None:
+    if not condition:
+        raise ValueError(f"{name} is {getattr(settings, name)!r}; it must be {expected}")
+
+
+PRESETS: dict[str, PLMSettings] = {
+    "default": PLMSettings(
+        initial_ratio="tempered",
+        temper=0.6,
+        rule="marginal",
+        change_rate=0.5,
+        num_bins=20,
+        max_shift=100.0,
+        objective="asymmetric",
+    ),
+    "paper": PLMSettings(
+        initial_ratio="mean",
+        temper=0.6,
+        rule="kl",
+        change_rate=0.01,
+        num_bins=10,
+        max_shift=100.0,
+        objective="bce",
+    ),
+    "off": PLMSettings(
+        initial_ratio="dataset",
+        temper=0.6,
+        rule="fixed",
+        change_rate=0.0,
+        num_bins=20,
+        max_shift=100.0,
+        objective="bce",
+    ),
+}

@@ -1,0 +1,178 @@
+"""What Partial Label Masking knows about each label, measured and adapted while a model trains."""
+
+import os
+import tempfile
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from . import functional
+from .label_counts import LabelCounts
+from .presets import PLMSettings
+
+FILE_FORMAT = "hf_plm.state"
+TENSORS = ("positives", "negatives", "ideal_ratio", "histograms", "history")
+
+
+class PLMState:
+    """Counts, measurements and ideal ratios of the labels. It holds no reference to a model.
+
+    Args:
+        label_counts: positives and negatives of each label over the training set.
+        settings: where the ideal ratios start, and how many bins the histograms have.
+
+    Attributes:
+        positives, negatives (float32, `(num_labels,)`): the counts.
+        ideal_ratio (float32, `(num_labels,)`): I, in positives per negative.
+        histograms (int64, `(2, num_labels, num_bins)`): how often each predicted probability was seen, `[0]` over the
+            positives, `[1]` over the negatives, since the last update. After an update they stay readable until the
+            next batch. While an epoch runs on several ranks, each holds what it has seen itself.
+        is_measuring (bool): whether `histograms` hold measurements that no update has used yet.
+        num_batches (int): how many training batches were seen, by each rank; it makes every batch's mask another.
+        history (float32, `(num_updates, num_labels)`): the ideal ratios after each update.
+    """
+
+    def __init__(self, label_counts: LabelCounts, settings: PLMSettings):
+        self.positives = label_counts.positives.float()
+        self.negatives = label_counts.negatives.float()
+        self.ideal_ratio = functional.initial_ideal_ratio(
+            self.ratio, self.has_ratio, settings.initial_ratio, settings.temper, settings.max_shift
+        )
+        self.histograms = torch.zeros(2, self.num_labels, settings.num_bins, dtype=torch.long)
+        self.history = torch.empty(0, self.num_labels)
+        self.is_measuring = False
+        self.num_batches = 0
+
+    @property
+    def num_labels(self) -> int:
+        return len(self.positives)
+
+    @property
+    def ratio(self) -> Tensor:
+        """R, positives per negative, float32 `(num_labels,)`; 1 for a class that lacks either."""
+        return functional.label_ratio(self.positives, self.negatives)
+
+    @property
+    def has_ratio(self) -> Tensor:
+        """Which classes have both positives and negatives, bool `(num_labels,)`. The others keep every label."""
+        return functional.has_ratio(self.positives, self.negatives)
+
+    def keep_probabilities(self) -> tuple[Tensor, Tensor]:
+        """With which probability positives and negatives enter the loss: two float32 tensors `(num_labels,)`."""
+        return functional.keep_probabilities(self.ratio, self.ideal_ratio)
+
+    def to(self, device: torch.device) -> "PLMState":
+        """Move all tensors to a device, in place."""
+        if self.ideal_ratio.device != device:
+            for name in TENSORS:
+                setattr(self, name, getattr(self, name).to(device))
+        return self
+
+    def observe(self, logits: Tensor, labels: Tensor) -> None:
+        """Add a batch to the histograms. Both arguments float `(batch, num_labels)`; unknown labels do not count."""
+        if not self.is_measuring:
+            self.histograms.zero_()
+            self.is_measuring = True
+        self.num_batches += 1
+        self.histograms += functional.probability_histograms(logits, labels, self.histograms.shape[-1])
+
+    def update(self, settings: PLMSettings) -> None:
+        """Adapt the ideal ratios to the measurements of all ranks. Every rank must call it; all end up equal."""
+        self._sum_over_ranks()
+        self.ideal_ratio = functional.update_ideal_ratio(
+            self.ideal_ratio,
+            self.ratio,
+            self.has_ratio,
+            self.histograms,
+            settings.rule,
+            settings.change_rate,
+            settings.max_shift,
+        )
+        self.history = torch.cat([self.history, self.ideal_ratio[None]])
+        self.is_measuring = False
+
+    def merge_ranks(self) -> None:
+        """Collect the running measurements on rank 0, whose state is then whole. Every rank must call it."""
+        if self.is_measuring:
+            self._sum_over_ranks()
+            self.keep_on_rank_zero()
+
+    def keep_on_rank_zero(self) -> None:
+        """Forget the running measurements on all ranks but the first, so that their sum counts them once."""
+        if self.is_measuring and _is_distributed() and dist.get_rank() > 0:
+            self.histograms.zero_()
+
+    def _sum_over_ranks(self) -> None:
+        if _is_distributed():
+            dist.all_reduce(self.histograms)
+
+    def save(self, path: str | os.PathLike) -> None:
+        """Write the state to a safetensors file: whole, or not at all."""
+        path = Path(path)
+        tensors = {name: getattr(self, name).cpu().contiguous() for name in TENSORS}
+        metadata = {
+            "format": FILE_FORMAT,
+            "is_measuring": str(self.is_measuring),
+            "num_batches": str(self.num_batches),
+        }
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        os.close(handle)
+        try:
+            save_file(tensors, temporary, metadata)
+            os.replace(temporary, path)
+        except BaseException:
+            os.unlink(temporary)
+            raise
+
+    @classmethod
+    def load(cls, path: str | os.PathLike, num_labels: int | None = None) -> "PLMState":
+        """Read a state, onto the CPU.
+
+        Args:
+            num_labels: how many labels it must have; None accepts any number.
+
+        Raises:
+            FileNotFoundError: if there is no such file.
+            ValueError: if the file is truncated or no safetensors file, was not written by `save`, contradicts
+                itself, or holds another number of labels.
+        """
+        if not Path(path).is_file():
+            raise FileNotFoundError(f"there is no PLM state at {os.fspath(path)}")
+        try:
+            with safe_open(path, framework="pt") as file:
+                metadata = file.metadata() or {}
+                tensors = {name: file.get_tensor(name) for name in file.keys()}
+        except SafetensorError as error:
+            raise ValueError(f"{path} is damaged or no safetensors file ({error}); restore it from a copy") from None
+        if metadata.get("format") != FILE_FORMAT:
+            raise ValueError(f"{path} is a safetensors file, but holds no PLM state; was it written by PLMState.save?")
+        state = cls.__new__(cls)
+        for name in TENSORS:
+            setattr(state, name, tensors[name])
+        state.is_measuring = metadata["is_measuring"] == "True"
+        state.num_batches = int(metadata["num_batches"])
+        state._check_shapes(path)
+        if num_labels is not None and state.num_labels != num_labels:
+            raise ValueError(f"{path} holds the state of {state.num_labels} labels; there are {num_labels} here")
+        return state
+
+    def _check_shapes(self, path: str | os.PathLike) -> None:
+        num_labels = self.num_labels
+        expected = {
+            "positives": (num_labels,),
+            "negatives": (num_labels,),
+            "ideal_ratio": (num_labels,),
+            "histograms": (2, num_labels, self.histograms.shape[-1]),
+            "history": (len(self.history), num_labels),
+        }
+        for name, shape in expected.items():
+            if tuple(getattr(self, name).shape) != shape:
+                raise ValueError(f"{path}: {name} has shape {tuple(getattr(self, name).shape)} instead of {shape}")
+
+
+def _is_distributed() -> bool:
+    return dist.is_available() and dist.is_initialized()

@@ -1,0 +1,228 @@
+"""`transformers.Trainer` with Partial Label Masking."""
+
+import itertools
+import os
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import Trainer
+from transformers.trainer_utils import TrainOutput, get_last_checkpoint
+
+from .callback import PLMCallback
+from .data_collator import MultiLabelCollator
+from .functional import known_labels, one_hot_labels
+from .label_counts import LabelCounts, count_labels, read_labels
+from .loss import PLMLoss
+from .objectives import Objective
+from .state import PLMState
+from .training_args import PLMTrainingArguments
+
+STATE_NAME = "plm_state.safetensors"
+"""The file of a checkpoint that holds the `PLMState`."""
+
+
+class PLMTrainer(Trainer):
+    """`transformers.Trainer` for imbalanced multi-label data: labels are masked out of the loss at random, so that
+    the ratio of positives to negatives of each class becomes its ideal ratio, which adapts as the model learns.
+
+        PLMTrainer(model, args, train_dataset=train_set, eval_dataset=validation_set).train()
+
+    Labels may be multi-hot vectors, lists of class ids or lists of class names: the data collator is wrapped in a
+    `MultiLabelCollator`. A model with `config.problem_type="single_label_classification"` takes one class id per row,
+    and trains on one-hot labels with the same masks.
+
+    Args:
+        *args, **kwargs: all arguments of `Trainer`. A plain `TrainingArguments` means the `default` preset.
+        objective: a callable `(logits, labels) -> (batch, num_labels)` that overrides the named objective.
+        label_counts: `LabelCounts` of the training set, or a mapping as for `LabelCounts.from_mapping`; None counts
+            the training set.
+
+    Attributes:
+        plm_loss: the `PLMLoss`.
+        plm_state: the live `PLMState`.
+        label_counts: the `LabelCounts` in use.
+
+    Raises:
+        ValueError: if the labels cannot be counted or contradict the model's `num_labels` or `problem_type`.
+    """
+
+    loss_is_scaled_for_ga = True
+
+    def __init__(
+        self,
+        *args: Any,
+        objective: Objective | None = None,
+        label_counts: LabelCounts | Mapping[str, Any] | None = None,
+        **kwargs: Any,
+    ):
+        super().__init__(*args, **kwargs)
+        if self.compute_loss_func is not None:
+            raise ValueError(
+                "compute_loss_func is set; PLMTrainer masks an element-wise objective: pass objective=..."
+            )
+        self.model_accepts_loss_kwargs = True  # what loss_is_scaled_for_ga says, for transformers before 5.20
+        self.objective: Objective | None = objective
+        self.label_names = self.label_names or ["labels"]  # a model without labels in its forward will do, too
+        self.label_counts = self._read_labels(label_counts)
+        self._checkpoint: str | None = None
+        self.start_plm()
+        update_steps = self.args.plm_update_steps if isinstance(self.args, PLMTrainingArguments) else None
+        self.add_callback(PLMCallback(self, update_steps))
+
+    @property
+    def plm_state(self) -> PLMState:
+        """Counts, measurements and ideal ratios of the labels, live."""
+        return self.plm_loss.state
+
+    def start_plm(self) -> None:
+        """Begin with the initial ideal ratios, or with those of the checkpoint that training resumes from."""
+        settings = self.args.plm_settings() if isinstance(self.args, PLMTrainingArguments) else {}
+        if self.objective is not None:
+            settings["objective"] = self.objective
+        self.plm_loss = PLMLoss(self.label_counts, **settings, seed=self.args.seed)
+        if self._checkpoint is not None:
+            path = os.path.join(self._checkpoint, STATE_NAME)
+            self.plm_loss.state = PLMState.load(path, num_labels=self.label_counts.num_labels)
+            self.plm_state.keep_on_rank_zero()
+
+    def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> TrainOutput:
+        """As `Trainer.train`; the ideal ratios start anew, or resume with the checkpoint."""
+        if resume_from_checkpoint is True:
+            resume_from_checkpoint = get_last_checkpoint(self.args.output_dir) or True
+        self._checkpoint = resume_from_checkpoint if isinstance(resume_from_checkpoint, str) else None
+        return super().train(resume_from_checkpoint, *args, **kwargs)
+
+    def compute_loss(
+        self,
+        model: nn.Module,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: Tensor | int | None = None,
+    ) -> Tensor | tuple[Tensor, Any]:
+        """The masked loss while the model trains, the plain mean of the objective while it is evaluated.
+
+        The model does not see the labels. `num_items_in_batch` is the number of known labels of the whole accumulated
+        batch over all ranks, from `get_batch_samples`; None (and always in evaluation) for this batch alone.
+
+        Returns:
+            the loss, float32 scalar; with `return_outputs` also the model's outputs, after the loss if a tuple.
+
+        Raises:
+            ValueError: if the batch has no labels, or the model's output no logits.
+        """
+        labels = self._labels_of(inputs)
+        outputs = model(**{name: value for name, value in inputs.items() if name != self.label_names[0]})
+        num_known = None
+        if model.training and num_items_in_batch is not None:
+            num_known = num_items_in_batch / self.accelerator.num_processes  # gradients are averaged over the ranks
+        loss = self.plm_loss.train(model.training)(_logits_of(outputs), labels, num_known)
+        if not return_outputs:
+            return loss
+        return loss, ((loss, *outputs) if isinstance(outputs, tuple) else outputs)
+
+    def get_batch_samples(
+        self, epoch_iterator: Iterator, num_batches: int, device: torch.device
+    ) -> tuple[list, Tensor]:
+        """The batches of one optimizer step, and how many known labels they hold over all ranks (at least 1)."""
+        batches = list(itertools.islice(epoch_iterator, num_batches))
+        num_known = torch.zeros((), dtype=torch.long, device=device)
+        for batch in batches:
+            num_known += known_labels(self._labels_of(batch)).sum().to(device)
+        return batches, self.accelerator.reduce(num_known, reduction="sum").clamp(min=1)
+
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """As `Trainer.save_model`, with the `PLMState` as `plm_state.safetensors` beside the model.
+
+        While training runs on several ranks, all of them must call it.
+        """
+        if self.is_in_train:
+            self.plm_state.merge_ranks()
+        if self.args.should_save:
+            directory = output_dir or self.args.output_dir or "."
+            os.makedirs(directory, exist_ok=True)
+            self.plm_state.save(os.path.join(directory, STATE_NAME))
+        super().save_model(output_dir, _internal_call)
+
+    def _labels_of(self, inputs: Mapping[str, Any]) -> Tensor:
+        """The labels of a batch as `(batch, num_labels)`."""
+        name = self.label_names[0]
+        if inputs.get(name) is None:
+            raise ValueError(f"the batch has no '{name}', only {list(inputs)}; PLMTrainer needs labels for its loss")
+        labels = inputs[name]
+        return one_hot_labels(labels, self.label_counts.num_labels) if self._is_single_label else labels
+
+    def _read_labels(self, label_counts: LabelCounts | Mapping[str, Any] | None) -> LabelCounts:
+        """The label counts, counted if need be; the model's configuration and the data collator are fitted to them."""
+        config = getattr(self.model, "config", None)
+        num_labels = getattr(config, "num_labels", None)
+        names = _own_label_names(config)
+        form = None
+        if label_counts is not None:
+            counts = count_labels(label_counts)
+            if names is not None and counts.label_names is not None:
+                counts = counts.reordered(names)
+        elif self.train_dataset is None:  # only to evaluate or predict
+            counts = LabelCounts([0] * (num_labels or 1), [0] * (num_labels or 1), names)
+        elif isinstance(self.train_dataset, torch.utils.data.IterableDataset):
+            raise ValueError(
+                "train_dataset is an IterableDataset, which is not read unasked; pass label_counts=..., from "
+                "count_labels(dataset), which reads it once, or from what you know"
+            )
+        else:
+            label_format = getattr(self.data_collator, "label_format", "auto")
+            counts, form = read_labels(self.train_dataset, num_labels, self.label_names[0], label_format, names)
+        if num_labels is not None and counts.num_labels != num_labels:
+            raise ValueError(
+                f"the model has num_labels={num_labels}, there are counts of {counts.num_labels} labels; make the "
+                f"model with num_labels={counts.num_labels}"
+            )
+        self._is_single_label = _set_problem_type(config, form)
+        if config is not None and names is None and counts.label_names is not None:
+            config.id2label = dict(enumerate(counts.label_names))
+            config.label2id = {name: index for index, name in enumerate(counts.label_names)}
+        if not (self._is_single_label or isinstance(self.data_collator, MultiLabelCollator)):
+            self.data_collator = MultiLabelCollator(
+                counts.num_labels, self.data_collator, form or "auto", counts.label_names, self.label_names[0]
+            )
+        return counts
+
+
+def _own_label_names(config: Any) -> list[str] | None:
+    """The label names of a model's configuration in the order of their ids; None for the generic LABEL_0, ..."""
+    id2label = getattr(config, "id2label", None)
+    if not id2label or all(name == f"LABEL_{index}" for index, name in id2label.items()):
+        return None
+    return [id2label[index] for index in sorted(id2label)]
+
+
+def _set_problem_type(config: Any, form: str | None) -> bool:
+    """Set `config.problem_type` where it is not set, by the form of the labels. Returns whether it is single-label."""
+    problem_type = getattr(config, "problem_type", None)
+    if problem_type is None:
+        problem_type = "single_label_classification" if form == "class_id" else "multi_label_classification"
+    single_label = problem_type == "single_label_classification"
+    if problem_type == "regression" or (form is not None and single_label != (form == "class_id")):
+        found = (
+            "unknown labels" if form is None else "one class id per row" if form == "class_id" else "several per row"
+        )
+        raise ValueError(
+            f"the model's config.problem_type is '{problem_type}', and the data hold {found}; set it to "
+            "'multi_label_classification' for several labels per row, to 'single_label_classification' for one"
+        )
+    if config is not None:
+        config.problem_type = problem_type
+    return single_label
+
+
+def _logits_of(outputs: Any) -> Tensor:
+    """The logits in a model's output: `outputs["logits"]` of a mapping, the first element of a tuple, or itself."""
+    if isinstance(outputs, Tensor):
+        return outputs
+    if isinstance(outputs, Mapping) and "logits" in outputs:
+        return outputs["logits"]
+    if isinstance(outputs, tuple) and outputs and isinstance(outputs[0], Tensor):
+        return outputs[0]
+    shown = list(outputs) if isinstance(outputs, Mapping) else type(outputs).__name__
+    raise ValueError(f"the model's output ({shown}) has no logits; return them as 'logits', or first in a tuple")
