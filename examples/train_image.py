@@ -1,0 +1,141 @@
+"""Train an image tagger with Partial Label Masking.
+
+Without arguments: Open Clip Art pictures with 113 of their authors' tags, and a small ViT made on the spot; three
+minutes on two CPU cores.
+
+    python examples/train_image.py
+    python examples/train_image.py --plm_preset off --output_dir outputs/image-bce
+
+A pretrained model, data of the Hub or of your own, several processes, and the result on the Hub:
+
+    python examples/train_image.py --model_name_or_path google/vit-base-patch16-224-in21k --learning_rate 5e-5 \
+        --dataset_name ORGANISATION/DATASET
+    python examples/train_image.py --train_file train.parquet --validation_file validation.parquet
+    accelerate launch examples/train_image.py --push_to_hub --hub_model_id my-model
+
+`labels` may hold multi-hot vectors, class ids, class names, or (csv) names in one text, separated by commas. In csv and
+json files `image` is the path of a picture.
+"""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from datasets import DatasetDict, Image, Value, load_dataset
+from transformers import (
+    AutoImageProcessor,
+    AutoModelForImageClassification,
+    BaseImageProcessor,
+    HfArgumentParser,
+    PreTrainedModel,
+    ViTConfig,
+    ViTImageProcessorPil,
+    set_seed,
+)
+
+from hf_plm import LabelCounts, PLMTrainer, PLMTrainingArguments, count_labels, multilabel_compute_metrics
+
+DATA = Path(__file__).parent / "data" / "clipart"
+
+
+@dataclass
+class ScriptArguments:
+    model_name_or_path: str | None = field(default=None, metadata={"help": "Default: a small ViT, untrained."})
+    dataset_name: str | None = field(default=None, metadata={"help": "A data set of the Hub, with train, validation."})
+    train_file: str | None = field(default=None, metadata={"help": "A parquet, csv or json file."})
+    validation_file: str | None = field(default=None, metadata={"help": "The same for evaluation."})
+    image_column: str = field(default="image", metadata={"help": "The column of the pictures."})
+    max_train_samples: int | None = field(default=None, metadata={"help": "Train on so many rows, drawn at random."})
+
+
+def load_data(args: ScriptArguments) -> DatasetDict:
+    if args.dataset_name is not None:
+        return load_dataset(args.dataset_name)
+    files = {
+        "train": args.train_file or str(DATA / "train.parquet"),
+        "validation": args.validation_file or str(DATA / "validation.parquet"),
+    }
+    extension = Path(files["train"]).suffix[1:]
+    data = load_dataset({"jsonl": "json"}.get(extension, extension), data_files=files)
+    if data["train"].features["labels"] == Value("string"):
+        data = data.map(lambda row: {"labels": [name.strip() for name in row["labels"].split(",") if name.strip()]})
+    return data.cast_column(args.image_column, Image(mode="RGB"))
+
+
+def make_model(args: ScriptArguments, counts: LabelCounts) -> tuple[PreTrainedModel, BaseImageProcessor]:
+    names = counts.label_names or [f"LABEL_{index}" for index in range(counts.num_labels)]
+    labels = {"id2label": dict(enumerate(names)), "label2id": {name: index for index, name in enumerate(names)}}
+    if args.model_name_or_path is not None:
+        model = AutoModelForImageClassification.from_pretrained(
+            args.model_name_or_path, ignore_mismatched_sizes=True, **labels
+        )
+        return model, AutoImageProcessor.from_pretrained(args.model_name_or_path)
+    config = ViTConfig(
+        image_size=64,
+        patch_size=8,
+        hidden_size=128,
+        intermediate_size=256,
+        num_hidden_layers=4,
+        num_attention_heads=4,
+        **labels,
+    )
+    processor = ViTImageProcessorPil(size={"height": 64, "width": 64})
+    return AutoModelForImageClassification.from_config(config), processor
+
+
+def main(argv: list[str] | None = None) -> PLMTrainer:
+    # 1. Arguments
+    parser = HfArgumentParser((ScriptArguments, PLMTrainingArguments))
+    parser.set_defaults(
+        output_dir="outputs/image",
+        num_train_epochs=8,
+        learning_rate=1e-3,
+        per_device_train_batch_size=64,
+        per_device_eval_batch_size=256,
+        eval_strategy="epoch",
+        logging_strategy="epoch",
+        save_strategy="epoch",
+        save_total_limit=1,
+        remove_unused_columns=False,
+    )
+    script_args, training_args = parser.parse_args_into_dataclasses(argv)
+    set_seed(training_args.seed)
+
+    # 2. Data
+    data = load_data(script_args)
+    if script_args.max_train_samples is not None:
+        data["train"] = data["train"].shuffle(training_args.seed).select(range(script_args.max_train_samples))
+    counts = count_labels(data["train"])
+
+    # 3. Model
+    model, processor = make_model(script_args, counts)
+
+    # 4. Inputs of the model, made when a row is read
+    def preprocess(rows: dict) -> dict:
+        inputs = processor(rows[script_args.image_column], return_tensors="pt")
+        return {**inputs, "labels": rows["labels"]}
+
+    data = data.with_transform(preprocess)
+
+    # 5. Train
+    trainer = PLMTrainer(
+        model,
+        training_args,
+        train_dataset=data["train"],
+        eval_dataset=data["validation"],
+        processing_class=processor,
+        compute_metrics=multilabel_compute_metrics(counts),
+    )
+    trainer.train(resume_from_checkpoint=training_args.resume_from_checkpoint)
+
+    # 6. Evaluate, save, share
+    metrics = trainer.evaluate()
+    trainer.log_metrics("eval", metrics)
+    trainer.save_metrics("eval", metrics)
+    trainer.save_model()
+    if training_args.push_to_hub:
+        trainer.push_to_hub()
+    return trainer
+
+
+if __name__ == "__main__":
+    main()

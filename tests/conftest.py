@@ -1,0 +1,96 @@
+import os
+
+os.environ["HF_HUB_OFFLINE"] = "1"  # no test may need the network
+os.environ["HF_EVALUATE_OFFLINE"] = "1"
+
+import pytest
+import torch
+from datasets import Dataset
+from transformers import BertConfig, BertForSequenceClassification, ViTConfig, ViTForImageClassification
+
+from hf_plm import PLMTrainingArguments
+
+NUM_LABELS = 5
+
+
+@pytest.fixture
+def make_bert():
+    """A tiny BERT, the same weights every time; dropout off unless asked for."""
+
+    def make(num_labels=NUM_LABELS, dropout=0.0, **kwargs):
+        torch.manual_seed(0)
+        config = BertConfig(
+            vocab_size=50,
+            hidden_size=16,
+            num_hidden_layers=1,
+            num_attention_heads=2,
+            intermediate_size=16,
+            max_position_embeddings=16,
+            num_labels=num_labels,
+            hidden_dropout_prob=dropout,
+            attention_probs_dropout_prob=dropout,
+            **kwargs,
+        )
+        return BertForSequenceClassification(config)
+
+    return make
+
+
+@pytest.fixture
+def make_vit():
+    def make(num_labels=NUM_LABELS):
+        torch.manual_seed(0)
+        config = ViTConfig(
+            image_size=8,
+            patch_size=4,
+            hidden_size=16,
+            num_hidden_layers=1,
+            num_attention_heads=2,
+            intermediate_size=16,
+            num_labels=num_labels,
+        )
+        return ViTForImageClassification(config)
+
+    return make
+
+
+@pytest.fixture
+def text_data():
+    """64 token sequences; label c is positive where the first tokens say so, label 4 rarely."""
+    generator = torch.Generator().manual_seed(0)
+    tokens = torch.randint(5, 50, (64, 8), generator=generator)
+    thresholds = torch.tensor([0.5, 0.6, 0.7, 0.85, 0.95])
+    labels = (tokens[:, :5] - 5) / 45 >= thresholds
+    return Dataset.from_dict(
+        {
+            "input_ids": tokens.tolist(),
+            "attention_mask": torch.ones_like(tokens).tolist(),
+            "labels": [row.nonzero().flatten().tolist() for row in labels],
+        }
+    )
+
+
+@pytest.fixture
+def image_data():
+    generator = torch.Generator().manual_seed(0)
+    pixels = torch.rand(64, 3, 8, 8, generator=generator)
+    labels = (pixels[:, 0, 0, :5] > 0.7).float()
+    return Dataset.from_dict({"pixel_values": pixels.tolist(), "labels": labels.tolist()}).with_format("torch")
+
+
+@pytest.fixture
+def make_args(tmp_path):
+    def make(**kwargs):
+        defaults = {
+            "output_dir": str(tmp_path / "run"),
+            "use_cpu": True,
+            "disable_tqdm": True,
+            "report_to": "none",
+            "save_strategy": "no",
+            "per_device_train_batch_size": 16,
+            "num_train_epochs": 1,
+            "learning_rate": 1e-2,
+        }
+        return PLMTrainingArguments(**{**defaults, **kwargs})
+
+    return make

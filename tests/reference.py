@@ -1,0 +1,119 @@
+"""The slow twin: every equation in plain Python, one label at a time, without a tensor trick."""
+
+import math
+
+
+def is_known(label):
+    return not math.isnan(label) and label != -100
+
+
+def sigmoid(logit):
+    return 1 / (1 + math.exp(-logit)) if logit >= 0 else math.exp(logit) / (1 + math.exp(logit))
+
+
+def label_ratio(positives, negatives):
+    return [p / n if p > 0 and n > 0 else 1.0 for p, n in zip(positives, negatives, strict=True)]
+
+
+def initial_ideal_ratio(positives, negatives, start, temper, max_shift):
+    ratio = label_ratio(positives, negatives)
+    valid = [p > 0 and n > 0 for p, n in zip(positives, negatives, strict=True)]
+    mean = sum(r for r, v in zip(ratio, valid, strict=True) if v) / max(sum(valid), 1)
+    ideal = []
+    for r, v in zip(ratio, valid, strict=True):
+        value = {"tempered": r**temper, "mean": mean, "dataset": r}.get(start, start) if v else r
+        ideal.append(min(max(value, r / max_shift), r * max_shift))
+    return ideal
+
+
+def keep_probabilities(ratio, ideal_ratio):
+    pairs = list(zip(ratio, ideal_ratio, strict=True))
+    return [min(1, i / r) for r, i in pairs], [min(1, r / i) for r, i in pairs]
+
+
+def masked_loss(logits, labels, mask):
+    """BCE over the kept entries, divided by the number of known ones."""
+    total, known = 0.0, 0
+    for row_logits, row_labels, row_mask in zip(logits, labels, mask, strict=True):
+        for logit, label, kept in zip(row_logits, row_labels, row_mask, strict=True):
+            if is_known(label):
+                known += 1
+                p = sigmoid(logit)
+                if kept:
+                    total += -math.log(p) if label == 1 else -math.log(1 - p)
+    return total / known
+
+
+def focal(logit, label, gamma):
+    p = sigmoid(logit)
+    p_t = p if label == 1 else 1 - p
+    return -((1 - p_t) ** gamma) * math.log(p_t)
+
+
+def asymmetric(logit, label, gamma_negative, gamma_positive, margin):
+    p = sigmoid(logit)
+    if label == 1:
+        return -((1 - p) ** gamma_positive) * math.log(p)
+    p_m = max(p - margin, 0)
+    return -(p_m**gamma_negative) * math.log(1 - p_m)
+
+
+def probability_histograms(logits, labels, num_bins):
+    num_labels = len(logits[0])
+    histograms = [[[0] * num_bins for _ in range(num_labels)] for _ in range(2)]
+    for row_logits, row_labels in zip(logits, labels, strict=True):
+        for c in range(num_labels):
+            if is_known(row_labels[c]) and math.isfinite(row_logits[c]):
+                bin_index = min(int(sigmoid(row_logits[c]) * num_bins), num_bins - 1)
+                histograms[0 if row_labels[c] == 1 else 1][c][bin_index] += 1
+    return histograms
+
+
+def divergence(counts, true_bin, eps=1e-7):
+    """KL(predicted || truth) of one class, the truth all in `true_bin` and floored at eps elsewhere."""
+    total = sum(counts)
+    if total == 0:
+        return 0.0
+    result = 0.0
+    for index, count in enumerate(counts):
+        if count:
+            q = count / total
+            result += q * math.log(q / (1.0 if index == true_bin else eps))
+    return result
+
+
+def zscore(values, valid):
+    """Over the valid classes, population standard deviation; 0 for all if there is no spread."""
+    taking_part = [v for v, ok in zip(values, valid, strict=True) if ok]
+    if not taking_part:
+        return [0.0] * len(values)
+    mean = sum(taking_part) / len(taking_part)
+    deviation = math.sqrt(sum((v - mean) ** 2 for v in taking_part) / len(taking_part))
+    if deviation <= 1e-6 * max(abs(v) for v in taking_part):
+        return [0.0] * len(values)
+    return [(v - mean) / deviation if ok else 0.0 for v, ok in zip(values, valid, strict=True)]
+
+
+def update_ideal_ratio(ideal_ratio, positives, negatives, histograms, rule, change_rate, max_shift):
+    ratio = label_ratio(positives, negatives)
+    num_bins = len(histograms[0][0])
+    num_labels = len(ratio)
+    valid = [
+        positives[c] > 0 and negatives[c] > 0 and sum(histograms[0][c]) > 0 and sum(histograms[1][c]) > 0
+        for c in range(num_labels)
+    ]
+    z_pos = zscore([divergence(histograms[0][c], num_bins - 1) for c in range(num_labels)], valid)
+    z_neg = zscore([divergence(histograms[1][c], 0) for c in range(num_labels)], valid)
+    updated = []
+    for c in range(num_labels):
+        if not valid[c] or rule == "fixed":
+            updated.append(ideal_ratio[c])
+            continue
+        if rule == "kl":
+            factor = math.exp(change_rate * (z_pos[c] - z_neg[c]))
+        else:
+            predicted = sum(histograms[0][c][num_bins // 2 :]) + sum(histograms[1][c][num_bins // 2 :])
+            factor = (sum(histograms[0][c]) / max(predicted, 0.5)) ** change_rate
+            factor = min(max(factor, 1 / 5), 5)
+        updated.append(min(max(ideal_ratio[c] * factor, ratio[c] / max_shift), ratio[c] * max_shift))
+    return updated

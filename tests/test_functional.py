@@ -1,0 +1,137 @@
+"""The tensor functions equal their slow twin, and the numbers worked out by hand."""
+
+import math
+
+import pytest
+import reference
+import torch
+
+from hf_plm import functional
+
+
+def random_case(seed, rows=40, num_labels=7):
+    """Counts, logits and labels with unknown entries, a class without positives and one without negatives."""
+    generator = torch.Generator().manual_seed(seed)
+    positives = torch.randint(1, 50, (num_labels,), generator=generator).float()
+    negatives = torch.randint(1, 500, (num_labels,), generator=generator).float()
+    positives[0] = 0
+    negatives[1] = 0
+    logits = torch.randn(rows, num_labels, generator=generator) * 3
+    labels = (torch.rand(rows, num_labels, generator=generator) < 0.3).float()
+    labels[torch.rand(rows, num_labels, generator=generator) < 0.1] = torch.nan
+    labels[torch.rand(rows, num_labels, generator=generator) < 0.1] = -100
+    return positives, negatives, logits, labels
+
+
+def close(actual, expected, tolerance=1e-5):
+    torch.testing.assert_close(actual, torch.tensor(expected, dtype=actual.dtype), rtol=tolerance, atol=1e-6)
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("start", ["tempered", "mean", "dataset", 0.2])
+def test_ratios_and_keep_probabilities_equal_the_slow_twin(seed, start):
+    positives, negatives, _, _ = random_case(seed)
+    ratio = functional.label_ratio(positives, negatives)
+    close(ratio, reference.label_ratio(positives.tolist(), negatives.tolist()))
+    valid = functional.has_ratio(positives, negatives)
+    ideal = functional.initial_ideal_ratio(ratio, valid, start, 0.6, 4.0)
+    close(ideal, reference.initial_ideal_ratio(positives.tolist(), negatives.tolist(), start, 0.6, 4.0))
+    keep = functional.keep_probabilities(ratio, ideal)
+    expected = reference.keep_probabilities(ratio.tolist(), ideal.tolist())
+    close(keep[0], expected[0])
+    close(keep[1], expected[1])
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("num_bins", [2, 7, 20])
+def test_histograms_equal_the_slow_twin(seed, num_bins):
+    _, _, logits, labels = random_case(seed)
+    histograms = functional.probability_histograms(logits.double(), labels, num_bins)
+    assert histograms.dtype == torch.int64
+    assert histograms.tolist() == reference.probability_histograms(logits.tolist(), labels.tolist(), num_bins)
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("rule", ["kl", "marginal", "fixed"])
+def test_many_updates_equal_the_slow_twin(seed, rule):
+    positives, negatives, _, _ = random_case(seed)
+    ratio = functional.label_ratio(positives, negatives)
+    valid = functional.has_ratio(positives, negatives)
+    ideal = functional.initial_ideal_ratio(ratio, valid, "tempered", 0.5, 10.0)
+    expected = ideal.tolist()
+    for step in range(10):
+        _, _, logits, labels = random_case(100 * seed + step, rows=15)
+        histograms = functional.probability_histograms(logits, labels, 10)
+        ideal = functional.update_ideal_ratio(ideal, ratio, valid, histograms, rule, 0.3, 10.0)
+        expected = reference.update_ideal_ratio(
+            expected, positives.tolist(), negatives.tolist(), histograms.tolist(), rule, 0.3, 10.0
+        )
+        close(ideal, expected, 1e-4)
+
+
+def test_rule_kl_by_hand():
+    # Two classes, two bins. Positives of class 0 are all wrong, of class 1 all right; negatives just the same.
+    # D_pos = (-log eps, 0): z-scores (1, -1). D_neg = (0, -log eps): z-scores (-1, 1). exp(0.1 * 2) and its inverse.
+    histograms = torch.tensor([[[4, 0], [0, 4]], [[6, 0], [0, 6]]])
+    ratio = torch.tensor([0.5, 0.5])
+    everywhere = torch.tensor([True, True])
+    updated = functional.update_ideal_ratio(ratio, ratio, everywhere, histograms, "kl", 0.1, 100.0)
+    close(updated, [0.5 * math.exp(0.2), 0.5 * math.exp(-0.2)])
+
+
+def test_divergence_by_hand():
+    # Half of the positives in the right bin, half outside: 0.5 log 0.5 + 0.5 log(0.5 / 1e-7).
+    histograms = torch.tensor([[[5, 5]], [[5, 5]]])
+    expected = 0.5 * math.log(0.5) + 0.5 * math.log(0.5 / 1e-7)
+    positive, negative = functional.label_divergences(histograms)
+    close(positive, [expected])
+    close(negative, [expected])
+
+
+def test_rule_marginal_by_hand():
+    # Class 0: 10 positives, 40 predicted: (10 / 40) ** 0.5. Class 1: 8 positives, none predicted: (8 / 0.5) ** 0.5 = 4.
+    # Class 2: 100 positives, none predicted: sqrt(200), clipped to 5. Class 3: 1 positive, 100 predicted: 1/5, not 1/10.
+    histograms = torch.tensor([[[0, 10], [8, 0], [100, 0], [0, 1]], [[20, 30], [50, 0], [50, 0], [1, 99]]])
+    ratio = torch.ones(4)
+    everywhere = torch.ones(4, dtype=torch.bool)
+    updated = functional.update_ideal_ratio(ratio, ratio, everywhere, histograms, "marginal", 0.5, 100.0)
+    close(updated, [0.5, 4.0, 5.0, 0.2])
+
+
+@pytest.mark.parametrize(
+    "ideal", [0.05, 0.25, 1.0], ids=["R above I", "R equal to I", "R below I"]
+)
+def test_the_effective_ratio_is_the_ideal_one(ideal):
+    rows, ratio = 200_000, 0.25
+    generator = torch.Generator().manual_seed(0)
+    labels = (torch.arange(rows) < rows * ratio / (1 + ratio)).float()[:, None]
+    keep = functional.keep_probabilities(torch.tensor([ratio]), torch.tensor([ideal]))
+    mask = functional.sample_mask(labels, *keep, generator)
+    kept_positives = (mask & (labels == 1)).sum().item()
+    kept_negatives = (mask & (labels == 0)).sum().item()
+    # Binomial standard errors of the kept counts, carried over to their quotient.
+    variance = sum(
+        (1 - probability.item()) / kept
+        for probability, kept in zip(keep, (kept_positives, kept_negatives), strict=True)
+    )
+    effective = kept_positives / kept_negatives
+    assert abs(effective - ideal) <= 3 * ideal * math.sqrt(variance) + 1e-9
+    if ideal == ratio:
+        assert mask.all()
+    else:
+        assert not mask.all()
+
+
+def test_masks_repeat_with_their_generator_and_differ_without():
+    labels = torch.zeros(50, 20)
+    half = torch.full((20,), 0.5)
+    draw = [functional.sample_mask(labels, half, half, torch.Generator().manual_seed(seed)) for seed in (1, 1, 2)]
+    assert torch.equal(draw[0], draw[1])
+    assert not torch.equal(draw[0], draw[2])
+
+
+def test_one_hot_labels_mark_an_unknown_class_as_unknown():
+    labels = functional.one_hot_labels(torch.tensor([2, -100, 0]), 3)
+    assert labels[0].tolist() == [0, 0, 1]
+    assert labels[1].isnan().all()
+    assert labels[2].tolist() == [1, 0, 0]
