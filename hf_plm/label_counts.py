@@ -269,25 +269,25 @@ def _feature_names(dataset: Any, column: str) -> list[str] | None:
 def _label_rows(dataset: Any, column: str) -> Iterator[LabelRows]:
     """The rows of the label column, `CHUNK_ROWS` at a time."""
     first_row = 0
-    arrow = isinstance(dataset, datasets.Dataset | datasets.IterableDataset)
-    for array in _arrow_column(dataset, column) if arrow else _python_column(dataset, column):
+    columns = _arrow_column if isinstance(dataset, datasets.Dataset) else _python_column
+    for array in columns(dataset, column):
         rows = flatten(array, column, "row {}", first_row)
         first_row += len(rows.lengths)
         yield rows
 
 
-def _arrow_column(dataset: datasets.Dataset | datasets.IterableDataset, column: str) -> Iterator[pa.Array]:
-    if dataset.column_names is not None:
-        _require_column(dataset.column_names, column)
-        dataset = dataset.select_columns([column])
-    for table in dataset.with_format("arrow").iter(batch_size=CHUNK_ROWS):
-        _require_column(table.column_names, column)
+def _arrow_column(dataset: datasets.Dataset, column: str) -> Iterator[pa.Array]:
+    _require_column(dataset.column_names, column)
+    for table in dataset.select_columns([column]).with_format("arrow").iter(batch_size=CHUNK_ROWS):
         yield table[column].combine_chunks()  # a shuffled data set has one chunk per row
 
 
 def _python_column(dataset: Any, column: str) -> Iterator[pa.Array]:
     if isinstance(dataset, datasets.DatasetDict | datasets.IterableDatasetDict):
         raise ValueError(f"this is a dictionary of splits; pass one of them, such as dataset[{next(iter(dataset))!r}]")
+    if isinstance(dataset, datasets.IterableDataset) and dataset.column_names is not None:
+        _require_column(dataset.column_names, column)
+        dataset = dataset.select_columns([column])  # nothing else is decoded
     if hasattr(dataset, "__getitem__") and hasattr(dataset, "__len__"):  # a torch Dataset has no iterator of its own
         iterator = (dataset[index] for index in range(len(dataset)))
     else:

@@ -114,13 +114,15 @@ class PLMTrainer(Trainer):
         """
         labels = self._labels_of(inputs)
         outputs = model(**{name: value for name, value in inputs.items() if name != self.label_names[0]})
+        if isinstance(outputs, Tensor):
+            outputs = (outputs,)
         num_known = None
         if model.training and num_items_in_batch is not None:
             num_known = num_items_in_batch / self.accelerator.num_processes  # gradients are averaged over the ranks
         loss = self.plm_loss.train(model.training)(_logits_of(outputs), labels, num_known)
-        if not return_outputs:
-            return loss
-        return loss, ((loss, *outputs) if isinstance(outputs, tuple) else outputs)
+        if isinstance(outputs, tuple):
+            outputs = (loss, *outputs)  # where Trainer expects the loss
+        return (loss, outputs) if return_outputs else loss
 
     def get_batch_samples(
         self, epoch_iterator: Iterator, num_batches: int, device: torch.device
@@ -217,9 +219,7 @@ def _set_problem_type(config: Any, form: str | None) -> bool:
 
 
 def _logits_of(outputs: Any) -> Tensor:
-    """The logits in a model's output: `outputs["logits"]` of a mapping, the first element of a tuple, or itself."""
-    if isinstance(outputs, Tensor):
-        return outputs
+    """The logits in a model's output: `outputs["logits"]` of a mapping, or the first element of a tuple."""
     if isinstance(outputs, Mapping) and "logits" in outputs:
         return outputs["logits"]
     if isinstance(outputs, tuple) and outputs and isinstance(outputs[0], Tensor):

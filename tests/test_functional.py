@@ -1,6 +1,8 @@
 """The tensor functions equal their slow twin, and the numbers worked out by hand."""
 
+import ast
 import math
+from pathlib import Path
 
 import pytest
 import reference
@@ -89,8 +91,8 @@ def test_divergence_by_hand():
 
 
 def test_rule_marginal_by_hand():
-    # Class 0: 10 positives, 40 predicted: (10 / 40) ** 0.5. Class 1: 8 positives, none predicted: (8 / 0.5) ** 0.5 = 4.
-    # Class 2: 100 positives, none predicted: sqrt(200), clipped to 5. Class 3: 1 positive, 100 predicted: 1/5, not 1/10.
+    # Class 0: 10 positives, 40 predicted: (10 / 40) ** 0.5. Class 1: 8 positives, none predicted: (8 / 0.5) ** 0.5.
+    # Class 2: 100 positives, none predicted: sqrt(200), clipped to 5. Class 3: 1 positive, 100 predicted: 1/5, no 1/10.
     histograms = torch.tensor([[[0, 10], [8, 0], [100, 0], [0, 1]], [[20, 30], [50, 0], [50, 0], [1, 99]]])
     ratio = torch.ones(4)
     everywhere = torch.ones(4, dtype=torch.bool)
@@ -98,9 +100,7 @@ def test_rule_marginal_by_hand():
     close(updated, [0.5, 4.0, 5.0, 0.2])
 
 
-@pytest.mark.parametrize(
-    "ideal", [0.05, 0.25, 1.0], ids=["R above I", "R equal to I", "R below I"]
-)
+@pytest.mark.parametrize("ideal", [0.05, 0.25, 1.0], ids=["R above I", "R equal to I", "R below I"])
 def test_the_effective_ratio_is_the_ideal_one(ideal):
     rows, ratio = 200_000, 0.25
     generator = torch.Generator().manual_seed(0)
@@ -135,3 +135,15 @@ def test_one_hot_labels_mark_an_unknown_class_as_unknown():
     assert labels[0].tolist() == [0, 0, 1]
     assert labels[1].isnan().all()
     assert labels[2].tolist() == [1, 0, 0]
+
+
+@pytest.mark.parametrize("name", ["functional", "objectives"])
+def test_the_mathematics_needs_torch_alone(name):
+    source = Path(functional.__file__).with_name(f"{name}.py").read_text()
+    imported = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            imported |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            imported.add((node.module or "").split(".")[0])
+    assert imported <= {"torch", "collections"}

@@ -1,0 +1,137 @@
+"""The ratios move when they should, the log says so, and checkpoints bring them back."""
+
+import json
+
+import pytest
+import torch
+from safetensors import safe_open
+from transformers import AutoModelForSequenceClassification, Trainer
+
+from hf_plm import PLMState, PLMTrainer
+
+
+def logs_with(trainer, key):
+    return [log for log in trainer.state.log_history if key in log]
+
+
+def test_ratios_are_updated_at_the_end_of_every_epoch(make_bert, text_data, make_args):
+    trainer = PLMTrainer(make_bert(), make_args(num_train_epochs=3), train_dataset=text_data)
+    trainer.train()
+    history = trainer.plm_state.history
+    assert history.shape == (3, 5)
+    assert not torch.equal(history[0], history[1])
+    assert torch.equal(history[-1], trainer.plm_state.ideal_ratio)
+    assert [log["epoch"] for log in logs_with(trainer, "plm/tail_shift")] == [1, 2, 3]
+
+
+def test_ratios_are_updated_every_so_many_steps_instead(make_bert, text_data, make_args):
+    trainer = PLMTrainer(make_bert(), make_args(num_train_epochs=3, plm_update_steps=5), train_dataset=text_data)
+    trainer.train()
+    assert [log["step"] for log in logs_with(trainer, "plm/tail_shift")] == [5, 10]
+
+
+def test_the_log_has_a_summary_and_the_loss_of_the_epoch(make_bert, text_data, make_args):
+    args = make_args(num_train_epochs=2, logging_strategy="epoch")
+    trainer = PLMTrainer(make_bert(), args, train_dataset=text_data)
+    trainer.train()
+    assert [log["epoch"] for log in logs_with(trainer, "loss")] == [1, 2]
+    summary = {key for key in logs_with(trainer, "plm/tail_shift")[0] if key.startswith("plm/")}
+    values = ("ideal_ratio", "shift", "keep_positive", "keep_negative", "predicted_rate")
+    assert summary == {
+        "plm/labels_never_predicted",
+        *(f"plm/{group}_{value}" for group in ("head", "medium", "tail") for value in values),
+    }
+
+
+def test_the_summary_says_what_the_state_holds(make_bert, text_data, make_args):
+    trainer = PLMTrainer(make_bert(), make_args(), train_dataset=text_data)
+    trainer.train()
+    (log,) = logs_with(trainer, "plm/tail_shift")
+    state = trainer.plm_state
+    tail = trainer.label_counts.groups()["tail"]
+    assert log["plm/tail_ideal_ratio"] == pytest.approx(state.ideal_ratio[tail].median().item())
+    assert log["plm/tail_keep_negative"] == pytest.approx(state.keep_probabilities()[1][tail].mean().item())
+    predicted = state.histograms[:, :, 10:].sum((0, 2))
+    assert log["plm/labels_never_predicted"] == (predicted == 0).sum().item()
+    rate = predicted[tail].sum() / trainer.label_counts.positives[tail].sum()
+    assert log["plm/tail_predicted_rate"] == pytest.approx(rate.item())
+
+
+def test_a_partial_last_epoch_is_used_too(make_bert, text_data, make_args):
+    trainer = PLMTrainer(make_bert(), make_args(max_steps=6), train_dataset=text_data)
+    trainer.train()
+    assert trainer.plm_state.history.shape == (2, 5)
+    assert trainer.plm_state.histograms.sum() == 2 * 16 * 5
+
+
+def test_training_twice_begins_anew(make_bert, text_data, make_args):
+    trainer = PLMTrainer(make_bert(), make_args(num_train_epochs=2), train_dataset=text_data)
+    trainer.train()
+    trainer.train()
+    assert trainer.plm_state.history.shape == (2, 5)
+
+
+@pytest.mark.parametrize("accumulation", [1, 2])
+@pytest.mark.parametrize(("strategy", "steps", "checkpoint"), [("epoch", 4, 1), ("steps", 3, 3), ("steps", 4, 4)])
+def test_a_resumed_run_ends_bit_identical(accumulation, strategy, steps, checkpoint, make_bert, text_data, make_args):
+    """At the end of an epoch, in the middle, and at a steps-checkpoint on the last step of an epoch."""
+    per_epoch = 4 // accumulation
+    checkpoint = per_epoch if strategy == "epoch" or checkpoint == 4 else checkpoint
+    arguments = {
+        "num_train_epochs": 3,
+        "save_strategy": strategy,
+        "save_steps": min(steps, checkpoint),
+        "gradient_accumulation_steps": accumulation,
+        "logging_steps": 1,
+    }
+    whole = PLMTrainer(make_bert(dropout=0.1), make_args(**arguments), train_dataset=text_data)
+    whole.train()
+    resumed = PLMTrainer(make_bert(dropout=0.1), make_args(**arguments), train_dataset=text_data)
+    resumed.train(resume_from_checkpoint=f"{whole.args.output_dir}/checkpoint-{checkpoint}")
+    for name, parameter in whole.model.state_dict().items():
+        assert torch.equal(resumed.model.state_dict()[name], parameter), name
+    assert whole.plm_state.history.shape == (3, 5)
+    assert torch.equal(resumed.plm_state.history, whole.plm_state.history)
+    assert torch.equal(resumed.plm_state.histograms, whole.plm_state.histograms)
+    losses = [[(log["step"], log["loss"]) for log in logs_with(t, "loss")] for t in (whole, resumed)]
+    assert losses[0] == losses[1]
+    ratios = [[log["plm/tail_ideal_ratio"] for log in logs_with(t, "plm/tail_shift")] for t in (whole, resumed)]
+    assert ratios[0] == ratios[1]
+
+
+def test_resume_from_the_last_checkpoint(make_bert, text_data, make_args):
+    arguments = {"num_train_epochs": 2, "save_strategy": "epoch"}
+    whole = PLMTrainer(make_bert(), make_args(**arguments), train_dataset=text_data)
+    whole.train()
+    resumed = PLMTrainer(make_bert(), make_args(**{**arguments, "num_train_epochs": 3}), train_dataset=text_data)
+    resumed.train(resume_from_checkpoint=True)
+    assert torch.equal(resumed.plm_state.history[:2], whole.plm_state.history)
+    assert len(resumed.plm_state.history) == 3
+
+
+def test_a_checkpoint_is_a_plain_model_with_the_state_beside_it(make_bert, text_data, make_args):
+    trainer = PLMTrainer(make_bert(), make_args(save_strategy="epoch"), train_dataset=text_data)
+    trainer.train()
+    checkpoint = f"{trainer.args.output_dir}/checkpoint-4"
+    assert torch.equal(PLMState.load(f"{checkpoint}/plm_state.safetensors").history, trainer.plm_state.history)
+    model = AutoModelForSequenceClassification.from_pretrained(checkpoint)
+    assert model.config.problem_type == "multi_label_classification"
+    with safe_open(f"{checkpoint}/model.safetensors", "pt") as file:
+        assert set(file.keys()) == set(make_bert().state_dict())
+    with open(f"{checkpoint}/trainer_state.json") as file:
+        assert "PLM" not in json.dumps(json.load(file)["stateful_callbacks"])
+
+
+def test_a_stock_trainer_resumes_a_checkpoint_with_a_state(make_bert, text_data, make_args):
+    arguments = {"num_train_epochs": 2, "save_strategy": "epoch"}
+    trainer = PLMTrainer(make_bert(), make_args(**arguments), train_dataset=text_data)
+    trainer.train()
+    stock = Trainer(trainer.model, make_args(**arguments), trainer.data_collator, train_dataset=text_data)
+    assert stock.train(resume_from_checkpoint=f"{trainer.args.output_dir}/checkpoint-4").global_step == 8
+
+
+def test_a_checkpoint_without_a_state_is_named(make_bert, text_data, make_args):
+    trainer = PLMTrainer(make_bert(), make_args(num_train_epochs=2, save_strategy="epoch"), train_dataset=text_data)
+    Trainer(trainer.model, trainer.args, trainer.data_collator, train_dataset=text_data).train()
+    with pytest.raises(FileNotFoundError, match="there is no PLM state at .*checkpoint-8"):
+        trainer.train(resume_from_checkpoint=True)

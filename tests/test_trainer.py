@@ -1,0 +1,306 @@
+"""`PLMTrainer` computes what `PLMLoss` computes, and otherwise behaves as `Trainer`."""
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+from datasets import ClassLabel, Dataset, List
+from torch import nn
+from transformers import Trainer, TrainerCallback, TrainingArguments
+
+from hf_plm import LabelCounts, MultiLabelCollator, PLMTrainer, count_labels, multilabel_compute_metrics
+
+
+class Gradients(TrainerCallback):
+    """Keeps the gradients of every optimizer step."""
+
+    def __init__(self):
+        self.steps = []
+
+    def on_pre_optimizer_step(self, args, state, control, model, **kwargs):
+        self.steps.append({name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None})
+
+
+class TupleModel(nn.Module):
+    """No configuration, no labels in its forward, and logits first in a tuple, in a dict or alone."""
+
+    def __init__(self, kind, num_labels=5):
+        super().__init__()
+        torch.manual_seed(0)
+        self.kind = kind
+        self.embedding = nn.EmbeddingBag(50, 8)
+        self.linear = nn.Linear(8, num_labels)
+
+    def forward(self, input_ids):
+        hidden = self.embedding(input_ids)
+        logits = self.linear(hidden)
+        outputs = {"tuple": (logits, hidden), "dict": {"logits": logits, "hidden": hidden}, "tensor": logits}
+        return outputs.get(self.kind, {"hidden": hidden})
+
+
+def multi_hot(dataset, num_labels=5):
+    rows = np.zeros((len(dataset), num_labels), np.float32)
+    for row, ids in enumerate(dataset["labels"]):
+        rows[row, ids] = 1
+    return rows
+
+
+def test_one_call_trains_with_a_plain_training_arguments(make_bert, text_data, tmp_path):
+    args = TrainingArguments(str(tmp_path), use_cpu=True, report_to="none", save_strategy="no", disable_tqdm=True)
+    trainer = PLMTrainer(make_bert(), args, train_dataset=text_data)
+    output = trainer.train()
+    assert output.global_step == 24
+    assert np.isfinite(output.training_loss)
+    assert trainer.plm_loss.settings.objective == "asymmetric"
+    assert trainer.plm_state.history.shape == (3, 5)
+    assert trainer.label_counts.positives.tolist() == multi_hot(text_data).sum(0).tolist()
+    assert trainer.model.config.problem_type == "multi_label_classification"
+
+
+@pytest.mark.parametrize(("model", "data"), [("make_bert", "text_data"), ("make_vit", "image_data")])
+def test_every_trainable_parameter_changes(model, data, make_args, request):
+    model, data = request.getfixturevalue(model)(), request.getfixturevalue(data)
+    before = copy.deepcopy(model.state_dict())
+    PLMTrainer(model, make_args(), train_dataset=data).train()
+    for name, parameter in model.named_parameters():
+        changed = not torch.equal(parameter, before[name])
+        # In attention, the bias of the keys shifts all scores alike: its gradient is zero but for rounding.
+        assert changed or name.endswith(("key.bias", "k_proj.bias")), name
+
+
+def test_preset_off_is_the_stock_trainer_with_bce(make_bert, text_data, make_args):
+    arguments = {"plm_preset": "off", "max_grad_norm": 0.0, "logging_steps": 1}
+    gradients = Gradients()
+    trainer = PLMTrainer(make_bert(), make_args(**arguments), train_dataset=text_data, callbacks=[gradients])
+    trainer.train()
+
+    stock_model = make_bert(problem_type="multi_label_classification")
+    stock_model.accepts_loss_kwargs = False
+    stock_gradients = Gradients()
+    args = make_args(logging_steps=1, max_grad_norm=0.0)
+    collator = MultiLabelCollator(5, label_format="ids")
+    stock = Trainer(stock_model, args, collator, train_dataset=text_data, callbacks=[stock_gradients])
+    stock.train()
+
+    losses = [[log["loss"] for log in t.state.log_history if "loss" in log] for t in (trainer, stock)]
+    assert len(losses[0]) == 4
+    assert losses[0] == pytest.approx(losses[1], rel=1e-6)
+    for step, stock_step in zip(gradients.steps, stock_gradients.steps, strict=True):
+        for name, gradient in step.items():
+            # relative to the largest entry: that is the size of the rounding in one matrix product
+            scale = stock_step[name].abs().max().item()
+            assert (gradient - stock_step[name]).abs().max().item() <= 1e-6 * max(scale, 1e-2), name
+
+
+@pytest.mark.parametrize("preset", ["default", "paper", "off"])
+@pytest.mark.parametrize("accumulation", [1, 3])
+def test_the_loss_is_the_same_however_the_batch_is_cut(
+    preset, accumulation, make_bert, text_data, make_args, monkeypatch
+):
+    """One step on 48 rows, at once and in three parts, for a mask that depends on the row alone."""
+
+    def mask(labels, keep_positive, keep_negative, generator):
+        known = ~torch.isnan(labels)
+        return (torch.where(labels == 1, keep_positive, keep_negative) > 0.6) & known
+
+    monkeypatch.setattr("hf_plm.loss.sample_mask", mask)
+    labels = multi_hot(text_data)
+    labels[::7, 1] = np.nan  # unequal numbers of known labels in the parts
+    data = text_data.remove_columns("labels").add_column("labels", labels.tolist()).select(range(48))
+    gradients = Gradients()
+    args = make_args(
+        plm_preset=preset,
+        per_device_train_batch_size=48 // accumulation,
+        gradient_accumulation_steps=accumulation,
+        logging_steps=1,
+        max_grad_norm=0.0,
+    )
+    trainer = PLMTrainer(make_bert(), args, train_dataset=data, callbacks=[gradients])
+    trainer.train()
+    assert len(gradients.steps) == 1
+
+    model = make_bert().train()
+    batch = MultiLabelCollator(5)(list(data))
+    labels = batch.pop("labels")
+    whole = trainer.plm_loss
+    trainer.start_plm()
+    loss = trainer.plm_loss(model(**batch).logits, labels)
+    loss.backward()
+    assert whole.state.num_batches == accumulation
+    assert trainer.state.log_history[0]["loss"] == pytest.approx(loss.item(), rel=1e-5)
+    for name, parameter in model.named_parameters():
+        scale = parameter.grad.abs().max().clamp(min=1e-2)
+        assert ((gradients.steps[0][name] - parameter.grad).abs().max() <= 2e-6 * scale).item(), name
+
+
+def test_the_model_does_not_see_the_labels(make_bert, text_data, make_args):
+    model = make_bert()
+    seen = []
+    model.register_forward_pre_hook(lambda module, args, kwargs: seen.append(set(kwargs)), with_kwargs=True)
+    trainer = PLMTrainer(model, make_args(), train_dataset=text_data, eval_dataset=text_data)
+    trainer.train()
+    trainer.evaluate()
+    assert seen
+    assert all("labels" not in names and "input_ids" in names for names in seen)
+
+
+def test_it_masks_and_measures_only_while_training(make_bert, text_data, make_args):
+    trainer = PLMTrainer(make_bert(), make_args(), train_dataset=text_data, eval_dataset=text_data)
+    trainer.train()
+    assert trainer.plm_state.histograms.sum() == 64 * 5
+    before = trainer.plm_state.histograms.clone()
+    metrics = trainer.evaluate()
+    prediction = trainer.predict(text_data)
+    assert torch.equal(trainer.plm_state.histograms, before)
+    logits, labels = torch.from_numpy(prediction.predictions), torch.from_numpy(prediction.label_ids)
+    expected = trainer.plm_loss.objective(logits, labels).mean().item()
+    assert metrics["eval_loss"] == pytest.approx(expected, rel=1e-5)
+    assert prediction.metrics["test_loss"] == pytest.approx(expected, rel=1e-5)
+
+
+def test_outputs_are_those_of_trainer(make_bert, text_data, make_args):
+    trainer = PLMTrainer(
+        make_bert(),
+        make_args(eval_strategy="epoch"),
+        train_dataset=text_data,
+        eval_dataset=text_data,
+        compute_metrics=multilabel_compute_metrics(count_labels(text_data)),
+    )
+    trainer.train()
+    prediction = trainer.predict(text_data)
+    assert prediction.predictions.shape == prediction.label_ids.shape == (64, 5)
+    assert np.array_equal(prediction.label_ids, multi_hot(text_data))
+    assert {"eval_loss", "eval_macro_f1", "eval_tail_recall"} <= set(trainer.evaluate())
+    assert trainer.predict(text_data.remove_columns("labels")).predictions.shape == (64, 5)
+
+
+@pytest.mark.parametrize("kind", ["tuple", "dict", "tensor"])
+def test_any_model_output_with_logits_will_do(kind, text_data, make_args):
+    data = text_data.remove_columns("attention_mask")
+    trainer = PLMTrainer(TupleModel(kind), make_args(), train_dataset=data, eval_dataset=data)
+    trainer.train()
+    prediction = trainer.predict(data)
+    logits = prediction.predictions[0] if kind != "tensor" else prediction.predictions
+    assert logits.shape == (64, 5)
+    assert np.isfinite(trainer.evaluate()["eval_loss"])
+
+
+def test_an_output_without_logits_is_named(text_data, make_args):
+    data = text_data.remove_columns("attention_mask")
+    with pytest.raises(ValueError, match=r"the model's output \(\['hidden'\]\) has no logits"):
+        PLMTrainer(TupleModel("other"), make_args(), train_dataset=data).train()
+
+
+def test_counts_may_be_given_and_are_not_counted_again(make_bert, text_data, make_args, monkeypatch):
+    monkeypatch.setattr("hf_plm.trainer.read_labels", lambda *args: pytest.fail("counted"))
+    trainer = PLMTrainer(
+        make_bert(), make_args(), train_dataset=text_data, label_counts=LabelCounts([9, 8, 7, 6, 5], [55] * 5)
+    )
+    trainer.train()
+    assert trainer.plm_state.positives.tolist() == [9, 8, 7, 6, 5]
+
+
+def test_a_mapping_of_counts_follows_the_models_label_names(make_bert, text_data, make_args):
+    names = {index: name for index, name in enumerate("abcde")}
+    model = make_bert(id2label=names, label2id={name: index for index, name in names.items()})
+    counts = {name: (10 + index, 50) for index, name in reversed(names.items())}
+    trainer = PLMTrainer(model, make_args(), train_dataset=text_data, label_counts=counts)
+    assert trainer.plm_state.positives.tolist() == [10, 11, 12, 13, 14]
+
+
+def test_label_names_of_the_data_go_to_the_model(make_bert, text_data, make_args):
+    data = text_data.cast_column("labels", List(ClassLabel(names=list("abcde"))))
+    trainer = PLMTrainer(make_bert(), make_args(), train_dataset=data)
+    assert trainer.model.config.id2label == dict(enumerate("abcde"))
+    names = [["abcde"[index] for index in ids] for ids in text_data["labels"]]
+    by_name = PLMTrainer(
+        make_bert(), make_args(), train_dataset=text_data.remove_columns("labels").add_column("labels", names)
+    )
+    assert by_name.model.config.label2id == {name: index for index, name in enumerate("abcde")}
+    losses = [t.train().training_loss for t in (trainer, by_name)]
+    assert losses[0] == losses[1]
+
+
+def test_a_users_objective_overrides_the_named_one(make_bert, text_data, make_args):
+    def constant(logits, labels):
+        return logits * 0 + 7
+
+    trainer = PLMTrainer(
+        make_bert(),
+        make_args(plm_objective="focal"),
+        train_dataset=text_data,
+        eval_dataset=text_data,
+        objective=constant,
+    )
+    assert trainer.evaluate()["eval_loss"] == pytest.approx(7)
+    trainer.train()
+    assert trainer.evaluate()["eval_loss"] == pytest.approx(7)
+
+
+def test_single_label_models_train_on_masked_one_hot_labels(make_bert, text_data, make_args):
+    classes = [row[0] % 3 for row in text_data["input_ids"]]
+    data = text_data.remove_columns("labels").add_column("labels", classes)
+    trainer = PLMTrainer(make_bert(num_labels=3), make_args(num_train_epochs=8), train_dataset=data, eval_dataset=data)
+    assert trainer.model.config.problem_type == "single_label_classification"
+    assert trainer.label_counts.positives.tolist() == [classes.count(index) for index in range(3)]
+    trainer.train()
+    assert trainer.plm_state.histograms.sum() == 64 * 3
+    prediction = trainer.predict(data)
+    assert prediction.label_ids.tolist() == classes
+    one_hot = torch.eye(3)[torch.tensor(classes)]
+    expected = trainer.plm_loss.objective(torch.from_numpy(prediction.predictions), one_hot).mean().item()
+    assert prediction.metrics["test_loss"] == pytest.approx(expected, rel=1e-5)
+
+
+def test_unknown_labels_reach_neither_loss_nor_counts_nor_histograms(make_bert, text_data, make_args):
+    labels = multi_hot(text_data)
+    labels[:, 2] = np.nan
+    labels[5:, 0] = -100
+    data = text_data.remove_columns("labels").add_column("labels", labels.tolist())
+    trainer = PLMTrainer(make_bert(), make_args(), train_dataset=data, eval_dataset=data)
+    trainer.train()
+    known = [5, 64, 0, 64, 64]
+    assert (trainer.label_counts.positives + trainer.label_counts.negatives).tolist() == known
+    assert trainer.plm_state.histograms.sum((0, 2)).tolist() == known
+    assert np.isfinite(trainer.evaluate()["eval_loss"])
+
+
+def test_a_trainer_without_training_data_evaluates(make_bert, text_data, make_args):
+    trainer = PLMTrainer(make_bert(), make_args(), eval_dataset=text_data)
+    assert np.isfinite(trainer.evaluate()["eval_loss"])
+
+
+@pytest.mark.parametrize(
+    ("change", "arguments", "message"),
+    [
+        (lambda data: data.remove_columns("labels"), {}, "there is no column 'labels' to count labels in"),
+        (lambda data: data.select([]), {}, "the data set is empty"),
+        (lambda data: data, {"num_labels": 3}, r"the class id \d is not in \[0, 3\)"),
+        (lambda data: data, {"label_counts": LabelCounts([1], [2])}, "num_labels=5, there are counts of 1 labels"),
+        (lambda data: data, {"problem_type": "regression"}, "problem_type is 'regression'"),
+        (lambda data: data, {"problem_type": "single_label_classification"}, "the data hold several per row"),
+        (lambda data: data, {"compute_loss_func": len}, "compute_loss_func is set; PLMTrainer masks"),
+        (lambda data: data.to_iterable_dataset(), {}, "train_dataset is an IterableDataset.*label_counts"),
+    ],
+)
+def test_what_does_not_fit_together_is_named(change, arguments, message, make_bert, text_data, make_args):
+    model = make_bert(**{key: arguments.pop(key) for key in ("num_labels", "problem_type") if key in arguments})
+    with pytest.raises(ValueError, match=message):
+        PLMTrainer(model, make_args(max_steps=1), train_dataset=change(text_data), **arguments)
+
+
+def test_one_class_per_row_is_refused_by_a_multi_label_model(make_bert, make_args):
+    data = Dataset.from_dict({"input_ids": [[1, 2]] * 4, "labels": [0, 1, 2, 0]})
+    with pytest.raises(ValueError, match="is 'multi_label_classification', and the data hold one class id per row"):
+        PLMTrainer(make_bert(problem_type="multi_label_classification"), make_args(), train_dataset=data)
+
+
+def test_a_collator_with_a_declared_form_is_taken_as_it_is(make_bert, make_args):
+    data = Dataset.from_dict({"input_ids": [[1, 2]] * 4, "labels": [[0, 1], [1, 0], [0, 1], [1, 0]]})
+    with pytest.raises(ValueError, match="can be read in 2 ways"):
+        PLMTrainer(make_bert(num_labels=2), make_args(), train_dataset=data)
+    collator = MultiLabelCollator(2, label_format="multi_hot")
+    trainer = PLMTrainer(make_bert(num_labels=2), make_args(), collator, train_dataset=data)
+    assert trainer.data_collator is collator
+    assert trainer.label_counts.positives.tolist() == [2, 2]

@@ -1,0 +1,93 @@
+"""The arguments can be read from a command line, and every field is explained."""
+
+import dataclasses
+
+import pytest
+from transformers import HfArgumentParser, TrainingArguments
+
+from hf_plm import PLMTrainingArguments
+
+OWN_FIELDS = [
+    field
+    for field in dataclasses.fields(PLMTrainingArguments)
+    if field.name not in {inherited.name for inherited in dataclasses.fields(TrainingArguments)}
+]
+
+
+def parse(*argv):
+    (args,) = HfArgumentParser(PLMTrainingArguments).parse_args_into_dataclasses(["--output_dir", "x", *argv])
+    return args
+
+
+def test_a_command_line_sets_every_field():
+    args = parse(
+        *("--plm_preset", "paper", "--plm_initial_ratio", "0.25", "--plm_temper", "0.7", "--plm_rule", "marginal"),
+        *("--plm_change_rate", "0.2", "--plm_num_bins", "30", "--plm_max_shift", "50", "--plm_update_steps", "100"),
+        *("--plm_objective", "asymmetric", "--plm_objective_kwargs", '{"gamma_negative": 2, "margin": 0.1}'),
+        *("--learning_rate", "0.001"),
+    )
+    assert args.plm_settings() == {
+        "preset": "paper",
+        "initial_ratio": "0.25",
+        "temper": 0.7,
+        "rule": "marginal",
+        "change_rate": 0.2,
+        "num_bins": 30,
+        "max_shift": 50.0,
+        "objective": "asymmetric",
+        "objective_kwargs": {"gamma_negative": 2, "margin": 0.1},
+    }
+    assert args.plm_update_steps == 100
+    assert args.learning_rate == 0.001
+
+
+def test_without_arguments_every_field_is_the_default_presets():
+    args = parse()
+    assert args.plm_preset == "default"
+    assert {field.name for field in OWN_FIELDS if getattr(args, field.name) is not None} == {"plm_preset"}
+
+
+def test_every_field_has_a_help_and_a_docstring_entry():
+    assert len(OWN_FIELDS) == 10
+    for field in OWN_FIELDS:
+        assert len(field.metadata["help"]) > 20, field.name
+        assert f"{field.name} (`" in PLMTrainingArguments.__doc__, field.name
+
+
+def test_the_help_can_be_printed(capsys):
+    with pytest.raises(SystemExit) as exit_info:
+        HfArgumentParser(PLMTrainingArguments).parse_args(["--help"])
+    assert exit_info.value.code == 0
+    assert "--plm_objective_kwargs" in capsys.readouterr().out
+
+
+def test_arguments_survive_json():
+    args = PLMTrainingArguments("x", plm_preset="paper", plm_objective_kwargs={}, plm_initial_ratio=0.5)
+    copy = PLMTrainingArguments(
+        **{name: args.to_dict()[name] for name in ("output_dir", "plm_preset", "plm_initial_ratio")}
+    )
+    assert copy.plm_settings()["initial_ratio"] == 0.5
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"plm_preset": "best"}, "plm_preset is 'best'"),
+        ({"plm_initial_ratio": "median"}, "plm_initial_ratio is 'median'"),
+        ({"plm_initial_ratio": -1}, "plm_initial_ratio is -1.0"),
+        ({"plm_temper": -0.1}, "plm_temper is -0.1"),
+        ({"plm_rule": "rise"}, "plm_rule is 'rise'"),
+        ({"plm_change_rate": -0.5}, "plm_change_rate is -0.5"),
+        ({"plm_num_bins": 7}, "plm_num_bins is 7; it must be even for the rule 'marginal'"),
+        ({"plm_max_shift": 0}, "plm_max_shift is 0"),
+        ({"plm_update_steps": 0}, "plm_update_steps is 0; it must be 1 or more"),
+        ({"plm_objective": "hinge"}, "plm_objective is 'hinge'"),
+        ({"plm_objective_kwargs": "{gamma"}, "plm_objective_kwargs is '{gamma', no JSON"),
+        ({"plm_objective_kwargs": "[1]"}, r"plm_objective_kwargs is \[1\]; it must be a dictionary"),
+        ({"plm_objective_kwargs": {"gamma": 1}}, "plm_objective_kwargs is {'gamma': 1}, which the objective 'asymm"),
+        ({"plm_preset": "off", "plm_objective_kwargs": {"gamma": 1}}, "which the objective 'bce' does not take"),
+    ],
+)
+def test_wrong_values_are_named(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        PLMTrainingArguments("x", **arguments)
