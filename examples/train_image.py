@@ -13,8 +13,8 @@ A pretrained model, data of the Hub or of your own, several processes, and the r
     python examples/train_image.py --train_file train.parquet --validation_file validation.parquet
     accelerate launch examples/train_image.py --push_to_hub --hub_model_id my-model
 
-`labels` may hold multi-hot vectors, class ids, class names, or (csv) names in one text, separated by commas. In csv and
-json files `image` is the path of a picture.
+`labels` may hold multi-hot vectors, class ids, class names, or (csv) names in one text, separated by commas. In csv
+and json files `image` is the path of a picture.
 """
 
 from dataclasses import dataclass, field
@@ -62,21 +62,19 @@ def load_data(args: ScriptArguments) -> DatasetDict:
 
 
 def make_model(args: ScriptArguments, counts: LabelCounts) -> tuple[PreTrainedModel, BaseImageProcessor]:
-    names = counts.label_names or [f"LABEL_{index}" for index in range(counts.num_labels)]
-    labels = {"id2label": dict(enumerate(names)), "label2id": {name: index for index, name in enumerate(names)}}
     if args.model_name_or_path is not None:
         model = AutoModelForImageClassification.from_pretrained(
-            args.model_name_or_path, ignore_mismatched_sizes=True, **labels
+            args.model_name_or_path, num_labels=counts.num_labels, ignore_mismatched_sizes=True
         )
         return model, AutoImageProcessor.from_pretrained(args.model_name_or_path)
     config = ViTConfig(
         image_size=64,
         patch_size=8,
         hidden_size=128,
-        intermediate_size=256,
+        intermediate_size=512,
         num_hidden_layers=4,
         num_attention_heads=4,
-        **labels,
+        num_labels=counts.num_labels,
     )
     processor = ViTImageProcessorPil(size={"height": 64, "width": 64})
     return AutoModelForImageClassification.from_config(config), processor

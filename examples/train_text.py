@@ -79,11 +79,9 @@ def train_tokenizer(texts: list[str], vocab_size: int = 8000) -> PreTrainedToken
 def make_model(
     args: ScriptArguments, counts: LabelCounts, texts: list[str]
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    names = counts.label_names or [f"LABEL_{index}" for index in range(counts.num_labels)]
-    labels = {"id2label": dict(enumerate(names)), "label2id": {name: index for index, name in enumerate(names)}}
     if args.model_name_or_path is not None:
         model = AutoModelForSequenceClassification.from_pretrained(
-            args.model_name_or_path, ignore_mismatched_sizes=True, **labels
+            args.model_name_or_path, num_labels=counts.num_labels, ignore_mismatched_sizes=True
         )
         return model, AutoTokenizer.from_pretrained(args.model_name_or_path)
     tokenizer = train_tokenizer(texts)
@@ -99,7 +97,7 @@ def make_model(
         sep_token_id=tokenizer.sep_token_id,
         bos_token_id=None,
         eos_token_id=None,
-        **labels,
+        num_labels=counts.num_labels,
     )
     return AutoModelForSequenceClassification.from_config(config), tokenizer
 

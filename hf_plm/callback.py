@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers.trainer_utils import IntervalStrategy
 
 from .label_counts import LabelCounts
 from .state import PLMState
@@ -37,23 +38,25 @@ class PLMCallback(TrainerCallback):
         # A checkpoint of the last step of an epoch is written before on_epoch_end: make up for its update.
         at_epoch_end = state.epoch is not None and state.epoch == int(state.epoch)
         if self.update_steps is None and at_epoch_end and self.trainer.plm_state.is_measuring:
-            self.update(control)
+            self.update(args, control)
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         if self.update_steps is not None and state.global_step % self.update_steps == 0:
-            self.update(control)
+            self.update(args, control)
 
     def on_epoch_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         if self.update_steps is None:
-            self.update(control)
+            self.update(args, control)
 
-    def update(self, control: TrainerControl) -> None:
-        """Update the ideal ratios and log a summary of them."""
+    def update(self, args: TrainingArguments, control: TrainerControl) -> None:
+        """Update the ideal ratios and log a summary of them, unless `logging_strategy` is `no`."""
         self.trainer.plm_loss.end_epoch()
+        if args.logging_strategy == IntervalStrategy.NO:
+            return
         should_log = control.should_log  # Trainer.log resets it, and the epoch's training loss would not be logged
         self.trainer.log(summarize(self.trainer.plm_state))
         control.should_log = should_log

@@ -43,6 +43,13 @@ def test_the_log_has_a_summary_and_the_loss_of_the_epoch(make_bert, text_data, m
     }
 
 
+def test_without_a_logging_strategy_nothing_is_logged(make_bert, text_data, make_args):
+    trainer = PLMTrainer(make_bert(), make_args(logging_strategy="no"), train_dataset=text_data)
+    trainer.train()
+    assert not logs_with(trainer, "plm/tail_shift")
+    assert len(trainer.plm_state.history) == 1
+
+
 def test_the_summary_says_what_the_state_holds(make_bert, text_data, make_args):
     trainer = PLMTrainer(make_bert(), make_args(), train_dataset=text_data)
     trainer.train()

@@ -92,7 +92,7 @@ def test_divergence_by_hand():
 
 def test_rule_marginal_by_hand():
     # Class 0: 10 positives, 40 predicted: (10 / 40) ** 0.5. Class 1: 8 positives, none predicted: (8 / 0.5) ** 0.5.
-    # Class 2: 100 positives, none predicted: sqrt(200), clipped to 5. Class 3: 1 positive, 100 predicted: 1/5, no 1/10.
+    # Class 2: 100 positives, none predicted: sqrt(200), clipped to 5. Class 3: 1, 100 predicted: 1/10, clipped to 1/5.
     histograms = torch.tensor([[[0, 10], [8, 0], [100, 0], [0, 1]], [[20, 30], [50, 0], [50, 0], [1, 99]]])
     ratio = torch.ones(4)
     everywhere = torch.ones(4, dtype=torch.bool)

@@ -1,0 +1,47 @@
+PYTHON ?= python3
+TORCH ?= 2.13.0
+BIN := .venv/bin
+
+# Without a GPU, Linux gets the CPU build of torch: the default one brings gigabytes of CUDA libraries.
+ifeq ($(shell uname -s),Linux)
+ifeq ($(shell command -v nvidia-smi),)
+CPU_BUILD := +cpu --extra-index-url https://download.pytorch.org/whl/cpu --retries 1
+endif
+endif
+
+.PHONY: help install demo test test-slow lint format benchmark clean
+
+help: ## this list
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-10s %s\n", $$1, $$2}'
+
+install: .venv/installed ## set up .venv with everything below (1.8 GB)
+
+.venv/installed: pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet torch==$(TORCH)$(CPU_BUILD)
+	$(BIN)/pip install --quiet --editable '.[test]'
+	@touch $@
+
+demo: install ## train three text models, compare them, draw two pictures (4 minutes on 2 cores)
+	$(BIN)/python examples/demo.py
+
+test: install lint ## lint, check types and run the fast tests (3 minutes)
+	$(BIN)/pytest --quiet
+
+test-slow: install ## run the slow tests
+	$(BIN)/pytest --quiet -m slow
+
+lint: install ## check style and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: install ## correct the style
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+benchmark: install ## time counting and scoring on large data
+	$(BIN)/python benchmarks/data_speed.py
+
+clean: ## remove .venv and outputs
+	rm -rf .venv outputs
