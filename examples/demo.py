@@ -60,7 +60,7 @@ def train(name: str, flags: list[str]) -> tuple[PLMTrainer, dict]:
 
 
 def print_table(results: dict[str, dict], seconds: float) -> None:
-    table = Table(title="Validation scores at threshold 0.5, in percent (* best of the row)")
+    table = Table(title="Validation, threshold 0.5, in percent (* best)")
     table.add_column("")
     for name in results:
         table.add_column(name, justify="right")

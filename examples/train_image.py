@@ -56,7 +56,7 @@ def load_data(args: ScriptArguments) -> DatasetDict:
     }
     extension = Path(files["train"]).suffix[1:]
     data = load_dataset({"jsonl": "json"}.get(extension, extension), data_files=files)
-    if data["train"].features["labels"] == Value("string"):
+    if isinstance(data["train"].features["labels"], Value) and "string" in data["train"].features["labels"].dtype:
         data = data.map(lambda row: {"labels": [name.strip() for name in row["labels"].split(",") if name.strip()]})
     return data.cast_column(args.image_column, Image(mode="RGB"))
 

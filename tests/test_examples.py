@@ -1,0 +1,90 @@
+"""Both examples run for a few steps as a user would start them, on the data in the repository and on own files."""
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from datasets import load_dataset
+from PIL import Image
+from transformers import AutoModelForImageClassification, AutoModelForSequenceClassification, pipeline
+
+EXAMPLES = Path(__file__).parent.parent / "examples"
+SHORT = [
+    "--max_steps",
+    "3",
+    "--use_cpu",
+    "true",
+    "--disable_tqdm",
+    "true",
+    "--report_to",
+    "none",
+    "--eval_strategy",
+    "no",
+]
+
+
+@pytest.fixture(autouse=True)
+def examples_on_the_path(monkeypatch, tmp_path):
+    monkeypatch.setattr(sys, "path", [str(EXAMPLES), *sys.path])
+    monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "cache"))
+
+
+def run(name, output_dir, *flags):
+    return __import__(f"train_{name}").main(["--output_dir", str(output_dir), *SHORT, *flags])
+
+
+def first_rows(name, rows, path):
+    """The first rows of a data set of the examples, as a small file."""
+    data = load_dataset("parquet", data_files=str(EXAMPLES / "data" / name / "train.parquet"), split=f"train[:{rows}]")
+    return data, data.features["labels"].feature.names
+
+
+@pytest.mark.parametrize("name", ["text", "image"])
+def test_without_arguments_it_trains_on_the_data_of_the_repository(name, tmp_path):
+    trainer = run(name, tmp_path, "--max_train_samples", "200", "--save_steps", "2", "--save_strategy", "steps")
+    assert trainer.state.global_step == 3
+    assert trainer.label_counts.num_labels == {"text": 365, "image": 113}[name]
+    assert trainer.plm_state.history.shape[1] == trainer.label_counts.num_labels
+    metrics = json.loads((tmp_path / "eval_results.json").read_text())
+    assert 0 <= metrics["eval_tail_recall"] <= 1
+    assert (tmp_path / "plm_state.safetensors").is_file()
+    assert (tmp_path / "checkpoint-3" / "plm_state.safetensors").is_file()
+
+
+@pytest.mark.parametrize("suffix", ["csv", "json"])
+def test_text_of_ones_own_comes_from_csv_or_json(suffix, tmp_path):
+    data, names = first_rows("debtags", 60, tmp_path)
+    rows = [{"comment": row["text"], "labels": [names[index] for index in row["labels"]]} for row in data]
+    if suffix == "csv":
+        rows = [{**row, "labels": ", ".join(row["labels"])} for row in rows]
+    file = tmp_path / f"own.{suffix}"
+    type(data).from_list(rows).to_csv(file) if suffix == "csv" else type(data).from_list(rows).to_json(file)
+    flags = ["--train_file", str(file), "--validation_file", str(file), "--text_column", "comment"]
+    trainer = run("text", tmp_path / "model", *flags)
+    used = sorted({names[index] for row in data for index in row["labels"]})
+    assert list(trainer.model.config.id2label.values()) == used
+
+    # What it saved is a plain model: it loads, and a pipeline gives every label by its name.
+    model = AutoModelForSequenceClassification.from_pretrained(tmp_path / "model")
+    assert model.config.problem_type == "multi_label_classification"
+    (scores,) = pipeline("text-classification", str(tmp_path / "model"), top_k=None)(["an editor for LaTeX"])
+    assert {score["label"] for score in scores} == set(used)
+
+
+def test_a_trained_model_and_own_pictures_from_csv(tmp_path):
+    data, names = first_rows("clipart", 40, tmp_path)
+    rows = []
+    for index, row in enumerate(data):
+        Image.fromarray(np.asarray(row["image"])).save(tmp_path / f"{index}.png")
+        rows.append({"image": str(tmp_path / f"{index}.png"), "labels": ",".join(names[i] for i in row["labels"])})
+    type(data).from_list(rows).to_csv(tmp_path / "own.csv")
+    flags = ["--train_file", str(tmp_path / "own.csv"), "--validation_file", str(tmp_path / "own.csv")]
+    run("image", tmp_path / "first", *flags)
+    trainer = run("image", tmp_path / "second", *flags, "--model_name_or_path", str(tmp_path / "first"))
+    first = AutoModelForImageClassification.from_pretrained(tmp_path / "first")
+    assert trainer.model.config.id2label == first.config.id2label
+    assert trainer.model.vit is not None
+    assert not torch.equal(trainer.model.classifier.weight, first.classifier.weight)
