@@ -17,6 +17,7 @@ help: ## this list
 install: .venv/installed ## set up .venv with everything below (1.8 GB)
 
 .venv/installed: pyproject.toml
+	@echo "Installing into .venv: about two minutes, 1.8 GB"
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet torch==$(TORCH)$(CPU_BUILD)
 	$(BIN)/pip install --quiet --editable '.[test]'

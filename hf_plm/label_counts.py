@@ -145,38 +145,44 @@ class _Tally:
         self.label_names = label_names
         self.name_to_id = {name: index for index, name in enumerate(label_names or ())}
         self.positives = np.zeros(num_labels or 0, np.int64)
-        self.known = np.zeros(num_labels or 0, np.int64)
+        self.unknown: np.ndarray | int = 0
+        self.num_rows = 0
 
     def add(self, rows: LabelRows) -> None:
         """Raises a ValueError if the rows cannot be read in this form."""
         if self.form == "multi_hot":
             matrix = read_multi_hot(rows, self.num_labels)
             self.num_labels = matrix.shape[1]
-            self._add((matrix == 1).sum(0), ((matrix == 1) | (matrix == 0)).sum(0))
-            return
-        if self.form == "names":
-            if self.label_names is None:  # the names are learnt on the way, and sorted at the end
-                for name in rows.names or ():
-                    self.name_to_id.setdefault(name, len(self.name_to_id))
-            rows = read_names(rows, self.name_to_id)
+            self.unknown = self.unknown + ((matrix != 0) & (matrix != 1)).sum(0)
+            positives = (matrix == 1).sum(0)
         else:
-            rows = (read_ids if self.form == "ids" else read_class_ids)(rows, self.num_labels)
-        self._add(np.bincount(rows.values, minlength=len(self.positives)), len(rows.lengths))
-
-    def _add(self, positives: np.ndarray, known: np.ndarray | int) -> None:
-        missing = len(positives) - len(self.positives)
-        if missing > 0:  # a class id higher than any before: it was negative in every row so far
-            num_rows = self.known[:1] if len(self.known) else np.zeros(1, np.int64)
-            self.positives = np.concatenate([self.positives, np.zeros(missing, np.int64)])
-            self.known = np.concatenate([self.known, np.repeat(num_rows, missing)])
+            rows = self._read_ids(rows)
+            positives = np.bincount(rows.values, minlength=len(self.positives))
+        if len(positives) > len(self.positives):  # ids that no chunk had before
+            self.positives = np.pad(self.positives, (0, len(positives) - len(self.positives)))
         self.positives += positives
-        self.known += known
+        self.num_rows += len(rows.lengths)
+
+    def _read_ids(self, rows: LabelRows) -> LabelRows:
+        if self.form == "ids":
+            return read_ids(rows, self.num_labels)
+        if self.form == "class_id":
+            return read_class_ids(rows, self.num_labels)
+        if self.label_names is None:  # the names are learnt on the way, and sorted at the end
+            for name in rows.names or ():
+                self.name_to_id.setdefault(name, len(self.name_to_id))
+        return read_names(rows, self.name_to_id)
 
     def result(self) -> LabelCounts:
-        if self.form != "names":
-            return LabelCounts(self.positives, self.known - self.positives, self.label_names)
-        counts = LabelCounts(self.positives, self.known - self.positives, list(self.name_to_id))
-        return counts if self.label_names is not None else counts.reordered(sorted(self.name_to_id))
+        """Raises a ValueError if there are more or fewer names than labels."""
+        if self.form == "names" and self.num_labels not in (None, len(self.name_to_id)):
+            raise ValueError(
+                f"the rows hold {len(self.name_to_id)} distinct label names and num_labels is {self.num_labels}; pass "
+                "label_names=..., the name of every label (for PLMTrainer, set model.config.id2label)"
+            )
+        names = list(self.name_to_id) if self.form == "names" else self.label_names
+        counts = LabelCounts(self.positives, self.num_rows - self.unknown - self.positives, names)
+        return counts.reordered(sorted(self.name_to_id)) if self.name_to_id and self.label_names is None else counts
 
 
 def count_labels(

@@ -131,7 +131,7 @@ def multilabel_compute_metrics(
     groups = groups if groups is not None else count_labels(label_counts).groups()
 
     def compute_metrics(prediction: EvalPrediction) -> dict[str, float]:
-        logits, labels = _first(prediction.predictions), _first(prediction.label_ids)
+        logits, labels = _first(prediction[0]), _first(prediction[1])
         return multilabel_scores(expit(logits.astype(np.float64)), labels, groups, threshold)
 
     return compute_metrics

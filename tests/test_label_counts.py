@@ -67,8 +67,8 @@ def test_rows_are_counted_after_select_and_shuffle():
 
 
 def test_many_chunks_add_up(monkeypatch):
-    monkeypatch.setattr("hf_plm.label_counts.CHUNK_ROWS", 2)
-    for rows in (IDS, MULTI_HOT, NAMES):
+    monkeypatch.setattr("hf_plm.label_counts.CHUNK_ROWS", 1)
+    for rows in (IDS, MULTI_HOT, NAMES, [[], *IDS[:2], *IDS[3:]]):
         assert_counts(count_labels(Dataset.from_dict({"labels": rows})))
         assert_counts(count_labels(iter(rows)))
 
@@ -161,6 +161,8 @@ def test_one_telling_row_decides_between_two_readings(rows):
         ([["a"]], {"label_format": "ids"}, "'a' cannot be read as label_format='ids'; it fits 'names'"),
         ([0.5, 1.5], {}, "labels of the type double"),
         ([[[0, 1]]], {}, "labels of the type list"),
+        (NAMES, {"num_labels": 2}, "the rows hold 3 distinct label names and num_labels is 2"),
+        (NAMES, {"num_labels": 4}, "the rows hold 3 distinct label names and num_labels is 4"),
         (IDS, {"label_format": "list"}, "label_format is 'list'; use"),
         (IDS, {"num_labels": 3, "label_names": ["a"]}, "has 1 label names and num_labels is 3"),
         ({"a": 3}, {}, "says nothing about its negatives"),

@@ -93,6 +93,19 @@ def test_preset_off_is_the_stock_trainer_with_bce(make_bert, text_data, make_arg
             assert (gradient - stock_step[name]).abs().max().item() <= 1e-6 * max(scale, 1e-2), name
 
 
+@pytest.mark.parametrize("accumulation", [1, 4])
+def test_the_stock_trainer_multiplies_multi_label_losses_by_the_accumulation_steps(
+    accumulation, make_bert, text_data, make_args
+):
+    """The README's caveat on baselines. If this fails, transformers has mended it: take the caveat out."""
+    args = make_args(gradient_accumulation_steps=accumulation, per_device_train_batch_size=16 // accumulation)
+    collator = MultiLabelCollator(5, label_format="ids")
+    data = text_data.select(range(16))
+    stock = Trainer(make_bert(problem_type="multi_label_classification"), args, collator, train_dataset=data)
+    right = PLMTrainer(make_bert(), make_args(plm_preset="off"), train_dataset=data)
+    assert stock.train().training_loss == pytest.approx(accumulation * right.train().training_loss, rel=1e-5)
+
+
 @pytest.mark.parametrize("preset", ["default", "paper", "off"])
 @pytest.mark.parametrize("accumulation", [1, 3])
 def test_the_loss_is_the_same_however_the_batch_is_cut(
