@@ -71,7 +71,7 @@ def make_model(args: ScriptArguments, counts: LabelCounts) -> tuple[PreTrainedMo
         image_size=64,
         patch_size=8,
         hidden_size=128,
-        intermediate_size=512,
+        intermediate_size=256,
         num_hidden_layers=4,
         num_attention_heads=4,
         num_labels=counts.num_labels,
