@@ -9,7 +9,7 @@ CPU_BUILD := +cpu --extra-index-url https://download.pytorch.org/whl/cpu --retri
 endif
 endif
 
-.PHONY: help install demo test test-slow lint format benchmark clean
+.PHONY: help install demo test lint format benchmark clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-10s %s\n", $$1, $$2}'
@@ -28,9 +28,6 @@ demo: install ## train three text models, compare them, draw two pictures (4 min
 
 test: install lint ## lint, check types and run the fast tests (3 minutes)
 	$(BIN)/pytest --quiet
-
-test-slow: install ## run the slow tests
-	$(BIN)/pytest --quiet -m slow
 
 lint: install ## check style and types
 	$(BIN)/ruff check .

@@ -20,7 +20,7 @@ and json files `image` is the path of a picture.
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from datasets import DatasetDict, Image, Value, load_dataset
+from datasets import ClassLabel, DatasetDict, Image, List, load_dataset
 from transformers import (
     AutoImageProcessor,
     AutoModelForImageClassification,
@@ -40,24 +40,39 @@ DATA = Path(__file__).parent / "data" / "clipart"
 @dataclass
 class ScriptArguments:
     model_name_or_path: str | None = field(default=None, metadata={"help": "Default: a small ViT, untrained."})
-    dataset_name: str | None = field(default=None, metadata={"help": "A data set of the Hub, with train, validation."})
-    train_file: str | None = field(default=None, metadata={"help": "A parquet, csv or json file."})
+    dataset_name: str | None = field(default=None, metadata={"help": "A data set of the Hub."})
+    dataset_config: str | None = field(default=None, metadata={"help": "Its configuration, if it has several."})
+    validation_split: str = field(default="validation", metadata={"help": "Its split for evaluation."})
+    train_file: str | None = field(default=None, metadata={"help": "A parquet, csv or json file of your own."})
     validation_file: str | None = field(default=None, metadata={"help": "The same for evaluation."})
     image_column: str = field(default="image", metadata={"help": "The column of the pictures."})
+    label_column: str = field(default="labels", metadata={"help": "The column of the labels."})
     max_train_samples: int | None = field(default=None, metadata={"help": "Train on so many rows, drawn at random."})
+
+
+def split_names(labels: list[str] | str | None) -> list[str]:
+    if isinstance(labels, list):
+        return labels
+    return [name.strip() for name in (labels or "").split(",") if name.strip()]
 
 
 def load_data(args: ScriptArguments) -> DatasetDict:
     if args.dataset_name is not None:
-        return load_dataset(args.dataset_name)
-    files = {
-        "train": args.train_file or str(DATA / "train.parquet"),
-        "validation": args.validation_file or str(DATA / "validation.parquet"),
-    }
-    extension = Path(files["train"]).suffix[1:]
-    data = load_dataset({"jsonl": "json"}.get(extension, extension), data_files=files)
-    if isinstance(data["train"].features["labels"], Value) and "string" in data["train"].features["labels"].dtype:
-        data = data.map(lambda row: {"labels": [name.strip() for name in row["labels"].split(",") if name.strip()]})
+        data = load_dataset(args.dataset_name, args.dataset_config)
+        data = DatasetDict(train=data["train"], validation=data[args.validation_split])
+    elif (args.train_file is None) != (args.validation_file is None):
+        raise ValueError("give both --train_file and --validation_file")
+    else:
+        train_file = args.train_file or str(DATA / "train.parquet")
+        files = {"train": train_file, "validation": args.validation_file or str(DATA / "validation.parquet")}
+        extension = Path(train_file).suffix[1:]
+        data = load_dataset({"jsonl": "json"}.get(extension, extension), data_files=files)
+    if args.label_column != "labels":
+        data = data.rename_column(args.label_column, "labels")
+    if "string" in str(data["train"].features["labels"]):
+        data = data.map(lambda row: {"names": split_names(row["labels"])}, remove_columns="labels")
+        names = sorted({name for rows in data.values() for names in rows["names"] for name in names})
+        data = data.rename_column("names", "labels").cast_column("labels", List(ClassLabel(names=names)))
     return data.cast_column(args.image_column, Image(mode="RGB"))
 
 
@@ -101,8 +116,10 @@ def main(argv: list[str] | None = None) -> PLMTrainer:
     # 2. Data
     data = load_data(script_args)
     if script_args.max_train_samples is not None:
-        data["train"] = data["train"].shuffle(training_args.seed).select(range(script_args.max_train_samples))
-    counts = count_labels(data["train"])
+        num_rows = min(script_args.max_train_samples, len(data["train"]))
+        data["train"] = data["train"].shuffle(training_args.seed).select(range(num_rows))
+    num_labels = max(count_labels(rows).num_labels for rows in data.values())  # rare ones may be in one split only
+    counts = count_labels(data["train"], num_labels)
 
     # 3. Model
     model, processor = make_model(script_args, counts)

@@ -19,7 +19,7 @@ A pretrained model, data of the Hub or of your own, several processes, and the r
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from datasets import DatasetDict, Value, load_dataset
+from datasets import ClassLabel, DatasetDict, List, load_dataset
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import (
     AutoModelForSequenceClassification,
@@ -40,34 +40,51 @@ DATA = Path(__file__).parent / "data" / "debtags"
 @dataclass
 class ScriptArguments:
     model_name_or_path: str | None = field(default=None, metadata={"help": "Default: a small ModernBERT, untrained."})
-    dataset_name: str | None = field(default=None, metadata={"help": "A data set of the Hub, with train, validation."})
-    train_file: str | None = field(default=None, metadata={"help": "A parquet, csv or json file."})
+    dataset_name: str | None = field(default=None, metadata={"help": "A data set of the Hub."})
+    dataset_config: str | None = field(default=None, metadata={"help": "Its configuration, if it has several."})
+    validation_split: str = field(default="validation", metadata={"help": "Its split for evaluation."})
+    train_file: str | None = field(default=None, metadata={"help": "A parquet, csv or json file of your own."})
     validation_file: str | None = field(default=None, metadata={"help": "The same for evaluation."})
     text_column: str = field(default="text", metadata={"help": "The column of the texts."})
     max_length: int = field(default=48, metadata={"help": "Longer texts are cut to this many tokens."})
+    label_column: str = field(default="labels", metadata={"help": "The column of the labels."})
     max_train_samples: int | None = field(default=None, metadata={"help": "Train on so many rows, drawn at random."})
+
+
+def split_names(labels: list[str] | str | None) -> list[str]:
+    if isinstance(labels, list):
+        return labels
+    return [name.strip() for name in (labels or "").split(",") if name.strip()]
 
 
 def load_data(args: ScriptArguments) -> DatasetDict:
     if args.dataset_name is not None:
-        return load_dataset(args.dataset_name)
-    files = {
-        "train": args.train_file or str(DATA / "train.parquet"),
-        "validation": args.validation_file or str(DATA / "validation.parquet"),
-    }
-    extension = Path(files["train"]).suffix[1:]
-    data = load_dataset({"jsonl": "json"}.get(extension, extension), data_files=files)
-    if isinstance(data["train"].features["labels"], Value) and "string" in data["train"].features["labels"].dtype:
-        data = data.map(lambda row: {"labels": [name.strip() for name in row["labels"].split(",") if name.strip()]})
+        data = load_dataset(args.dataset_name, args.dataset_config)
+        data = DatasetDict(train=data["train"], validation=data[args.validation_split])
+    elif (args.train_file is None) != (args.validation_file is None):
+        raise ValueError("give both --train_file and --validation_file")
+    else:
+        train_file = args.train_file or str(DATA / "train.parquet")
+        files = {"train": train_file, "validation": args.validation_file or str(DATA / "validation.parquet")}
+        extension = Path(train_file).suffix[1:]
+        data = load_dataset({"jsonl": "json"}.get(extension, extension), data_files=files)
+    if args.label_column != "labels":
+        data = data.rename_column(args.label_column, "labels")
+    if "string" in str(data["train"].features["labels"]):
+        data = data.map(lambda row: {"names": split_names(row["labels"])}, remove_columns="labels")
+        names = sorted({name for rows in data.values() for names in rows["names"] for name in names})
+        data = data.rename_column("names", "labels").cast_column("labels", List(ClassLabel(names=names)))
     return data
 
 
 def train_tokenizer(texts: list[str], vocab_size: int = 8000) -> PreTrainedTokenizerFast:
-    tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
-    tokenizer.normalizer = normalizers.BertNormalizer()
-    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer = Tokenizer(models.BPE())  # the training of WordPiece breaks ties in another way every time
+    tokenizer.normalizer = normalizers.Lowercase()
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel()
     special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
-    tokenizer.train_from_iterator(texts, trainers.WordPieceTrainer(vocab_size=vocab_size, special_tokens=special))
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(vocab_size=vocab_size, special_tokens=special, initial_alphabet=alphabet)
+    tokenizer.train_from_iterator(texts, trainer)
     tokenizer.post_processor = processors.TemplateProcessing(
         single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
     )
@@ -123,8 +140,10 @@ def main(argv: list[str] | None = None) -> PLMTrainer:
     # 2. Data
     data = load_data(script_args)
     if script_args.max_train_samples is not None:
-        data["train"] = data["train"].shuffle(training_args.seed).select(range(script_args.max_train_samples))
-    counts = count_labels(data["train"])
+        num_rows = min(script_args.max_train_samples, len(data["train"]))
+        data["train"] = data["train"].shuffle(training_args.seed).select(range(num_rows))
+    num_labels = max(count_labels(rows).num_labels for rows in data.values())  # rare ones may be in one split only
+    counts = count_labels(data["train"], num_labels)
 
     # 3. Model
     model, tokenizer = make_model(script_args, counts, data["train"][script_args.text_column])

@@ -66,9 +66,10 @@ def summarize(state: PLMState) -> dict[str, float]:
     """A state in a few numbers, for logs.
 
     Returns:
-        `plm/labels_never_predicted`: how many labels with positives were never predicted (`p >= 0.5`) in the epoch;
-        and for each of head, medium and tail (see `LabelCounts.groups`), over its labels: `plm/<group>_ideal_ratio`
-        and `plm/<group>_shift` (the medians of I and of I / R), `plm/<group>_keep_positive` and
+        `plm/labels_never_predicted`: how many labels with positives were never predicted (`p >= 0.5`; with an odd
+        number of bins, from the lower edge of the middle one) in the epoch. And for each of head, medium and tail
+        (see `LabelCounts.groups`), over its labels that have a ratio: `plm/<group>_ideal_ratio` and
+        `plm/<group>_shift` (the medians of I and of I / R), `plm/<group>_keep_positive` and
         `plm/<group>_keep_negative` (the mean keep probabilities), and `plm/<group>_predicted_rate` (how many labels
         were predicted for each that is positive).
     """
@@ -78,8 +79,8 @@ def summarize(state: PLMState) -> dict[str, float]:
     keep_positive, keep_negative = state.keep_probabilities()
     summary = {"plm/labels_never_predicted": ((predicted == 0) & (positives > 0)).sum()}
     for name, mask in LabelCounts(state.positives.cpu(), state.negatives.cpu()).groups().items():
+        mask = mask.to(state.ideal_ratio.device) & state.has_ratio
         if mask.any():
-            mask = mask.to(state.ideal_ratio.device)
             summary |= {
                 f"plm/{name}_ideal_ratio": state.ideal_ratio[mask].median(),
                 f"plm/{name}_shift": (state.ideal_ratio / state.ratio)[mask].median(),

@@ -174,6 +174,8 @@ def marginal_factor(histograms: Tensor, change_rate: float) -> Tensor:
     when a class is predicted (`p >= 0.5`) as often as it occurs. `num_bins` must be even, so that 0.5 is an edge.
     The factor lies within `[1 / FACTOR_BOUND, FACTOR_BOUND]`.
     """
+    if histograms.shape[-1] % 2:
+        raise ValueError(f"histograms have {histograms.shape[-1]} bins; the rule 'marginal' needs an even number")
     positives = histograms[0].sum(-1)
     predicted = histograms[..., histograms.shape[-1] // 2 :].sum((0, -1))
     factor = (positives / predicted.clamp(min=0.5)) ** change_rate

@@ -73,7 +73,7 @@ class LabelCounts:
         """
         pairs = []
         for name, count in counts.items():
-            if isinstance(count, Sequence):
+            if np.ndim(count) == 1:
                 if len(count) != 2:
                     raise ValueError(f"the count of label {name!r} is {count!r}; give (positives, negatives)")
                 pairs.append(tuple(count))
@@ -126,7 +126,7 @@ class LabelCounts:
 
 def _whole_numbers(counts: ArrayLike, name: str) -> Tensor:
     """`counts` as int64 `(num_labels,)`, checked."""
-    values = torch.as_tensor(np.asarray(counts))
+    values = counts.detach().cpu().clone() if isinstance(counts, Tensor) else torch.tensor(np.asarray(counts))
     if values.dim() != 1:
         raise ValueError(f"{name} has shape {tuple(values.shape)}; give one count per label")
     if values.is_floating_point() and not torch.equal(values, values.round()):
@@ -210,6 +210,8 @@ def count_labels(
             of this form (with the row, the value and the remedy), or rows that can be read in two ways.
     """
     if isinstance(dataset, LabelCounts):
+        if num_labels not in (None, dataset.num_labels):
+            raise ValueError(f"there are counts of {dataset.num_labels} labels, and num_labels is {num_labels}")
         return dataset
     if isinstance(dataset, Mapping) and not isinstance(dataset, datasets.DatasetDict | datasets.IterableDatasetDict):
         return LabelCounts.from_mapping(dataset)
@@ -283,6 +285,11 @@ def _label_rows(dataset: Any, column: str) -> Iterator[LabelRows]:
 
 
 def _arrow_column(dataset: datasets.Dataset, column: str) -> Iterator[pa.Array]:
+    if column not in dataset.column_names and dataset.format["type"] == "custom":
+        raise ValueError(
+            f"column '{column}' is made by the data set's transform, and labels are counted as they are stored; count "
+            f"the transformed rows, count_labels(row['{column}'] for row in dataset), and pass them as label_counts"
+        )
     _require_column(dataset.column_names, column)
     for table in dataset.select_columns([column]).with_format("arrow").iter(batch_size=CHUNK_ROWS):
         yield table[column].combine_chunks()  # a shuffled data set has one chunk per row

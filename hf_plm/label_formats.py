@@ -8,6 +8,7 @@
 | `class_id` | one class id, as in a single-label task | -100 or null |
 """
 
+import bisect
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -68,13 +69,31 @@ class LabelRows:
 
 def arrow_rows(rows: Sequence[Any], column: str, place: str, first_row: int) -> pa.Array:
     """Python rows (lists, tuples, arrays, CPU tensors, or single class ids) as an Arrow array."""
+    rows = [_plain(row) for row in rows]
     try:
-        return pa.array([np.asarray(row) if hasattr(row, "__array__") else row for row in rows])
-    except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError) as error:
+        return pa.array(rows)
+    except pa.ArrowException:
+        odd = bisect.bisect_left(range(len(rows)), True, key=lambda index: not _fit_together(rows[: index + 1]))
         raise ValueError(
-            f"column '{column}', {place.format(first_row)} and following: the labels are not all of one kind "
-            f"({error}). Give every row a multi-hot vector, a list of class ids or a list of class names"
+            f"column '{column}', {place.format(first_row + odd)}: {rows[odd]!r} is no label row of the kind before it"
+            ". Give every row a multi-hot vector, every row a list of class ids, or every row a list of class names"
         ) from None
+
+
+def _plain(row: Any) -> Any:
+    """Arrays and tensors as NumPy arrays, those without a dimension as Python numbers."""
+    if not hasattr(row, "__array__"):
+        return row
+    array = np.asarray(row)
+    return array if array.ndim else array.item()
+
+
+def _fit_together(rows: list[Any]) -> bool:
+    try:
+        pa.array(rows)
+    except pa.ArrowException:
+        return False
+    return True
 
 
 def flatten(array: pa.Array, column: str, place: str, first_row: int = 0) -> LabelRows:
@@ -147,7 +166,7 @@ def read_names(rows: LabelRows, name_to_id: dict[str, int]) -> LabelRows:
         raise rows.error_at(
             position,
             f"{names[rows.values[position]]!r} is not among the {len(name_to_id)} label names. Correct the row, "
-            "or add the name: to label_names, or for PLMTrainer to model.config.label2id",
+            "or add the name: to label_names, or for PLMTrainer to model.config.id2label",
         )
     return replace(rows, values=ids, names=None)
 

@@ -109,7 +109,8 @@ class PLMLoss(nn.Module):
             self.state.to(logits.device)
             kept = sample_mask(labels, *self.state.keep_probabilities(), self._generator(logits.device))
             self.state.observe(logits, labels)
-        losses = self.objective(logits, labels.masked_fill(~known, 0))
+        # What is masked is taken out before and after, so that no gradient can come of it (0 * inf is NaN).
+        losses = self.objective(logits.masked_fill(~kept, 0), labels.masked_fill(~kept, 0))
         if losses.shape != logits.shape:
             raise ValueError(
                 f"the objective returned the shape {tuple(losses.shape)} for logits of {tuple(logits.shape)}; it must "

@@ -33,7 +33,8 @@ def multilabel_scores(
         threshold: a label is predicted where its probability is at least this.
 
     Returns:
-        `map` (mean average precision), `micro_f1`, `macro_f1`, `exact_match` (the share of rows without an error),
+        `map` (mean average precision), `micro_f1`, `macro_f1`, `exact_match` (the share of the rows with a known label
+        that have no error),
         `micro_precision`, `micro_recall`, `macro_precision`, `macro_recall`, all in [0, 1]; `labels_never_predicted`
         (how many); and for each group `<name>_precision`, `<name>_recall`, `<name>_f1`, `<name>_map`.
 
@@ -55,8 +56,11 @@ def multilabel_scores(
     scores, positive, known = scores[:, scored], positive[:, scored], known[:, scored]
     predicted = (scores >= threshold) & known
 
-    precision, recall, f1, _ = precision_recall_fscore_support(positive, predicted, average=None, zero_division=0)
-    micro = precision_recall_fscore_support(positive, predicted, average="micro", zero_division=0)
+    # An empty column more, or scikit-learn takes a single label for a binary task and scores its negatives as well.
+    truth, guess = np.pad(positive, ((0, 0), (0, 1))), np.pad(predicted, ((0, 0), (0, 1)))
+    per_label = precision_recall_fscore_support(truth, guess, average=None, zero_division=0)
+    precision, recall, f1 = (values[:-1] for values in per_label[:3])
+    micro = precision_recall_fscore_support(truth, guess, average="micro", zero_division=0)
     average_precision = np.array(
         [average_precision_score(positive[rows, label], scores[rows, label]) for label, rows in enumerate(known.T)]
     )
@@ -64,7 +68,7 @@ def multilabel_scores(
         "map": average_precision.mean(),
         "micro_f1": micro[2],
         "macro_f1": f1.mean(),
-        "exact_match": (predicted == positive).all(1).mean(),
+        "exact_match": (predicted == positive).all(1)[known.any(1)].mean(),
         "micro_precision": micro[0],
         "micro_recall": micro[1],
         "macro_precision": precision.mean(),

@@ -23,6 +23,7 @@ def focal(logits: Tensor, labels: Tensor, gamma: float = 2.0) -> Tensor:
 
     Source: Lin et al., "Focal Loss for Dense Object Detection", ICCV 2017, Eq. 4.
     """
+    _require(gamma >= 0, "gamma", gamma, "0 or more")
     truth_logits = torch.where(labels == 1, logits, -logits)
     return -torch.exp(gamma * F.logsigmoid(-truth_logits)) * F.logsigmoid(truth_logits)
 
@@ -41,6 +42,9 @@ def asymmetric(
 
     Source: Ridnik et al., "Asymmetric Loss For Multi-Label Classification", ICCV 2021, Eq. 7.
     """
+    _require(gamma_negative >= 0, "gamma_negative", gamma_negative, "0 or more")
+    _require(gamma_positive >= 0, "gamma_positive", gamma_positive, "0 or more")
+    _require(0 <= margin < 1, "margin", margin, "in [0, 1)")
     probabilities = torch.sigmoid(logits.detach())
     positive_weight = (1 - probabilities) ** gamma_positive
     negative_weight = (probabilities - margin).clamp(min=0) ** gamma_negative
@@ -49,6 +53,11 @@ def asymmetric(
     else:
         log_negative = torch.log((torch.sigmoid(-logits) + margin).clamp(max=1))
     return -torch.where(labels == 1, positive_weight * F.logsigmoid(logits), negative_weight * log_negative)
+
+
+def _require(condition: bool, name: str, value: float, expected: str) -> None:
+    if not condition:
+        raise ValueError(f"{name} is {value}; it must be {expected}")
 
 
 OBJECTIVES: dict[str, Callable[..., Tensor]] = {

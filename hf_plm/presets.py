@@ -1,10 +1,11 @@
 """The settings of the method, their valid ranges, and the presets."""
 
-import inspect
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
+
+import torch
 
 from .objectives import OBJECTIVES
 
@@ -46,6 +47,8 @@ class PLMSettings:
             _require(self.initial_ratio in INITIAL_RATIOS, self, "initial_ratio", f"{INITIAL_RATIOS} or a number")
         else:
             _require(0 < self.initial_ratio < math.inf, self, "initial_ratio", "a positive number")
+        for name in ("temper", "change_rate", "max_shift"):
+            _require(isinstance(getattr(self, name), int | float), self, name, "a number")
         _require(0 <= self.temper <= 1, self, "temper", "a number in [0, 1]")
         _require(self.rule in RULES, self, "rule", f"one of {RULES}")
         _require(0 <= self.change_rate < math.inf, self, "change_rate", "a number of 0 or more")
@@ -61,8 +64,8 @@ class PLMSettings:
         _require(1 <= self.max_shift < math.inf, self, "max_shift", "a number of 1 or more")
         _require(self.objective in OBJECTIVES, self, "objective", f"one of {tuple(OBJECTIVES)}")
         try:
-            inspect.signature(OBJECTIVES[self.objective]).bind(None, None, **self.objective_kwargs)
-        except TypeError as error:
+            OBJECTIVES[self.objective](torch.zeros(1, 1), torch.zeros(1, 1), **self.objective_kwargs)
+        except (TypeError, ValueError) as error:
             raise ValueError(
                 f"objective_kwargs is {self.objective_kwargs!r}, which the objective '{self.objective}' does not "
                 f"take: {error}"

@@ -151,27 +151,32 @@ class PLMState:
         if metadata.get("format") != FILE_FORMAT:
             raise ValueError(f"{path} is a safetensors file, but holds no PLM state; was it written by PLMState.save?")
         state = cls.__new__(cls)
+        _check_tensors(tensors, path)
         for name in TENSORS:
             setattr(state, name, tensors[name])
         state.is_measuring = metadata["is_measuring"] == "True"
         state.num_batches = int(metadata["num_batches"])
-        state._check_shapes(path)
         if num_labels is not None and state.num_labels != num_labels:
             raise ValueError(f"{path} holds the state of {state.num_labels} labels; there are {num_labels} here")
         return state
 
-    def _check_shapes(self, path: str | os.PathLike) -> None:
-        num_labels = self.num_labels
-        expected = {
-            "positives": (num_labels,),
-            "negatives": (num_labels,),
-            "ideal_ratio": (num_labels,),
-            "histograms": (2, num_labels, self.histograms.shape[-1]),
-            "history": (len(self.history), num_labels),
-        }
-        for name, shape in expected.items():
-            if tuple(getattr(self, name).shape) != shape:
-                raise ValueError(f"{path}: {name} has shape {tuple(getattr(self, name).shape)} instead of {shape}")
+
+def _check_tensors(tensors: dict[str, Tensor], path: str | os.PathLike) -> None:
+    """Raise a ValueError unless the file holds each tensor in its type, and all for the same labels."""
+    missing = [name for name in TENSORS if name not in tensors]
+    if missing:
+        raise ValueError(f"{path} lacks {', '.join(missing)}; restore it from a copy")
+    num_labels = tensors["positives"].numel()
+    shapes = {"histograms": (2, num_labels, -1), "history": (-1, num_labels)}  # -1: any size
+    for name in TENSORS:
+        shape, expected = tuple(tensors[name].shape), shapes.get(name, (num_labels,))
+        dtype = torch.int64 if name == "histograms" else torch.float32
+        fits = len(shape) == len(expected) and all(e in (-1, s) for s, e in zip(shape, expected, strict=True))
+        if not fits or tensors[name].dtype != dtype:
+            raise ValueError(
+                f"{path}: {name} is {tensors[name].dtype} of shape {shape} instead of {dtype} of {expected}; the file "
+                "was not written by this version of PLMState.save"
+            )
 
 
 def _is_distributed() -> bool:

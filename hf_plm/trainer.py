@@ -8,16 +8,19 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from transformers import Trainer
-from transformers.trainer_utils import TrainOutput, get_last_checkpoint
+from transformers.trainer_utils import TrainOutput, get_last_checkpoint, has_length
+from transformers.utils import logging
 
 from .callback import PLMCallback
 from .data_collator import MultiLabelCollator
 from .functional import known_labels, one_hot_labels
-from .label_counts import LabelCounts, count_labels, read_labels
+from .label_counts import LabelCounts, read_labels
 from .loss import PLMLoss
 from .objectives import Objective
 from .state import PLMState
 from .training_args import PLMTrainingArguments
+
+logger = logging.get_logger(__name__)
 
 STATE_NAME = "plm_state.safetensors"
 """The file of a checkpoint that holds the `PLMState`."""
@@ -62,12 +65,18 @@ class PLMTrainer(Trainer):
             raise ValueError(
                 "compute_loss_func is set; PLMTrainer masks an element-wise objective: pass objective=..."
             )
+        if self.args.label_smoothing_factor != 0:
+            raise ValueError(
+                f"label_smoothing_factor is {self.args.label_smoothing_factor}; labels are masked here, not smoothed: "
+                "set it to 0"
+            )
         self.model_accepts_loss_kwargs = True  # what loss_is_scaled_for_ga says, for transformers before 5.20
         self.objective: Objective | None = objective
         self.label_names = self.label_names or ["labels"]  # a model without labels in its forward will do, too
-        self.label_counts = self._read_labels(label_counts)
-        self._checkpoint: str | None = None
+        self.label_counts = self._count_labels(label_counts)
+        self._checkpoint: str | os.PathLike | None = None
         self.start_plm()
+        self._wrap_collator()
         update_steps = self.args.plm_update_steps if isinstance(self.args, PLMTrainingArguments) else None
         self.add_callback(PLMCallback(self, update_steps))
 
@@ -77,7 +86,11 @@ class PLMTrainer(Trainer):
         return self.plm_loss.state
 
     def start_plm(self) -> None:
-        """Begin with the initial ideal ratios, or with those of the checkpoint that training resumes from."""
+        """Begin with the initial ideal ratios, or with those of the checkpoint that training resumes from.
+
+        `PLMCallback` calls it when training begins: what was done to `plm_state` before is lost.
+        """
+        self._fit_model()  # model_init may have made another model
         settings = self.args.plm_settings() if isinstance(self.args, PLMTrainingArguments) else {}
         if self.objective is not None:
             settings["objective"] = self.objective
@@ -86,12 +99,13 @@ class PLMTrainer(Trainer):
             path = os.path.join(self._checkpoint, STATE_NAME)
             self.plm_loss.state = PLMState.load(path, num_labels=self.label_counts.num_labels)
             self.plm_state.keep_on_rank_zero()
+        self.plm_state.to(self.args.device)
 
     def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> TrainOutput:
         """As `Trainer.train`; the ideal ratios start anew, or resume with the checkpoint."""
         if resume_from_checkpoint is True:
             resume_from_checkpoint = get_last_checkpoint(self.args.output_dir) or True
-        self._checkpoint = resume_from_checkpoint if isinstance(resume_from_checkpoint, str) else None
+        self._checkpoint = None if isinstance(resume_from_checkpoint, bool | None) else resume_from_checkpoint
         return super().train(resume_from_checkpoint, *args, **kwargs)
 
     def compute_loss(
@@ -155,40 +169,56 @@ class PLMTrainer(Trainer):
         labels = inputs[name]
         return one_hot_labels(labels, self.label_counts.num_labels) if self._is_single_label else labels
 
-    def _read_labels(self, label_counts: LabelCounts | Mapping[str, Any] | None) -> LabelCounts:
-        """The label counts, counted if need be; the model's configuration and the data collator are fitted to them."""
+    def _count_labels(self, label_counts: LabelCounts | Mapping[str, Any] | None) -> LabelCounts:
+        """The label counts as given or counted; sets `_label_form` where the data tell it."""
         config = getattr(self.model, "config", None)
         num_labels = getattr(config, "num_labels", None)
         names = _own_label_names(config)
-        form = None
+        self._label_form = None
         if label_counts is not None:
-            counts = count_labels(label_counts)
+            num_rows = len(self.train_dataset) if has_length(self.train_dataset) else None
+            if isinstance(label_counts, Mapping):
+                label_counts = LabelCounts.from_mapping(label_counts, num_rows)
+            counts = label_counts
             if names is not None and counts.label_names is not None:
                 counts = counts.reordered(names)
         elif self.train_dataset is None:  # only to evaluate or predict
             counts = LabelCounts([0] * (num_labels or 1), [0] * (num_labels or 1), names)
-        elif isinstance(self.train_dataset, torch.utils.data.IterableDataset):
-            raise ValueError(
-                "train_dataset is an IterableDataset, which is not read unasked; pass label_counts=..., from "
-                "count_labels(dataset), which reads it once, or from what you know"
-            )
         else:
+            if not has_length(self.train_dataset):
+                logger.warning(
+                    "Reading the whole training stream once to count its labels; label_counts=... spares it"
+                )
             label_format = getattr(self.data_collator, "label_format", "auto")
-            counts, form = read_labels(self.train_dataset, num_labels, self.label_names[0], label_format, names)
+            counts, self._label_form = read_labels(
+                self.train_dataset, num_labels, self.label_names[0], label_format, names
+            )
         if num_labels is not None and counts.num_labels != num_labels:
             raise ValueError(
                 f"the model has num_labels={num_labels}, there are counts of {counts.num_labels} labels; make the "
                 f"model with num_labels={counts.num_labels}"
             )
-        self._is_single_label = _set_problem_type(config, form)
-        if config is not None and names is None and counts.label_names is not None:
-            config.id2label = dict(enumerate(counts.label_names))
-            config.label2id = {name: index for index, name in enumerate(counts.label_names)}
-        if not (self._is_single_label or isinstance(self.data_collator, MultiLabelCollator)):
-            self.data_collator = MultiLabelCollator(
-                counts.num_labels, self.data_collator, form or "auto", counts.label_names, self.label_names[0]
-            )
         return counts
+
+    def _fit_model(self) -> None:
+        """Set the model's `problem_type`, and its label names if it has only generic ones."""
+        config = getattr(self.model, "config", None)
+        self._is_single_label = _set_problem_type(config, self._label_form)
+        names = self.label_counts.label_names
+        if config is not None and names is not None and _own_label_names(config) is None:
+            config.id2label = dict(enumerate(names))
+            config.label2id = {name: index for index, name in enumerate(names)}
+
+    def _wrap_collator(self) -> None:
+        if not (self._is_single_label or isinstance(self.data_collator, MultiLabelCollator)):
+            names = self.label_counts.label_names or _own_label_names(getattr(self.model, "config", None))
+            self.data_collator = MultiLabelCollator(
+                self.label_counts.num_labels,
+                self.data_collator,
+                self._label_form or "auto",
+                names,
+                self.label_names[0],
+            )
 
 
 def _own_label_names(config: Any) -> list[str] | None:
@@ -206,12 +236,9 @@ def _set_problem_type(config: Any, form: str | None) -> bool:
         problem_type = "single_label_classification" if form == "class_id" else "multi_label_classification"
     single_label = problem_type == "single_label_classification"
     if problem_type == "regression" or (form is not None and single_label != (form == "class_id")):
-        found = (
-            "unknown labels" if form is None else "one class id per row" if form == "class_id" else "several per row"
-        )
         raise ValueError(
-            f"the model's config.problem_type is '{problem_type}', and the data hold {found}; set it to "
-            "'multi_label_classification' for several labels per row, to 'single_label_classification' for one"
+            f"the model's config.problem_type is '{problem_type}' and the labels are of the form '{form}'; set it to "
+            "'multi_label_classification' for several labels per row, to 'single_label_classification' for one class id"
         )
     if config is not None:
         config.problem_type = problem_type

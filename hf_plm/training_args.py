@@ -16,7 +16,7 @@ class PLMTrainingArguments(TrainingArguments):
     Args:
         plm_preset (`str`, defaults to `"default"`):
             `default` (recommended), `paper` (the published method) or `off` (plain BCE through the same code).
-        plm_initial_ratio (`str` or `float`, *optional*):
+        plm_initial_ratio (`float` or `str`, *optional*):
             Where the ideal ratios start: `tempered`, `mean`, `dataset`, or a positive number (positives per negative).
         plm_temper (`float`, *optional*):
             Exponent of a tempered start, in [0, 1]: 0 balances every class, 1 leaves the data as they are.
@@ -45,7 +45,7 @@ class PLMTrainingArguments(TrainingArguments):
             "help": "default (recommended), paper (the published method) or off (plain BCE through the same code)."
         },
     )
-    plm_initial_ratio: str | None = field(
+    plm_initial_ratio: float | str | None = field(
         default=None,
         metadata={
             "help": "Where the ideal ratios start: tempered, mean, dataset, or a positive number (positives per "
@@ -109,9 +109,11 @@ class PLMTrainingArguments(TrainingArguments):
         if self.plm_update_steps is not None and self.plm_update_steps < 1:
             raise ValueError(f"plm_update_steps is {self.plm_update_steps}; it must be 1 or more, or None")
         try:
-            PLMSettings.from_preset(**self.plm_settings())
+            settings = PLMSettings.from_preset(**self.plm_settings())
         except ValueError as error:
             raise ValueError(f"plm_{error}") from None
+        if self.plm_initial_ratio is not None:
+            self.plm_initial_ratio = settings.initial_ratio  # a number, if the command line gave one
 
     def plm_settings(self) -> dict[str, Any]:
         """The preset and its changes, as keyword arguments of `PLMLoss` and `PLMSettings.from_preset`."""

@@ -1,6 +1,7 @@
 """The ratios move when they should, the log says so, and checkpoints bring them back."""
 
 import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -94,7 +95,7 @@ def test_a_resumed_run_ends_bit_identical(accumulation, strategy, steps, checkpo
     whole = PLMTrainer(make_bert(dropout=0.1), make_args(**arguments), train_dataset=text_data)
     whole.train()
     resumed = PLMTrainer(make_bert(dropout=0.1), make_args(**arguments), train_dataset=text_data)
-    resumed.train(resume_from_checkpoint=f"{whole.args.output_dir}/checkpoint-{checkpoint}")
+    resumed.train(resume_from_checkpoint=Path(whole.args.output_dir) / f"checkpoint-{checkpoint}")
     for name, parameter in whole.model.state_dict().items():
         assert torch.equal(resumed.model.state_dict()[name], parameter), name
     assert whole.plm_state.history.shape == (3, 5)

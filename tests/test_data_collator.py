@@ -113,7 +113,7 @@ def test_another_column_can_hold_the_labels():
         ([[1, 2]], {"label_format": "names"}, "1 cannot be read as label_format='names'"),
         ([1, 2], {}, "1 is a single number. Give every row a multi-hot vector"),
         ([[0], None], {}, "row 1 of the batch: the labels are null"),
-        ([[0], ["a"]], {}, "not all of one kind"),
+        ([[0], ["a"]], {}, r"row 1 of the batch: \['a'\] is no label row of the kind before it"),
     ],
 )
 def test_wrong_rows_are_named_with_the_remedy(labels, arguments, message):

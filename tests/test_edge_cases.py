@@ -96,15 +96,16 @@ def test_ideal_ratio_is_bounded_at_the_start(start):
     torch.testing.assert_close(shift, torch.full((2,), 100.0 if start > 1 else 0.01))
 
 
-@pytest.mark.parametrize(("rule", "num_bins"), [("kl", 10), ("marginal", 10)])
-def test_ideal_ratio_is_bounded_after_every_update(rule, num_bins):
+@pytest.mark.parametrize("rule", ["kl", "marginal"])
+def test_ideal_ratio_is_bounded_after_every_update(rule):
     plm_loss = PLMLoss(LabelCounts([10, 50, 20], [90, 50, 80]), rule=rule, change_rate=3.0, max_shift=8.0)
-    for epoch in range(12):
-        run_epoch(plm_loss, seed=epoch)
+    for _ in range(12):  # a network that does not learn: the ratios go on and on
+        run_epoch(plm_loss)
         shift = plm_loss.state.ideal_ratio / plm_loss.state.ratio
         assert (shift >= 0.999 / 8).all()
         assert (shift <= 8.001).all()
-    assert not torch.allclose(shift, torch.ones(3))
+    at_the_bound = torch.isclose(shift, torch.tensor(8.0)) | torch.isclose(shift, torch.tensor(1 / 8))
+    assert at_the_bound.any()
 
 
 @pytest.mark.parametrize("preset", PRESETS)

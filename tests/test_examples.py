@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from datasets import load_dataset
+from datasets import Dataset, load_dataset
 from PIL import Image
 from transformers import AutoModelForImageClassification, AutoModelForSequenceClassification, pipeline
 
@@ -36,8 +36,8 @@ def run(name, output_dir, *flags):
     return __import__(f"train_{name}").main(["--output_dir", str(output_dir), *SHORT, *flags])
 
 
-def first_rows(name, rows, path):
-    """The first rows of a data set of the examples, as a small file."""
+def first_rows(name, rows):
+    """The first rows of a data set of the examples, and its label names."""
     data = load_dataset("parquet", data_files=str(EXAMPLES / "data" / name / "train.parquet"), split=f"train[:{rows}]")
     return data, data.features["labels"].feature.names
 
@@ -56,16 +56,23 @@ def test_without_arguments_it_trains_on_the_data_of_the_repository(name, tmp_pat
 
 @pytest.mark.parametrize("suffix", ["csv", "json"])
 def test_text_of_ones_own_comes_from_csv_or_json(suffix, tmp_path):
-    data, names = first_rows("debtags", 60, tmp_path)
-    rows = [{"comment": row["text"], "labels": [names[index] for index in row["labels"]]} for row in data]
-    if suffix == "csv":
-        rows = [{**row, "labels": ", ".join(row["labels"])} for row in rows]
-    file = tmp_path / f"own.{suffix}"
-    type(data).from_list(rows).to_csv(file) if suffix == "csv" else type(data).from_list(rows).to_json(file)
-    flags = ["--train_file", str(file), "--validation_file", str(file), "--text_column", "comment"]
-    trainer = run("text", tmp_path / "model", *flags)
-    used = sorted({names[index] for row in data for index in row["labels"]})
+    data, names = first_rows("debtags", 60)
+    rows = [{"comment": row["text"], "tags": [names[index] for index in row["labels"]]} for row in data]
+    rows[0]["tags"] = []  # nothing positive, and in a csv an empty field
+    rows[50]["tags"] = ["only in the validation data"]
+    for name, part in {"train": rows[:50], "validation": rows[50:]}.items():
+        if suffix == "csv":
+            Dataset.from_list([{**row, "tags": ", ".join(row["tags"])} for row in part]).to_csv(
+                tmp_path / f"{name}.csv"
+            )
+        else:
+            Dataset.from_list(part).to_json(tmp_path / f"{name}.json")
+    files = [f"--{name}_file={tmp_path / name}.{suffix}" for name in ("train", "validation")]
+    columns = ["--text_column", "comment", "--label_column", "tags"]
+    trainer = run("text", tmp_path / "model", *files, *columns)
+    used = sorted({name for row in rows for name in row["tags"]})
     assert list(trainer.model.config.id2label.values()) == used
+    assert trainer.label_counts.positives[used.index("only in the validation data")] == 0
 
     # What it saved is a plain model: it loads, and a pipeline gives every label by its name.
     model = AutoModelForSequenceClassification.from_pretrained(tmp_path / "model")
@@ -75,12 +82,12 @@ def test_text_of_ones_own_comes_from_csv_or_json(suffix, tmp_path):
 
 
 def test_a_trained_model_and_own_pictures_from_csv(tmp_path):
-    data, names = first_rows("clipart", 40, tmp_path)
+    data, names = first_rows("clipart", 40)
     rows = []
     for index, row in enumerate(data):
         Image.fromarray(np.asarray(row["image"])).save(tmp_path / f"{index}.png")
         rows.append({"image": str(tmp_path / f"{index}.png"), "labels": ",".join(names[i] for i in row["labels"])})
-    type(data).from_list(rows).to_csv(tmp_path / "own.csv")
+    Dataset.from_list(rows).to_csv(tmp_path / "own.csv")
     flags = ["--train_file", str(tmp_path / "own.csv"), "--validation_file", str(tmp_path / "own.csv")]
     run("image", tmp_path / "first", *flags)
     trainer = run("image", tmp_path / "second", *flags, "--model_name_or_path", str(tmp_path / "first"))
@@ -88,3 +95,16 @@ def test_a_trained_model_and_own_pictures_from_csv(tmp_path):
     assert trainer.model.config.id2label == first.config.id2label
     assert trainer.model.vit is not None
     assert not torch.equal(trainer.model.classifier.weight, first.classifier.weight)
+
+
+def test_one_file_alone_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="give both --train_file and --validation_file"):
+        run("text", tmp_path, "--train_file", "own.csv")
+
+
+def test_the_tokenizer_is_the_same_every_time():
+    import train_text
+
+    data, _ = first_rows("debtags", 300)
+    vocabularies = [train_text.train_tokenizer(data["text"], vocab_size=1000).get_vocab() for _ in range(3)]
+    assert vocabularies[0] == vocabularies[1] == vocabularies[2]

@@ -94,6 +94,8 @@ def test_unknown_labels_count_in_neither(unknown):
 def test_one_class_id_per_row():
     counts = count_labels(Dataset.from_dict({"labels": [0, 2, 2, 1, -100]}), num_labels=4)
     assert_counts(counts, [1, 1, 2, 0], [3, 3, 2, 4])
+    for rows in (torch.tensor([0, 2, 1, 2]), [np.int64(0), np.int64(2), np.int64(1), np.int64(2)]):
+        assert_counts(count_labels([{"labels": row} for row in rows]), [1, 1, 2], [3, 3, 2])
 
 
 def test_another_column_can_be_named():
@@ -108,6 +110,11 @@ def test_counts_can_be_given_directly():
     assert_counts(mapping, [2, 1], [3, 4])
     assert mapping.label_names == ["a", "b"]
     assert_counts(LabelCounts.from_mapping({"a": 2, "b": 1}, num_rows=5), [2, 1], [3, 4])
+    assert_counts(LabelCounts.from_mapping({"a": np.array([2, 3]), "b": torch.tensor([1, 4])}), [2, 1], [3, 4])
+    positives = torch.tensor([2, 1])
+    copied = LabelCounts(positives, [3, 4])
+    positives += 1
+    assert_counts(copied, [2, 1], [3, 4])
 
 
 def test_reordered_follows_the_names():
@@ -123,15 +130,10 @@ def test_two_labels_as_zero_and_one_need_a_declared_form():
     assert_counts(count_labels(rows, label_format="multi_hot"), [1, 1], [1, 1])
 
 
-@pytest.mark.parametrize(
-    "rows", [[[0, 1], [1, 1]], [[0, 1], [0, 0]]], ids=["a class twice is no list of ids", "nor is none twice"]
-)
-def test_one_telling_row_decides_between_two_readings(rows):
-    assert_counts(
-        count_labels(rows),
-        [sum(row[0] for row in rows), sum(row[1] for row in rows)],
-        [2 - rows[1][0], 0 if rows[1][1] else 1],
-    )
+def test_one_telling_row_decides_between_two_readings():
+    # A list of ids names no class twice, so these can only be multi-hot.
+    assert_counts(count_labels([[0, 1], [1, 1]]), [1, 2], [1, 0])
+    assert_counts(count_labels([[0, 1], [0, 0]]), [0, 1], [2, 1])
 
 
 @pytest.mark.parametrize(
@@ -157,7 +159,14 @@ def test_one_telling_row_decides_between_two_readings(rows):
         ([[0.0, 1.0], [0.0]], {}, "row 1: 1 values where there are 2 labels"),
         ([[1, 0, 1, 1]], {"num_labels": 3, "label_format": "multi_hot"}, "row 0: 4 values where there are 3 labels"),
         ([[0, 2], None], {}, "row 1: the labels are null"),
-        ([["a"], [1]], {}, "not all of one kind"),
+        ([["a"], ["b"], [1]], {}, r"row 2: \[1\] is no label row of the kind before it"),
+        ([[0, 1], [True, False]], {}, r"row 1: \[True, False\] is no label row of the kind before it"),
+        (LabelCounts([1], [1]), {"num_labels": 5}, "there are counts of 1 labels, and num_labels is 5"),
+        (
+            Dataset.from_dict({"tags": IDS}).with_transform(lambda rows: {"labels": rows["tags"]}),
+            {},
+            "column 'labels' is made by the data set's transform",
+        ),
         ([["a"]], {"label_format": "ids"}, "'a' cannot be read as label_format='ids'; it fits 'names'"),
         ([0.5, 1.5], {}, "labels of the type double"),
         ([[[0, 1]]], {}, "labels of the type list"),

@@ -51,6 +51,20 @@ def test_masked_entries_have_exactly_zero_gradient_and_the_loss_is_the_slow_twin
     assert math.isclose(loss.item(), expected, rel_tol=1e-5)
 
 
+@pytest.mark.parametrize("preset", ["default", "paper", "off"])
+def test_no_gradient_comes_of_a_masked_entry_even_where_the_objective_has_none(preset):
+    def naive(logits, labels):  # log(0) and its infinite derivative for sure predictions
+        p = torch.sigmoid(logits)
+        return -(labels * torch.log(p) + (1 - labels) * torch.log(1 - p))
+
+    logits = torch.tensor([[200.0, torch.nan, 1.0], [0.0, 1.0, torch.inf]], requires_grad=True)
+    labels = torch.tensor([[torch.nan, -100.0, 1.0], [1.0, 1.0, torch.nan]])
+    PLMLoss(COUNTS, preset, objective=naive).eval()(logits, labels).backward()
+    assert logits.grad[0, :2].tolist() == [0, 0]
+    assert logits.grad[1, 2] == 0
+    assert torch.isfinite(logits.grad).all()
+
+
 def test_the_effective_ratio_of_a_whole_epoch_is_the_ideal_one():
     rows = 20_000
     positives = torch.tensor([10_000, 2_000, 200])

@@ -92,8 +92,8 @@ def test_unknown_labels_count_nowhere(data, unknown):
 
 
 def test_exact_match_asks_for_the_known_labels_only():
-    references = np.array([[1, 0], [1, np.nan], [0, 1]], np.float32)
-    logits = np.array([[2, -2], [2, 2], [2, 2]], np.float32)
+    references = np.array([[1, 0], [1, np.nan], [0, 1], [np.nan, np.nan]], np.float32)
+    logits = np.array([[2, -2], [2, 2], [2, 2], [2, 2]], np.float32)
     compute_metrics = multilabel_compute_metrics(LabelCounts([2, 1], [1, 1]))
     assert compute_metrics(EvalPrediction(logits, references))["exact_match"] == pytest.approx(2 / 3)
 
@@ -114,12 +114,17 @@ def test_logits_may_come_first_in_a_tuple(data):
     )
 
 
-def test_a_group_without_labels_is_nan():
-    scores = multilabel_compute_metrics(LabelCounts([3], [3]))(
-        EvalPrediction(np.ones((4, 1), np.float32), np.ones((4, 1), np.float32))
+@pytest.mark.parametrize("others", [0, 1])
+def test_a_single_label_to_score_is_no_binary_task_and_an_empty_group_is_nan(others):
+    logits = np.array([[2], [-2], [2], [-1]], np.float32)
+    references = np.array([[1], [0], [0], [1]], np.float32)
+    pad = ((0, 0), (0, others))  # labels without a positive
+    scores = multilabel_compute_metrics(LabelCounts([3] + [1] * others, [3] * (1 + others)))(
+        EvalPrediction(np.pad(logits, pad), np.pad(references, pad))
     )
-    assert scores["head_f1"] == 1
-    assert np.isnan(scores["tail_f1"])
+    assert scores["head_precision"] == scores["micro_precision"] == scores["macro_recall"] == 0.5
+    assert scores["micro_f1"] == 0.5
+    assert np.isnan(scores["medium_f1"])
 
 
 @pytest.mark.parametrize(

@@ -108,7 +108,28 @@ def test_a_file_of_another_size_is_refused(trained, tmp_path):
         PLMState.load(tmp_path / "state.safetensors", num_labels=4)
     trained.state.ideal_ratio = torch.ones(2)
     trained.state.save(tmp_path / "state.safetensors")
-    with pytest.raises(ValueError, match=r"ideal_ratio has shape \(2,\) instead of \(3,\)"):
+    with pytest.raises(
+        ValueError, match=r"ideal_ratio is torch.float32 of shape \(2,\) instead of torch.float32 of \(3,\)"
+    ):
+        PLMState.load(tmp_path / "state.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda tensors: tensors.pop("negatives"), "lacks negatives"),
+        (lambda tensors: tensors.update(histograms=torch.zeros(2, 3, 20)), "histograms is torch.float32 of shape"),
+        (lambda tensors: tensors.update(positives=torch.tensor(3.0)), r"positives is torch.float32 of shape \(\)"),
+    ],
+)
+def test_a_file_with_other_contents_is_refused(change, message, trained, tmp_path, monkeypatch):
+    def save_changed(tensors, path, metadata):
+        change(tensors)
+        save_file(tensors, path, metadata)
+
+    monkeypatch.setattr("hf_plm.state.save_file", save_changed)
+    trained.state.save(tmp_path / "state.safetensors")
+    with pytest.raises(ValueError, match=message):
         PLMState.load(tmp_path / "state.safetensors")
 
 

@@ -5,7 +5,7 @@ import copy
 import numpy as np
 import pytest
 import torch
-from datasets import ClassLabel, Dataset, List
+from datasets import ClassLabel, Dataset, IterableDataset, List
 from torch import nn
 from transformers import Trainer, TrainerCallback, TrainingArguments
 
@@ -292,9 +292,8 @@ def test_a_trainer_without_training_data_evaluates(make_bert, text_data, make_ar
         (lambda data: data, {"num_labels": 3}, r"the class id \d is not in \[0, 3\)"),
         (lambda data: data, {"label_counts": LabelCounts([1], [2])}, "num_labels=5, there are counts of 1 labels"),
         (lambda data: data, {"problem_type": "regression"}, "problem_type is 'regression'"),
-        (lambda data: data, {"problem_type": "single_label_classification"}, "the data hold several per row"),
+        (lambda data: data, {"problem_type": "single_label_classification"}, "the labels are of the form 'ids'"),
         (lambda data: data, {"compute_loss_func": len}, "compute_loss_func is set; PLMTrainer masks"),
-        (lambda data: data.to_iterable_dataset(), {}, "train_dataset is an IterableDataset.*label_counts"),
     ],
 )
 def test_what_does_not_fit_together_is_named(change, arguments, message, make_bert, text_data, make_args):
@@ -303,9 +302,59 @@ def test_what_does_not_fit_together_is_named(change, arguments, message, make_be
         PLMTrainer(model, make_args(max_steps=1), train_dataset=change(text_data), **arguments)
 
 
+def test_label_smoothing_is_refused(make_bert, text_data, make_args):
+    with pytest.raises(ValueError, match=r"label_smoothing_factor is 0.1"):
+        PLMTrainer(make_bert(), make_args(label_smoothing_factor=0.1), train_dataset=text_data)
+
+
+def test_a_stream_is_counted_by_one_pass_unless_counts_are_given(make_bert, text_data, make_args):
+    passes = []
+
+    def rows():
+        passes.append(1)
+        yield from text_data
+
+    args = make_args(max_steps=4, plm_update_steps=2)
+    stream = IterableDataset.from_generator(rows)
+    trainer = PLMTrainer(make_bert(), args, train_dataset=stream)
+    assert trainer.label_counts.positives.tolist() == multi_hot(text_data).sum(0).tolist()
+    assert len(passes) == 1
+    trainer.train()
+    assert len(trainer.plm_state.history) == 2
+    PLMTrainer(make_bert(), args, train_dataset=stream, label_counts=trainer.label_counts)
+    assert len(passes) == 2
+
+
+def test_a_mapping_of_names_to_positives_is_counted_against_the_rows(make_bert, text_data, make_args):
+    positives = {name: 10 + index for index, name in enumerate("abcde")}
+    trainer = PLMTrainer(make_bert(), make_args(), train_dataset=text_data, label_counts=positives)
+    assert trainer.plm_state.negatives.tolist() == [54, 53, 52, 51, 50]
+    assert trainer.model.config.id2label[4] == "e"
+
+
+def test_a_model_made_anew_by_model_init_is_set_up_too(text_data, make_bert, make_args):
+    data = text_data.cast_column("labels", List(ClassLabel(names=list("abcde"))))
+    trainer = PLMTrainer(model_init=lambda: make_bert(), args=make_args(), train_dataset=data)
+    first = trainer.model
+    trainer.train()
+    assert trainer.model is not first
+    assert trainer.model.config.problem_type == "multi_label_classification"
+    assert trainer.model.config.id2label == dict(enumerate("abcde"))
+
+
+def test_names_in_the_rows_follow_the_models_names_when_counts_are_given(make_bert, text_data, make_args):
+    names = dict(enumerate("edcba"))
+    model = make_bert(id2label=names, label2id={name: index for index, name in names.items()})
+    rows = [[names[index] for index in ids] for ids in text_data["labels"]]
+    data = text_data.remove_columns("labels").add_column("labels", rows)
+    trainer = PLMTrainer(model, make_args(), train_dataset=data, label_counts=LabelCounts([9] * 5, [55] * 5))
+    trainer.train()
+    assert trainer.plm_state.histograms[0].sum(-1).tolist() == multi_hot(text_data).sum(0).tolist()
+
+
 def test_one_class_per_row_is_refused_by_a_multi_label_model(make_bert, make_args):
     data = Dataset.from_dict({"input_ids": [[1, 2]] * 4, "labels": [0, 1, 2, 0]})
-    with pytest.raises(ValueError, match="is 'multi_label_classification', and the data hold one class id per row"):
+    with pytest.raises(ValueError, match="is 'multi_label_classification' and the labels are of the form 'class_id'"):
         PLMTrainer(make_bert(problem_type="multi_label_classification"), make_args(), train_dataset=data)
 
 

@@ -1,6 +1,7 @@
 """The arguments can be read from a command line, and every field is explained."""
 
 import dataclasses
+import json
 
 import pytest
 from transformers import HfArgumentParser, TrainingArguments
@@ -28,7 +29,7 @@ def test_a_command_line_sets_every_field():
     )
     assert args.plm_settings() == {
         "preset": "paper",
-        "initial_ratio": "0.25",
+        "initial_ratio": 0.25,
         "temper": 0.7,
         "rule": "marginal",
         "change_rate": 0.2,
@@ -62,11 +63,12 @@ def test_the_help_can_be_printed(capsys):
 
 
 def test_arguments_survive_json():
-    args = PLMTrainingArguments("x", plm_preset="paper", plm_objective_kwargs={}, plm_initial_ratio=0.5)
-    copy = PLMTrainingArguments(
-        **{name: args.to_dict()[name] for name in ("output_dir", "plm_preset", "plm_initial_ratio")}
-    )
-    assert copy.plm_settings()["initial_ratio"] == 0.5
+    kwargs = {"gamma": 1.5}
+    args = PLMTrainingArguments("x", plm_objective="focal", plm_objective_kwargs=kwargs, plm_initial_ratio=0.5)
+    stored = json.loads(args.to_json_string())
+    own = {field.name: stored[field.name] for field in OWN_FIELDS}
+    assert PLMTrainingArguments("x", **own).plm_settings() == args.plm_settings()
+    assert args.plm_settings()["objective_kwargs"] == kwargs
 
 
 @pytest.mark.parametrize(
@@ -84,6 +86,11 @@ def test_arguments_survive_json():
         ({"plm_objective": "hinge"}, "plm_objective is 'hinge'"),
         ({"plm_objective_kwargs": "{gamma"}, "plm_objective_kwargs is '{gamma', no JSON"),
         ({"plm_objective_kwargs": "[1]"}, r"plm_objective_kwargs is \[1\]; it must be a dictionary"),
+        ({"plm_objective": "focal", "plm_objective_kwargs": {"gamma": -1}}, "gamma is -1; it must be 0 or more"),
+        ({"plm_objective_kwargs": {"gamma_positive": -1}}, "gamma_positive is -1; it must be 0 or more"),
+        ({"plm_objective_kwargs": {"margin": 1}}, r"margin is 1; it must be in \[0, 1\)"),
+        ({"plm_objective_kwargs": {"margin": "x"}}, "plm_objective_kwargs is {'margin': 'x'}"),
+        ({"plm_temper": "half"}, "plm_temper is 'half'; it must be a number"),
         ({"plm_objective_kwargs": {"gamma": 1}}, "plm_objective_kwargs is {'gamma': 1}, which the objective 'asymm"),
         ({"plm_preset": "off", "plm_objective_kwargs": {"gamma": 1}}, "which the objective 'bce' does not take"),
     ],
