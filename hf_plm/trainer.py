@@ -238,7 +238,7 @@ def _set_problem_type(config: Any, form: str | None) -> bool:
     if problem_type == "regression" or (form is not None and single_label != (form == "class_id")):
         raise ValueError(
             f"the model's config.problem_type is '{problem_type}' and the labels are of the form '{form}'; set it to "
-            "'multi_label_classification' for several labels per row, to 'single_label_classification' for one class id"
+            "'multi_label_classification' for several labels per row, 'single_label_classification' for one class id"
         )
     if config is not None:
         config.problem_type = problem_type
