@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from transformers import Trainer
-from transformers.trainer_utils import TrainOutput, get_last_checkpoint, has_length
+from transformers.trainer_utils import EvalLoopOutput, TrainOutput, get_last_checkpoint, has_length
 from transformers.utils import logging
 
 from .callback import PLMCallback
@@ -75,6 +75,7 @@ class PLMTrainer(Trainer):
         self.label_names = self.label_names or ["labels"]  # a model without labels in its forward will do, too
         self.label_counts = self._count_labels(label_counts)
         self._checkpoint: str | os.PathLike | None = None
+        self._eval_totals = torch.zeros(2, device=self.args.device)  # of the objective, and of known labels
         self.start_plm()
         self._wrap_collator()
         update_steps = self.args.plm_update_steps if isinstance(self.args, PLMTrainingArguments) else None
@@ -127,6 +128,8 @@ class PLMTrainer(Trainer):
             ValueError: if the batch has no labels, or the model's output no logits.
         """
         labels = self._labels_of(inputs)
+        if not model.training:
+            labels = self._without_repeated_rows(labels)
         outputs = model(**{name: value for name, value in inputs.items() if name != self.label_names[0]})
         if isinstance(outputs, Tensor):
             outputs = (outputs,)
@@ -134,6 +137,9 @@ class PLMTrainer(Trainer):
         if model.training and num_items_in_batch is not None:
             num_known = num_items_in_batch / self.accelerator.num_processes  # gradients are averaged over the ranks
         loss = self.plm_loss.train(model.training)(_logits_of(outputs), labels, num_known)
+        if not model.training:
+            known = known_labels(labels).sum()
+            self._eval_totals += torch.stack([loss.detach() * known, known])
         if isinstance(outputs, tuple):
             outputs = (loss, *outputs)  # where Trainer expects the loss
         return (loss, outputs) if return_outputs else loss
@@ -143,10 +149,24 @@ class PLMTrainer(Trainer):
     ) -> tuple[list, Tensor]:
         """The batches of one optimizer step, and how many known labels they hold over all ranks (at least 1)."""
         batches = list(itertools.islice(epoch_iterator, num_batches))
+        if batches:  # only the last can be the last of the epoch
+            name = self.label_names[0]
+            batches[-1] = {**batches[-1], name: self._without_repeated_rows(batches[-1].get(name))}
         num_known = torch.zeros((), dtype=torch.long, device=device)
         for batch in batches:
             num_known += known_labels(self._labels_of(batch)).sum().to(device)
         return batches, self.accelerator.reduce(num_known, reduction="sum").clamp(min=1)
+
+    def evaluation_loop(self, *args: Any, **kwargs: Any) -> EvalLoopOutput:
+        """As `Trainer.evaluation_loop`; the loss is the mean over all known labels, however the rows are batched."""
+        self._eval_totals.zero_()
+        output = super().evaluation_loop(*args, **kwargs)
+        total, known = self.accelerator.reduce(self._eval_totals, reduction="sum").tolist()
+        metrics = output.metrics or {}
+        for name in metrics:
+            if name.endswith("_loss") and known:
+                metrics[name] = total / known
+        return output
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
         """As `Trainer.save_model`, with the `PLMState` as `plm_state.safetensors` beside the model.
@@ -160,6 +180,20 @@ class PLMTrainer(Trainer):
             os.makedirs(directory, exist_ok=True)
             self.plm_state.save(os.path.join(directory, STATE_NAME))
         super().save_model(output_dir, _internal_call)
+
+    def _without_repeated_rows(self, labels: Tensor) -> Tensor:
+        """The labels of a batch; unknown in the rows that only fill up the last batch of an epoch on several ranks.
+
+        accelerate evens out the ranks' last batches with rows that were there before. So that they enter neither loss
+        nor histograms, and several ranks compute what one computes, their labels are taken out.
+        """
+        gradient_state = self.accelerator.gradient_state
+        if self.args.world_size == 1 or not gradient_state.end_of_dataloader or gradient_state.remainder <= 0:
+            return labels
+        own_rows = max(gradient_state.remainder - self.args.process_index * len(labels), 0)
+        labels = labels.clone()
+        labels[own_rows:] = torch.nan if labels.is_floating_point() else -100
+        return labels
 
     def _labels_of(self, inputs: Mapping[str, Any]) -> Tensor:
         """The labels of a batch as `(batch, num_labels)`."""

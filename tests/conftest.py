@@ -4,41 +4,20 @@ os.environ["HF_HUB_OFFLINE"] = "1"  # no test may need the network
 os.environ["HF_EVALUATE_OFFLINE"] = "1"
 
 import pytest
+import scenarios
 import torch
 from datasets import Dataset
-from transformers import BertConfig, BertForSequenceClassification, ViTConfig, ViTForImageClassification
-
-from hf_plm import PLMTrainingArguments
-
-NUM_LABELS = 5
+from transformers import ViTConfig, ViTForImageClassification
 
 
 @pytest.fixture
 def make_bert():
-    """A tiny BERT, the same weights every time; dropout off unless asked for."""
-
-    def make(num_labels=NUM_LABELS, dropout=0.0, **kwargs):
-        torch.manual_seed(0)
-        config = BertConfig(
-            vocab_size=50,
-            hidden_size=16,
-            num_hidden_layers=1,
-            num_attention_heads=2,
-            intermediate_size=16,
-            max_position_embeddings=16,
-            num_labels=num_labels,
-            hidden_dropout_prob=dropout,
-            attention_probs_dropout_prob=dropout,
-            **kwargs,
-        )
-        return BertForSequenceClassification(config)
-
-    return make
+    return scenarios.make_bert
 
 
 @pytest.fixture
 def make_vit():
-    def make(num_labels=NUM_LABELS):
+    def make(num_labels=scenarios.NUM_LABELS):
         torch.manual_seed(0)
         config = ViTConfig(
             image_size=8,
@@ -82,15 +61,10 @@ def image_data():
 def make_args(tmp_path):
     def make(**kwargs):
         defaults = {
-            "output_dir": str(tmp_path / "run"),
-            "use_cpu": True,
-            "disable_tqdm": True,
-            "report_to": "none",
-            "save_strategy": "no",
             "per_device_train_batch_size": 16,
-            "num_train_epochs": 1,
             "learning_rate": 1e-2,
+            "train_sampling_strategy": "random",
         }
-        return PLMTrainingArguments(**{**defaults, **kwargs})
+        return scenarios.make_args(tmp_path / "run", **{**defaults, **kwargs})
 
     return make

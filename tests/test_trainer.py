@@ -4,22 +4,13 @@ import copy
 
 import numpy as np
 import pytest
+import scenarios
 import torch
 from datasets import ClassLabel, Dataset, IterableDataset, List
 from torch import nn
-from transformers import Trainer, TrainerCallback, TrainingArguments
+from transformers import Trainer, TrainingArguments
 
 from hf_plm import LabelCounts, MultiLabelCollator, PLMTrainer, count_labels, multilabel_compute_metrics
-
-
-class Gradients(TrainerCallback):
-    """Keeps the gradients of every optimizer step."""
-
-    def __init__(self):
-        self.steps = []
-
-    def on_pre_optimizer_step(self, args, state, control, model, **kwargs):
-        self.steps.append({name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None})
 
 
 class TupleModel(nn.Module):
@@ -71,13 +62,13 @@ def test_every_trainable_parameter_changes(model, data, make_args, request):
 
 def test_preset_off_is_the_stock_trainer_with_bce(make_bert, text_data, make_args):
     arguments = {"plm_preset": "off", "max_grad_norm": 0.0, "logging_steps": 1}
-    gradients = Gradients()
+    gradients = scenarios.Gradients()
     trainer = PLMTrainer(make_bert(), make_args(**arguments), train_dataset=text_data, callbacks=[gradients])
     trainer.train()
 
     stock_model = make_bert(problem_type="multi_label_classification")
     stock_model.accepts_loss_kwargs = False
-    stock_gradients = Gradients()
+    stock_gradients = scenarios.Gradients()
     args = make_args(logging_steps=1, max_grad_norm=0.0)
     collator = MultiLabelCollator(5, label_format="ids")
     stock = Trainer(stock_model, args, collator, train_dataset=text_data, callbacks=[stock_gradients])
@@ -121,7 +112,7 @@ def test_the_loss_is_the_same_however_the_batch_is_cut(
     labels = multi_hot(text_data)
     labels[::7, 1] = np.nan  # unequal numbers of known labels in the parts
     data = text_data.remove_columns("labels").add_column("labels", labels.tolist()).select(range(48))
-    gradients = Gradients()
+    gradients = scenarios.Gradients()
     args = make_args(
         plm_preset=preset,
         per_device_train_batch_size=48 // accumulation,

@@ -1,0 +1,127 @@
+"""Small runs that must end alike however they are run. Imported by the tests, and by `two_ranks.py` on each rank."""
+
+import math
+
+import torch
+from datasets import Dataset
+from transformers import BertConfig, BertForSequenceClassification, TrainerCallback
+
+import hf_plm.loss
+from hf_plm import PLMTrainer, PLMTrainingArguments
+
+NUM_LABELS = 5
+OBJECTIVES = {
+    "off": {"plm_preset": "off"},
+    "paper": {"plm_preset": "paper"},
+    "default": {"plm_preset": "default"},
+    "focal": {"plm_objective": "focal"},
+}
+
+
+def make_bert(num_labels=NUM_LABELS, dropout=0.0, **kwargs):
+    """A tiny BERT, the same weights every time; without dropout unless asked for."""
+    torch.manual_seed(0)
+    config = BertConfig(
+        vocab_size=50,
+        hidden_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=16,
+        max_position_embeddings=16,
+        num_labels=num_labels,
+        hidden_dropout_prob=dropout,
+        attention_probs_dropout_prob=dropout,
+        **kwargs,
+    )
+    return BertForSequenceClassification(config)
+
+
+def make_rows(rows, unknown=0.0):
+    """Token sequences with multi-hot labels; label c is positive where token c is high enough."""
+    generator = torch.Generator().manual_seed(0)
+    tokens = torch.randint(5, 50, (rows, 8), generator=generator)
+    labels = ((tokens[:, :5] - 5) / 45 >= torch.tensor([0.5, 0.6, 0.7, 0.85, 0.95])).float()
+    labels[torch.rand(labels.shape, generator=generator) < unknown] = torch.nan
+    return Dataset.from_dict({"input_ids": tokens.tolist(), "labels": labels.tolist()})
+
+
+def make_args(output_dir, **kwargs):
+    defaults = {
+        "use_cpu": True,
+        "disable_tqdm": True,
+        "report_to": "none",
+        "save_strategy": "no",
+        "num_train_epochs": 1,
+        "train_sampling_strategy": "sequential",
+        "dataloader_pin_memory": False,
+    }
+    return PLMTrainingArguments(str(output_dir), **{**defaults, **kwargs})
+
+
+class Gradients(TrainerCallback):
+    """Keeps the gradients of every optimizer step, and what was measured when an epoch ended."""
+
+    def __init__(self):
+        self.steps = []
+
+    def on_pre_optimizer_step(self, args, state, control, model, **kwargs):
+        self.steps.append({name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None})
+
+
+def mask_by_content(labels, keep_positive, keep_negative, generator):
+    """A mask that depends on a row and a label alone, so that it is the same however rows are batched."""
+    known = hf_plm.loss.known_labels(labels)
+    row = (labels.masked_fill(~known, 2) * 3.0 ** torch.arange(labels.shape[1])).sum(1, keepdim=True)
+    draws = torch.frac((row * 12.9898 + torch.arange(labels.shape[1]) * 78.233).sin().abs() * 43758.5453)
+    return (draws < torch.where(labels == 1, keep_positive, keep_negative)) & known
+
+
+def run_scale(output_dir, name, batch_size, accumulation, rows=40, **kwargs):
+    """One epoch that leaves the weights as they are: gradients and losses of each step, and the loss in evaluation."""
+    args = make_args(
+        output_dir,
+        **OBJECTIVES[name],
+        per_device_train_batch_size=batch_size,
+        per_device_eval_batch_size=batch_size,
+        gradient_accumulation_steps=accumulation,
+        learning_rate=0.0,
+        max_grad_norm=0.0,
+        logging_steps=1,
+        **kwargs,
+    )
+    original = hf_plm.loss.sample_mask
+    hf_plm.loss.sample_mask = mask_by_content
+    try:
+        gradients = Gradients()
+        data = make_rows(rows, unknown=0.2)
+        trainer = PLMTrainer(make_bert(), args, train_dataset=data, eval_dataset=data, callbacks=[gradients])
+        trainer.train()
+        return {
+            "gradients": gradients.steps,
+            "losses": [log["loss"] for log in trainer.state.log_history if "loss" in log],
+            "eval_loss": trainer.evaluate()["eval_loss"],
+            "histograms": trainer.plm_state.histograms,
+            "ideal_ratio": trainer.plm_state.ideal_ratio,
+            "counts": torch.stack([trainer.plm_state.positives, trainer.plm_state.negatives]),
+        }
+    finally:
+        hf_plm.loss.sample_mask = original
+
+
+def largest_difference(one, other):
+    """Of two gradients, relative to the largest entry of each parameter's (at least 0.01)."""
+    assert one.keys() == other.keys()
+    return max(
+        ((one[name] - other[name]).abs().max() / other[name].abs().max().clamp(min=1e-2)).item() for name in one
+    )
+
+
+def assert_same(one, other, tolerance=1e-6):
+    """Two results of `run_scale` agree."""
+    assert len(one["gradients"]) == len(other["gradients"])
+    assert max(map(largest_difference, one["gradients"], other["gradients"])) <= tolerance
+    for key in ("losses", "eval_loss"):
+        values = zip(*(result[key] if key == "losses" else [result[key]] for result in (one, other)), strict=True)
+        assert all(math.isclose(a, b, rel_tol=tolerance, abs_tol=1e-7) for a, b in values), key
+    for key in ("histograms", "ideal_ratio", "counts"):
+        assert torch.equal(one[key], other[key]), key

@@ -1,0 +1,83 @@
+"""Two processes compute what one computes; both run on the CPU with gloo."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import scenarios
+import torch
+
+TESTS = Path(__file__).parent
+
+
+def on_two_ranks(folder, tasks):
+    """Run tasks of `two_ranks.py` on two ranks; what each wrote."""
+    command = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    process = subprocess.run(
+        [sys.executable, *command, str(TESTS / "two_ranks.py"), tasks, str(folder)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert process.returncode == 0, process.stderr[-4000:]
+    results = [torch.load(folder / f"rank{rank}.pt") for rank in range(2)]
+    assert [result["world_size"] for result in results] == [2, 2]
+    return results
+
+
+@pytest.fixture(scope="module")
+def ranks(tmp_path_factory):
+    return on_two_ranks(tmp_path_factory.mktemp("ranks"), "scale,masks")
+
+
+@pytest.mark.parametrize("name", scenarios.OBJECTIVES)
+def test_accumulation_changes_neither_gradients_nor_losses(name, tmp_path):
+    # 40 rows: the last update has two micro-batches instead of four, or eight rows instead of sixteen.
+    whole = scenarios.run_scale(tmp_path, name, 16, 1)
+    assert len(whole["losses"]) == 3
+    assert whole["gradients"][0]["classifier.weight"].abs().max() > 1e-3
+    scenarios.assert_same(scenarios.run_scale(tmp_path, name, 4, 4), whole)
+
+
+@pytest.mark.parametrize("name", scenarios.OBJECTIVES)
+@pytest.mark.parametrize("cut", ["2 x 8", "2 x 2 x 4"])
+def test_two_ranks_compute_what_one_computes(name, cut, ranks, tmp_path):
+    whole = scenarios.run_scale(tmp_path, name, 16, 1)
+    for result in ranks:
+        scenarios.assert_same(result[name, cut], whole)
+
+
+def test_it_does_not_matter_whether_the_trainer_averages_over_devices(ranks, tmp_path):
+    whole = scenarios.run_scale(tmp_path, "default", 16, 1)
+    scenarios.assert_same(ranks[0]["not averaged"], whole)
+
+
+def test_rows_that_only_even_out_the_ranks_count_once(ranks, tmp_path):
+    whole = scenarios.run_scale(tmp_path, "default", 16, 1, rows=37)
+    for result in ranks:
+        scenarios.assert_same(result["uneven"], whole)
+
+
+def test_masks_differ_by_rank_and_repeat_by_seed(ranks):
+    masks = [result["masks"] for result in ranks]
+    assert [len(drawn) for drawn in masks] == [8, 8]
+    for drawn in masks:
+        assert all(torch.equal(first, second) for first, second in zip(drawn[:4], drawn[4:], strict=True))
+    everything_kept = [mask.all() for mask in masks[0]]
+    assert not all(everything_kept)
+    assert not any(torch.equal(one, other) for one, other in zip(*masks, strict=True))
+
+
+def test_several_visible_devices_without_a_launcher_compute_what_one_computes(tmp_path, monkeypatch):
+    """`nn.DataParallel`, as `Trainer` wraps the model in it; on a CPU it passes the batch to its one module."""
+    whole = scenarios.run_scale(tmp_path, "default", 16, 1)
+    original = scenarios.make_args
+
+    def two_devices(*args, **kwargs):
+        made = original(*args, **kwargs)
+        made._n_gpu = 2
+        return made
+
+    monkeypatch.setattr(scenarios, "make_args", two_devices)
+    scenarios.assert_same(scenarios.run_scale(tmp_path, "default", 8, 1), whole)
