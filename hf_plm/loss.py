@@ -1,6 +1,7 @@
 """Partial Label Masking as a loss for any PyTorch loop; `PLMTrainer` uses the same."""
 
 import functools
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -121,8 +122,18 @@ class PLMLoss(nn.Module):
         return losses.masked_fill(~kept, 0).sum() / num_known
 
     def end_epoch(self) -> None:
-        """Adapt the ideal ratios to what was measured since the last call. On several ranks, all must call it."""
+        """Adapt the ideal ratios to what was measured since the last call. On several ranks, all must call it.
+
+        Warns if logits were NaN or infinite: those were not counted.
+        """
         self.state.update(self.settings)
+        nonfinite = self.state.nonfinite.item()
+        if nonfinite:
+            warnings.warn(
+                f"{nonfinite} logits of known labels were NaN or infinite since the last update. The ideal ratios are "
+                "unharmed, the model may not be: lower the learning rate, clip gradients, or look for such inputs",
+                stacklevel=2,
+            )
 
     def _generator(self, device: torch.device) -> torch.Generator:
         rank = dist.get_rank() if dist.is_available() and dist.is_initialized() else 0

@@ -15,7 +15,7 @@ from .label_counts import LabelCounts
 from .presets import PLMSettings
 
 FILE_FORMAT = "hf_plm.state"
-TENSORS = ("positives", "negatives", "ideal_ratio", "histograms", "history")
+TENSORS = ("positives", "negatives", "ideal_ratio", "histograms", "nonfinite", "history")
 
 
 class PLMState:
@@ -31,6 +31,8 @@ class PLMState:
         histograms (int64, `(2, num_labels, num_bins)`): how often each predicted probability was seen, `[0]` over the
             positives, `[1]` over the negatives, since the last update. After an update they stay readable until the
             next batch. While an epoch runs on several ranks, each holds what it has seen itself.
+        nonfinite (int64, `()`): of how many known labels the logit was NaN or infinite since the last update. They
+            are in no histogram.
         is_measuring (bool): whether `histograms` hold measurements that no update has used yet.
         num_batches (int): how many training batches were seen, by each rank; it makes every batch's mask another.
         history (float32, `(num_updates, num_labels)`): the ideal ratios after each update.
@@ -43,6 +45,7 @@ class PLMState:
             self.ratio, self.has_ratio, settings.initial_ratio, settings.temper, settings.max_shift
         )
         self.histograms = torch.zeros(2, self.num_labels, settings.num_bins, dtype=torch.long)
+        self.nonfinite = torch.zeros((), dtype=torch.long)
         self.history = torch.empty(0, self.num_labels)
         self.is_measuring = False
         self.num_batches = 0
@@ -75,10 +78,11 @@ class PLMState:
     def observe(self, logits: Tensor, labels: Tensor) -> None:
         """Add a batch to the histograms. Both arguments float `(batch, num_labels)`; unknown labels do not count."""
         if not self.is_measuring:
-            self.histograms.zero_()
+            self._forget()
             self.is_measuring = True
         self.num_batches += 1
         self.histograms += functional.probability_histograms(logits, labels, self.histograms.shape[-1])
+        self.nonfinite += (functional.known_labels(labels) & ~torch.isfinite(logits)).sum()
 
     def update(self, settings: PLMSettings) -> None:
         """Adapt the ideal ratios to the measurements of all ranks. Every rank must call it; all end up equal."""
@@ -104,11 +108,16 @@ class PLMState:
     def keep_on_rank_zero(self) -> None:
         """Forget the running measurements on all ranks but the first, so that their sum counts them once."""
         if self.is_measuring and _is_distributed() and dist.get_rank() > 0:
-            self.histograms.zero_()
+            self._forget()
+
+    def _forget(self) -> None:
+        self.histograms.zero_()
+        self.nonfinite.zero_()
 
     def _sum_over_ranks(self) -> None:
         if _is_distributed():
             dist.all_reduce(self.histograms)
+            dist.all_reduce(self.nonfinite)
 
     def save(self, path: str | os.PathLike) -> None:
         """Write the state to a safetensors file: whole, or not at all."""
@@ -167,10 +176,10 @@ def _check_tensors(tensors: dict[str, Tensor], path: str | os.PathLike) -> None:
     if missing:
         raise ValueError(f"{path} lacks {', '.join(missing)}; restore it from a copy")
     num_labels = tensors["positives"].numel()
-    shapes = {"histograms": (2, num_labels, -1), "history": (-1, num_labels)}  # -1: any size
+    shapes = {"histograms": (2, num_labels, -1), "nonfinite": (), "history": (-1, num_labels)}  # -1: any size
     for name in TENSORS:
         shape, expected = tuple(tensors[name].shape), shapes.get(name, (num_labels,))
-        dtype = torch.int64 if name == "histograms" else torch.float32
+        dtype = torch.int64 if name in ("histograms", "nonfinite") else torch.float32
         fits = len(shape) == len(expected) and all(e in (-1, s) for s, e in zip(shape, expected, strict=True))
         if not fits or tensors[name].dtype != dtype:
             raise ValueError(

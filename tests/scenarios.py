@@ -1,6 +1,8 @@
 """Small runs that must end alike however they are run. Imported by the tests, and by `two_ranks.py` on each rank."""
 
 import math
+import os
+import signal
 
 import torch
 from datasets import Dataset
@@ -106,6 +108,61 @@ def run_scale(output_dir, name, batch_size, accumulation, rows=40, **kwargs):
         }
     finally:
         hf_plm.loss.sample_mask = original
+
+
+CHECKPOINTS = {
+    "in the middle of an epoch": ({"save_steps": 3}, 5),
+    "at the end of an epoch": ({"save_strategy": "epoch"}, 11),
+    "on the last step of an epoch, before its end": ({"save_steps": 8}, 10),
+    "with accumulation": ({"save_steps": 3, "gradient_accumulation_steps": 2}, 4),
+    "with data loader workers": ({"save_steps": 3, "dataloader_num_workers": 2}, 5),
+}
+"""How a run of 3 epochs of 8 (with accumulation 4) steps saves, and after which step it is killed."""
+
+
+class Kill(TrainerCallback):
+    """Ends the process at once, as a power failure would."""
+
+    def __init__(self, step):
+        self.step = step
+
+    def on_step_end(self, args, state, control, **kwargs):
+        if state.global_step == self.step:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+def run_resumable(output_dir, case, killed=False, resume=False, world_size=1, **kwargs):
+    """A run of 3 epochs with dropout and shuffling: whole, killed on the way, or resumed; all that it ended with."""
+    saving, kill_at = CHECKPOINTS[case]
+    defaults = {
+        "num_train_epochs": 3,
+        "per_device_train_batch_size": 8 // world_size,
+        "learning_rate": 1e-2,
+        "logging_steps": 1,
+        "save_strategy": "steps",
+        "train_sampling_strategy": "random",
+    }
+    args = make_args(output_dir, **{**defaults, **saving, **kwargs})
+    callbacks = [Kill(kill_at)] if killed else []
+    trainer = PLMTrainer(make_bert(dropout=0.1), args, train_dataset=make_rows(64), callbacks=callbacks)
+    trainer.train(resume_from_checkpoint=resume)
+    volatile = ("train_runtime", "train_samples_per_second", "train_steps_per_second", "train_loss")
+    return {
+        "weights": trainer.model.state_dict(),
+        "history": trainer.plm_state.history,
+        "histograms": trainer.plm_state.histograms,
+        "ideal_ratio": trainer.plm_state.ideal_ratio,
+        "logs": [log for log in trainer.state.log_history if not set(log) & set(volatile)],
+    }
+
+
+def assert_identical(one, other):
+    """Two results of `run_resumable` are the same to the last bit."""
+    for name, weight in other["weights"].items():
+        assert torch.equal(one["weights"][name], weight), name
+    for key in ("history", "histograms", "ideal_ratio"):
+        assert torch.equal(one[key], other[key]), key
+    assert one["logs"] == other["logs"]
 
 
 def largest_difference(one, other):

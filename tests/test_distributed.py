@@ -9,26 +9,33 @@ import scenarios
 import torch
 
 TESTS = Path(__file__).parent
+MIDDLE = "in the middle of an epoch"
 
 
-def on_two_ranks(folder, tasks):
-    """Run tasks of `two_ranks.py` on two ranks; what each wrote."""
+def run_on_two_ranks(folder, tasks):
+    """Run tasks of `two_ranks.py` on two ranks."""
     command = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    process = subprocess.run(
-        [sys.executable, *command, str(TESTS / "two_ranks.py"), tasks, str(folder)],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    arguments = [*command, str(TESTS / "two_ranks.py"), tasks, str(folder)]
+    return subprocess.run([sys.executable, *arguments], capture_output=True, text=True, check=False)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("ranks")
+
+
+@pytest.fixture(scope="module")
+def ranks(folder):
+    """What each of two ranks found, after two others were killed in the middle of their work."""
+    killed = run_on_two_ranks(folder, "killed")
+    assert "SIGKILL" in killed.stderr, killed.stderr[-4000:]
+    assert (folder / "killed" / "checkpoint-3").is_dir()
+    scenarios.run_resumable(folder / "one", MIDDLE, train_sampling_strategy="sequential")
+    process = run_on_two_ranks(folder, "scale,masks,resumed")
     assert process.returncode == 0, process.stderr[-4000:]
     results = [torch.load(folder / f"rank{rank}.pt") for rank in range(2)]
     assert [result["world_size"] for result in results] == [2, 2]
     return results
-
-
-@pytest.fixture(scope="module")
-def ranks(tmp_path_factory):
-    return on_two_ranks(tmp_path_factory.mktemp("ranks"), "scale,masks")
 
 
 @pytest.mark.parametrize("name", scenarios.OBJECTIVES)
@@ -67,6 +74,24 @@ def test_masks_differ_by_rank_and_repeat_by_seed(ranks):
     everything_kept = [mask.all() for mask in masks[0]]
     assert not all(everything_kept)
     assert not any(torch.equal(one, other) for one, other in zip(*masks, strict=True))
+
+
+def test_two_killed_ranks_resume_to_the_last_bit(ranks):
+    for result in ranks:
+        scenarios.assert_identical(result["resumed"], result["whole"])
+        assert result["whole"]["history"].shape == (3, 5)
+    assert torch.equal(ranks[0]["whole"]["history"], ranks[1]["whole"]["history"])
+
+
+def test_a_run_resumed_on_another_number_of_ranks_has_the_right_totals(ranks, folder):
+    two_then_one = scenarios.run_resumable(
+        folder / "two then one", MIDDLE, resume=str(folder / "killed" / "checkpoint-3"), max_steps=8
+    )
+    assert two_then_one["histograms"].sum() == 64 * 5  # three steps of two ranks, and five of one
+    assert two_then_one["history"].shape == (1, 5)
+    for result in ranks:
+        assert result["one then two"]["histograms"].sum() == 64 * 5
+        assert result["one then two"]["history"].shape == (3, 5)
 
 
 def test_several_visible_devices_without_a_launcher_compute_what_one_computes(tmp_path, monkeypatch):

@@ -1,5 +1,7 @@
 """The edge cases of the specification, each by its name."""
 
+import warnings
+
 import pytest
 import torch
 
@@ -144,8 +146,14 @@ def test_nan_or_infinite_logits_are_never_counted(preset, value):
     logits = torch.tensor([[value, 0.3], [0.1, value], [0.2, 0.4]])
     plm_loss(logits, torch.tensor([[1.0, 1.0], [0.0, 0.0], [1.0, 0.0]]))
     assert plm_loss.state.histograms.sum() == 4
-    plm_loss.end_epoch()
+    with pytest.warns(UserWarning, match="^2 logits of known labels were NaN or infinite"):
+        plm_loss.end_epoch()
     assert_finite(plm_loss.state)
+    logits = torch.zeros(3, 2)
+    plm_loss(logits, torch.tensor([[1.0, 1.0], [0.0, 0.0], [1.0, 0.0]]))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        plm_loss.end_epoch()  # and says it once
 
 
 @pytest.mark.parametrize("preset", PRESETS)

@@ -35,10 +35,29 @@ def masks(folder):
     for _ in range(2):
         args = scenarios.make_args(folder, max_steps=4, per_device_train_batch_size=8, learning_rate=0.0)
         scenarios.PLMTrainer(scenarios.make_bert(), args, train_dataset=scenarios.make_rows(64)).train()
+    hf_plm.loss.sample_mask = original
     return {"masks": drawn}
 
 
-TASKS = {"scale": scale, "masks": masks}
+def killed(folder):
+    """Trains until it is killed in the middle of an epoch."""
+    scenarios.run_resumable(folder / "killed", MIDDLE, killed=True, world_size=2)
+
+
+def resumed(folder):
+    """Resumes what `killed` left, beside a run that was never interrupted, and a run that one rank began."""
+    return {
+        "resumed": scenarios.run_resumable(folder / "killed", MIDDLE, resume=True, world_size=2),
+        "whole": scenarios.run_resumable(folder / "whole", MIDDLE, world_size=2),
+        "one then two": scenarios.run_resumable(
+            folder / "one", MIDDLE, resume=str(folder / "one" / "checkpoint-3"), world_size=2, **IN_ORDER
+        ),
+    }
+
+
+MIDDLE = "in the middle of an epoch"
+IN_ORDER = {"train_sampling_strategy": "sequential"}
+TASKS = {"scale": scale, "masks": masks, "killed": killed, "resumed": resumed}
 
 
 def main():
