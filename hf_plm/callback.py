@@ -52,6 +52,11 @@ class PLMCallback(TrainerCallback):
         if self.update_steps is None:
             self.update(args, control)
 
+    def on_train_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        self.trainer.load_best_state()
+
     def update(self, args: TrainingArguments, control: TrainerControl) -> None:
         """Update the ideal ratios and log a summary of them, unless `logging_strategy` is `no`."""
         self.trainer.plm_loss.end_epoch()

@@ -109,7 +109,6 @@ class PLMLoss(nn.Module):
         if self.training:
             self.state.to(logits.device)
             kept = sample_mask(labels, *self.state.keep_probabilities(), self._generator(logits.device))
-            self.state.observe(logits, labels)
         # What is masked is taken out before and after, so that no gradient can come of it (0 * inf is NaN).
         losses = self.objective(logits.masked_fill(~kept, 0), labels.masked_fill(~kept, 0))
         if losses.shape != logits.shape:
@@ -117,6 +116,8 @@ class PLMLoss(nn.Module):
                 f"the objective returned the shape {tuple(losses.shape)} for logits of {tuple(logits.shape)}; it must "
                 "return the loss of every entry (in PyTorch: reduction='none')"
             )
+        if self.training:
+            self.state.observe(logits, labels, losses)
         if num_known is None:
             num_known = known.sum().clamp(min=1)
         return losses.masked_fill(~kept, 0).sum() / num_known
@@ -124,14 +125,15 @@ class PLMLoss(nn.Module):
     def end_epoch(self) -> None:
         """Adapt the ideal ratios to what was measured since the last call. On several ranks, all must call it.
 
-        Warns if logits were NaN or infinite: those were not counted.
+        Warns if logits or losses were NaN or infinite.
         """
         self.state.update(self.settings)
         nonfinite = self.state.nonfinite.item()
         if nonfinite:
             warnings.warn(
-                f"{nonfinite} logits of known labels were NaN or infinite since the last update. The ideal ratios are "
-                "unharmed, the model may not be: lower the learning rate, clip gradients, or look for such inputs",
+                f"{nonfinite} known labels had a logit or a loss that was NaN or infinite since the last update. The "
+                "ideal ratios are unharmed, the model may not be: look at the inputs and the objective, lower the "
+                "learning rate, or clip the gradients",
                 stacklevel=2,
             )
 

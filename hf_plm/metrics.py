@@ -129,18 +129,26 @@ def multilabel_compute_metrics(
 ) -> Callable[[EvalPrediction], dict[str, float]]:
     """A `compute_metrics` for `Trainer`: `multilabel_scores` of the sigmoid of the model's logits.
 
+    With `batch_eval_metrics` it collects the batches until the last.
+
     Args:
         label_counts, threshold, groups: see `MultiLabelMetrics`.
     """
     groups = groups if groups is not None else count_labels(label_counts).groups()
+    batches: list[tuple[np.ndarray, np.ndarray]] = []
 
-    def compute_metrics(prediction: EvalPrediction) -> dict[str, float]:
-        logits, labels = _first(prediction[0]), _first(prediction[1])
+    def compute_metrics(prediction: EvalPrediction, compute_result: bool = True) -> dict[str, float]:
+        batches.append((_array(prediction[0]), _array(prediction[1])))
+        if not compute_result:
+            return {}
+        logits, labels = (np.concatenate(arrays) for arrays in zip(*batches, strict=True))
+        batches.clear()
         return multilabel_scores(expit(logits.astype(np.float64)), labels, groups, threshold)
 
     return compute_metrics
 
 
-def _first(arrays: np.ndarray | tuple[np.ndarray, ...]) -> np.ndarray:
-    """The logits, where a model returns more than those."""
-    return arrays[0] if isinstance(arrays, tuple) else arrays
+def _array(values: Any) -> np.ndarray:
+    """An array of an array, a tensor, or a tuple that begins with one, as of a model that returns more than logits."""
+    first = values[0] if isinstance(values, tuple) else values
+    return first.float().cpu().numpy() if isinstance(first, Tensor) else first

@@ -31,8 +31,8 @@ class PLMState:
         histograms (int64, `(2, num_labels, num_bins)`): how often each predicted probability was seen, `[0]` over the
             positives, `[1]` over the negatives, since the last update. After an update they stay readable until the
             next batch. While an epoch runs on several ranks, each holds what it has seen itself.
-        nonfinite (int64, `()`): of how many known labels the logit was NaN or infinite since the last update. They
-            are in no histogram.
+        nonfinite (int64, `()`): of how many known labels the logit or the loss was NaN or infinite since the last
+            update. Such logits are in no histogram.
         is_measuring (bool): whether `histograms` hold measurements that no update has used yet.
         num_batches (int): how many training batches were seen, by each rank; it makes every batch's mask another.
         history (float32, `(num_updates, num_labels)`): the ideal ratios after each update.
@@ -75,14 +75,15 @@ class PLMState:
                 setattr(self, name, getattr(self, name).to(device))
         return self
 
-    def observe(self, logits: Tensor, labels: Tensor) -> None:
-        """Add a batch to the histograms. Both arguments float `(batch, num_labels)`; unknown labels do not count."""
+    def observe(self, logits: Tensor, labels: Tensor, losses: Tensor) -> None:
+        """Add a batch to the histograms. All arguments float `(batch, num_labels)`; unknown labels do not count."""
         if not self.is_measuring:
             self._forget()
             self.is_measuring = True
         self.num_batches += 1
         self.histograms += functional.probability_histograms(logits, labels, self.histograms.shape[-1])
-        self.nonfinite += (functional.known_labels(labels) & ~torch.isfinite(logits)).sum()
+        finite = torch.isfinite(logits) & torch.isfinite(losses)
+        self.nonfinite += (functional.known_labels(labels) & ~finite).sum()
 
     def update(self, settings: PLMSettings) -> None:
         """Adapt the ideal ratios to the measurements of all ranks. Every rank must call it; all end up equal."""
@@ -150,7 +151,9 @@ class PLMState:
                 itself, or holds another number of labels.
         """
         if not Path(path).is_file():
-            raise FileNotFoundError(f"there is no PLM state at {os.fspath(path)}")
+            raise FileNotFoundError(
+                f"there is no PLM state at {os.fspath(path)}; to resume a checkpoint without one, set plm_restart=True"
+            )
         try:
             with safe_open(path, framework="pt") as file:
                 metadata = file.metadata() or {}

@@ -86,6 +86,11 @@ class PLMTrainer(Trainer):
         """Counts, measurements and ideal ratios of the labels, live."""
         return self.plm_loss.state
 
+    def load_best_state(self) -> None:
+        """With `load_best_model_at_end`, the state that belongs to the best model."""
+        if self.args.load_best_model_at_end and self.state.best_model_checkpoint is not None:
+            self._load_state(self.state.best_model_checkpoint)
+
     def start_plm(self) -> None:
         """Begin with the initial ideal ratios, or with those of the checkpoint that training resumes from.
 
@@ -96,17 +101,22 @@ class PLMTrainer(Trainer):
         if self.objective is not None:
             settings["objective"] = self.objective
         self.plm_loss = PLMLoss(self.label_counts, **settings, seed=self.args.seed)
-        if self._checkpoint is not None:
-            path = os.path.join(self._checkpoint, STATE_NAME)
-            self.plm_loss.state = PLMState.load(path, num_labels=self.label_counts.num_labels)
-            self.plm_state.keep_on_rank_zero()
+        restart = isinstance(self.args, PLMTrainingArguments) and self.args.plm_restart
+        if self._checkpoint is not None and not restart:
+            self._load_state(self._checkpoint)
         self.plm_state.to(self.args.device)
+
+    def _load_state(self, checkpoint: str | os.PathLike) -> None:
+        path = os.path.join(checkpoint, STATE_NAME)
+        self.plm_loss.state = PLMState.load(path, num_labels=self.label_counts.num_labels)
+        self.plm_state.keep_on_rank_zero()
 
     def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> TrainOutput:
         """As `Trainer.train`; the ideal ratios start anew, or resume with the checkpoint."""
         if resume_from_checkpoint is True:
             resume_from_checkpoint = get_last_checkpoint(self.args.output_dir) or True
         self._checkpoint = None if isinstance(resume_from_checkpoint, bool | None) else resume_from_checkpoint
+        self.start_plm()  # a state that does not fit is named before anything else is read
         return super().train(resume_from_checkpoint, *args, **kwargs)
 
     def compute_loss(

@@ -30,6 +30,9 @@ class PLMTrainingArguments(TrainingArguments):
             By which factor an ideal ratio may differ from the data's own ratio, 1 or more.
         plm_update_steps (`int`, *optional*):
             Adapt the ideal ratios every so many optimizer steps, 1 or more; None for every epoch.
+        plm_restart (`bool`, defaults to `False`):
+            When training resumes from a checkpoint, start the ideal ratios anew instead of reading them from it: for
+            checkpoints of a plain `Trainer`, or of other labels.
         plm_objective (`str`, *optional*):
             `bce`, `focal` or `asymmetric`.
         plm_objective_kwargs (`dict` or `str`, *optional*):
@@ -85,6 +88,12 @@ class PLMTrainingArguments(TrainingArguments):
         metadata={
             "help": "Adapt the ideal ratios every so many optimizer steps, 1 or more (for streaming data). Default: "
             "every epoch."
+        },
+    )
+    plm_restart: bool = field(
+        default=False,
+        metadata={
+            "help": "When training resumes from a checkpoint, start the ideal ratios anew instead of reading them."
         },
     )
     plm_objective: str | None = field(

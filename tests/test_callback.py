@@ -141,5 +141,8 @@ def test_a_stock_trainer_resumes_a_checkpoint_with_a_state(make_bert, text_data,
 def test_a_checkpoint_without_a_state_is_named(make_bert, text_data, make_args):
     trainer = PLMTrainer(make_bert(), make_args(num_train_epochs=2, save_strategy="epoch"), train_dataset=text_data)
     Trainer(trainer.model, trainer.args, trainer.data_collator, train_dataset=text_data).train()
-    with pytest.raises(FileNotFoundError, match="there is no PLM state at .*checkpoint-8"):
-        trainer.train(resume_from_checkpoint=True)
+    with pytest.raises(FileNotFoundError, match="there is no PLM state at .*checkpoint-8.*set plm_restart=True"):
+        trainer.train(resume_from_checkpoint=f"{trainer.args.output_dir}/checkpoint-8")
+    trainer.args.plm_restart = True
+    trainer.train(resume_from_checkpoint=f"{trainer.args.output_dir}/checkpoint-4")
+    assert len(trainer.plm_state.history) == 1  # of the second epoch alone

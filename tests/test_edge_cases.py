@@ -146,7 +146,7 @@ def test_nan_or_infinite_logits_are_never_counted(preset, value):
     logits = torch.tensor([[value, 0.3], [0.1, value], [0.2, 0.4]])
     plm_loss(logits, torch.tensor([[1.0, 1.0], [0.0, 0.0], [1.0, 0.0]]))
     assert plm_loss.state.histograms.sum() == 4
-    with pytest.warns(UserWarning, match="^2 logits of known labels were NaN or infinite"):
+    with pytest.warns(UserWarning, match="^2 known labels had a logit or a loss that was NaN or infinite"):
         plm_loss.end_epoch()
     assert_finite(plm_loss.state)
     logits = torch.zeros(3, 2)

@@ -1,6 +1,7 @@
 """Both examples run for a few steps as a user would start them, on the data in the repository and on own files."""
 
 import json
+import subprocess
 import sys
 from pathlib import Path
 
@@ -11,7 +12,10 @@ from datasets import Dataset, load_dataset
 from PIL import Image
 from transformers import AutoModelForImageClassification, AutoModelForSequenceClassification, pipeline
 
+from hf_plm import PLMState
+
 EXAMPLES = Path(__file__).parent.parent / "examples"
+TWO_CPUS = EXAMPLES / "accelerate" / "two_cpus.yaml"
 SHORT = [
     "--max_steps",
     "3",
@@ -95,6 +99,18 @@ def test_a_trained_model_and_own_pictures_from_csv(tmp_path):
     assert trainer.model.config.id2label == first.config.id2label
     assert trainer.model.vit is not None
     assert not torch.equal(trainer.model.classifier.weight, first.classifier.weight)
+
+
+def test_accelerate_launch_runs_the_example_on_two_processes(tmp_path):
+    launch = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(TWO_CPUS)]
+    flags = ["--use_cpu", "true", "--max_train_samples", "256", "--num_train_epochs", "1", "--report_to", "none"]
+    script = [str(EXAMPLES / "train_text.py"), "--output_dir", str(tmp_path), *flags, "--eval_strategy", "no"]
+    subprocess.run([*launch, *script], check=True, capture_output=True)
+    state = json.loads((tmp_path / "checkpoint-2" / "trainer_state.json").read_text())
+    assert state["global_step"] == 2  # 256 rows: two steps of 2 x 64, and not four of 64
+    plm_state = PLMState.load(tmp_path / "plm_state.safetensors", num_labels=365)
+    assert plm_state.histograms.sum() == 256 * 365
+    assert len(plm_state.history) == 1
 
 
 def test_one_file_alone_is_refused(tmp_path):

@@ -157,6 +157,14 @@ def test_an_objective_that_is_already_reduced_is_refused(objective, message):
         PLMLoss(COUNTS, objective=objective)(*batch())
 
 
+def test_an_objective_that_gives_nan_does_not_pass_unnoticed():
+    plm_loss = PLMLoss(COUNTS, objective=lambda logits, labels: logits / 0 * 0)
+    assert plm_loss(*batch()).isnan()
+    with pytest.warns(UserWarning, match="^192 known labels had a logit or a loss that was NaN or infinite"):
+        plm_loss.end_epoch()
+    assert torch.isfinite(plm_loss.state.ideal_ratio).all()
+
+
 @pytest.mark.parametrize(
     ("logits", "labels", "message"),
     [

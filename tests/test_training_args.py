@@ -45,11 +45,15 @@ def test_a_command_line_sets_every_field():
 def test_without_arguments_every_field_is_the_default_presets():
     args = parse()
     assert args.plm_preset == "default"
-    assert {field.name for field in OWN_FIELDS if getattr(args, field.name) is not None} == {"plm_preset"}
+    assert {field.name for field in OWN_FIELDS if getattr(args, field.name) is not None} == {
+        "plm_preset",
+        "plm_restart",
+    }
+    assert args.plm_restart is False
 
 
 def test_every_field_has_a_help_and_a_docstring_entry():
-    assert len(OWN_FIELDS) == 10
+    assert len(OWN_FIELDS) == 11
     for field in OWN_FIELDS:
         assert len(field.metadata["help"]) > 20, field.name
         assert f"{field.name} (`" in PLMTrainingArguments.__doc__, field.name

@@ -1,0 +1,142 @@
+"""Thirty-six ways to get it wrong, each with the words that help."""
+
+from types import SimpleNamespace
+
+import pytest
+import scenarios
+import torch
+from datasets import Dataset
+
+from hf_plm import LabelCounts, PLMLoss, PLMState, PLMTrainer, PLMTrainingArguments
+
+COUNTS = LabelCounts([5, 3], [5, 7])
+LOGITS = torch.zeros(4, 2)
+LABELS = torch.tensor([[1.0, 0], [0, 1], [1, 1], [0, 0]])
+
+
+def rows(labels):
+    return Dataset.from_dict({"input_ids": [[7, 8, 9]] * len(labels), "labels": labels})
+
+
+def train(env, data, num_labels=3, eval_data=None, **kwargs):
+    model = scenarios.make_bert(num_labels=num_labels)
+    trainer = PLMTrainer(model, env.args(), train_dataset=data, eval_dataset=eval_data, **kwargs)
+    trainer.train()
+    if eval_data is not None:
+        trainer.evaluate()
+
+
+def resume(env, change):
+    """Resume from a checkpoint to which something was done."""
+    PLMTrainer(scenarios.make_bert(), env.args(save_strategy="epoch"), train_dataset=scenarios.make_rows(16)).train()
+    (checkpoint,) = env.folder.glob("run/checkpoint-*")
+    num_labels = change(checkpoint / "plm_state.safetensors") or 5
+    data = Dataset.from_list([{**row, "labels": row["labels"][:num_labels]} for row in scenarios.make_rows(16)])
+    PLMTrainer(scenarios.make_bert(num_labels), env.args(), train_dataset=data).train(resume_from_checkpoint=True)
+
+
+def cut_short(path):
+    path.write_bytes(path.read_bytes()[:-10])
+
+
+def arguments(**kwargs):
+    return lambda env: PLMTrainingArguments(str(env.folder), **kwargs)
+
+
+def objective(function):
+    return lambda env: PLMLoss(COUNTS, objective=function)(LOGITS, LABELS)
+
+
+GOOD = [[1, 0, 1], [0, 1, 0], [1, 1, 0], [0, 0, 1]]
+CASES = {
+    # labels
+    "an empty set": (lambda env: train(env, rows(GOOD).select([])), "the data set is empty"),
+    "no positive anywhere": (lambda env: train(env, rows([[0, 0, 0]] * 4)), "not one positive label in 4 rows"),
+    "a class id too high": (
+        lambda env: train(env, rows([[0], [3], [1], [2]])),
+        r"row 1: the class id 3 is not in \[0, 3",
+    ),
+    "a negative class id": (lambda env: train(env, rows([[0], [1, -1], [2]])), "row 1: the class id -1 is not in"),
+    "a class twice": (lambda env: train(env, rows([[0], [2, 1, 2]])), "row 1: the class 2 stands there twice"),
+    "a value of one half": (
+        lambda env: train(env, rows([[0.5, 0, 1]] * 4)),
+        "row 0: the value 0.5 is neither 1, 0 nor",
+    ),
+    "too few values": (lambda env: train(env, rows([[1.0, 0.0]] * 4)), "row 0: 2 values where there are 3 labels"),
+    "two readings": (lambda env: train(env, rows([[0, 1], [1, 0]] * 2), 2), "can be read in 2 ways"),
+    "labels that are null": (lambda env: train(env, rows([*GOOD, None])), "row 4: the labels are null"),
+    "labels that are text": (lambda env: train(env, rows(["a", "b"])), "labels of the type string"),
+    "one number per row": (lambda env: train(env, rows([0.5, 1.5])), "labels of the type double"),
+    "more names than labels": (
+        lambda env: train(env, rows([["a"], ["b"], ["c", "d"]])),
+        "the rows hold 4 distinct label names and num_labels is 3",
+    ),
+    "labels of another task": (
+        lambda env: train(env, rows(GOOD), 5),
+        "row 0: 3 values where there are 5 labels",
+    ),
+    "evaluation labels of another form": (
+        lambda env: train(env, rows(GOOD), eval_data=rows([[0], [2], [1]])),
+        "row 0 of the batch: 1 values where there are 3 labels",
+    ),
+    "a missing column": (lambda env: train(env, rows(GOOD).remove_columns("labels")), "there is no column 'labels'"),
+    "counts of other labels": (
+        lambda env: train(env, rows(GOOD), label_counts=COUNTS),
+        "num_labels=3, there are counts of 2 labels",
+    ),
+    "negative counts": (lambda env: LabelCounts([-1, 2], [3, 4]), "positives holds -1"),
+    # logits
+    "logits of the wrong width": (
+        lambda env: PLMLoss(COUNTS)(torch.zeros(4, 3), LABELS),
+        r"logits have shape \(4, 3\)",
+    ),
+    "labels of the wrong width": (lambda env: PLMLoss(COUNTS)(LOGITS, LABELS[:, :1]), r"labels have shape \(4, 1\)"),
+    # arguments
+    "an unknown preset": (arguments(plm_preset="best"), "plm_preset is 'best'; use one of"),
+    "an unknown start": (arguments(plm_initial_ratio="high"), "plm_initial_ratio is 'high'; it must be"),
+    "a start of 0": (arguments(plm_initial_ratio=0), "plm_initial_ratio is 0.0; it must be a positive number"),
+    "a temper above 1": (arguments(plm_temper=1.1), r"plm_temper is 1.1; it must be a number in \[0, 1\]"),
+    "an unknown rule": (arguments(plm_rule="up"), "plm_rule is 'up'; it must be one of"),
+    "a negative rate": (arguments(plm_change_rate=-1), "plm_change_rate is -1; it must be a number of 0 or more"),
+    "odd bins for marginal": (arguments(plm_num_bins=9), "plm_num_bins is 9; it must be even"),
+    "a bound below 1": (arguments(plm_max_shift=0.1), "plm_max_shift is 0.1; it must be a number of 1 or more"),
+    "updates every 0 steps": (arguments(plm_update_steps=0), "plm_update_steps is 0; it must be 1 or more"),
+    "an unknown objective": (arguments(plm_objective="hinge"), "plm_objective is 'hinge'; it must be one of"),
+    "arguments of another objective": (
+        arguments(plm_preset="paper", plm_objective_kwargs={"gamma": 2}),
+        "plm_objective_kwargs is {'gamma': 2}, which the objective 'bce' does not take",
+    ),
+    # objectives
+    "an objective that is reduced": (objective(lambda z, y: (z - y).mean()), r"the objective returned the shape \(\)"),
+    "an objective of another shape": (objective(lambda z, y: z[:, :1]), r"the objective returned the shape \(4, 1\)"),
+    # checkpoints
+    "no state": (
+        lambda env: resume(env, lambda path: path.unlink()),
+        "there is no PLM state at .* set plm_restart=True",
+    ),
+    "a damaged state": (lambda env: resume(env, cut_short), "is damaged or no safetensors file"),
+    "a state of other labels": (
+        lambda env: resume(env, lambda path: 4),
+        "holds the state of 5 labels; there are 4 here",
+    ),
+    "a missing file": (lambda env: PLMState.load(env.folder / "none"), "there is no PLM state at"),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_bad_input_is_named(case, make_args, tmp_path):
+    action, message = CASES[case]
+    with pytest.raises((ValueError, FileNotFoundError), match=message):
+        action(SimpleNamespace(args=make_args, folder=tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("labels", "num_labels"),
+    [([[1.0]] * 3 + [[0.0]], 1), ([[1, 0, 1], [1, 1, 0], [1, 0, 0]], 3), ([[1, 1, 1]] * 4, 3)],
+    ids=["one class only", "a class that is always positive", "every class always positive"],
+)
+def test_what_is_odd_but_possible_trains(labels, num_labels, make_args):
+    model = scenarios.make_bert(num_labels=num_labels)
+    trainer = PLMTrainer(model, make_args(num_train_epochs=2), train_dataset=rows(labels))
+    assert trainer.train().training_loss > 0
+    assert torch.isfinite(trainer.plm_state.history).all()
