@@ -9,7 +9,7 @@ CPU_BUILD := +cpu --extra-index-url https://download.pytorch.org/whl/cpu --retri
 endif
 endif
 
-.PHONY: help install demo test lint format benchmark clean
+.PHONY: help install demo test lint format benchmark overhead clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-10s %s\n", $$1, $$2}'
@@ -40,6 +40,9 @@ format: install ## correct the style
 
 benchmark: install ## time counting and scoring on large data
 	$(BIN)/python benchmarks/data_speed.py
+
+overhead: install ## time a step of training beside the stock Trainer (3 minutes)
+	$(BIN)/python benchmarks/overhead.py
 
 clean: ## remove .venv and outputs
 	rm -rf .venv outputs

@@ -1,17 +1,19 @@
 """What Partial Label Masking costs in a step of training, beside the stock `Trainer` with BCE.
 
-    python benchmarks/overhead.py        # seed 0, six minutes on two cores; writes outputs/benchmarks/overhead.json, .png
+    python benchmarks/overhead.py    # seed 0, four minutes on two cores; writes outputs/benchmarks/overhead.*
 
-For a BERT-like and a ViT-like model and 20, 365 and 5,000 labels, the stock `Trainer` and `PLMTrainer` with the presets
-`default` and `paper` train in turn, each in a process of its own, on the same rows with the same collator. Seconds are
-the median over the steps; ratios are taken round by round, and their median is shown with the smallest and the largest.
+For a BERT-like and a ViT-like model and 20, 365 and 5,000 labels, the stock `Trainer` and `PLMTrainer` with the
+presets `default` and `paper` make one step each in turn, on the same batches. Ratios are taken step by step, and their
+median is shown with the quartiles. Memory is the peak of a process of its own.
 """
 
+import itertools
 import json
 import multiprocessing
 import resource
 import statistics
 import time
+from multiprocessing.connection import Connection
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -27,7 +29,6 @@ from transformers import (
     BertForSequenceClassification,
     PreTrainedModel,
     Trainer,
-    TrainerCallback,
     ViTConfig,
     ViTForImageClassification,
     set_seed,
@@ -38,25 +39,13 @@ from hf_plm.callback import summarize
 
 OUTPUT = Path("outputs/benchmarks")
 SEED = 0
-ROUNDS = 3
-STEPS = 12
-WARM_UP = 3
+STEPS = 42
+WARM_UP = 6
+BATCHES = 6
 BATCH_SIZE = 16
 METHODS = ("stock", "default", "paper")
 LABELS = (20, 365, 5000)
 SIZE = {"hidden_size": 256, "num_hidden_layers": 4, "num_attention_heads": 4, "intermediate_size": 1024}
-
-
-class Clock(TrainerCallback):
-    """The time between the ends of steps."""
-
-    def __init__(self):
-        self.ends = []
-
-    def on_step_end(self, args, state, control, **kwargs):
-        if torch.cuda.is_available():
-            torch.cuda.synchronize()
-        self.ends.append(time.perf_counter())
 
 
 def make_model(kind: str, num_labels: int) -> PreTrainedModel:
@@ -67,7 +56,7 @@ def make_model(kind: str, num_labels: int) -> PreTrainedModel:
 
 
 def make_rows(kind: str, num_labels: int) -> Dataset:
-    rows = BATCH_SIZE * STEPS
+    rows = BATCH_SIZE * BATCHES
     columns = {"labels": [sorted({row % num_labels, row * 7 % num_labels}) for row in range(rows)]}
     if kind == "BERT":
         columns["input_ids"] = torch.randint(0, 1000, (rows, 64)).tolist()
@@ -78,97 +67,114 @@ def make_rows(kind: str, num_labels: int) -> Dataset:
     )
 
 
-def measure(pipe, kind: str, num_labels: int, method: str) -> None:
-    """One run; sends seconds per step, peak memory in MB, and seconds for an update of the ideal ratios."""
+def make_trainer(kind: str, num_labels: int, method: str, folder: str) -> Trainer:
     set_seed(SEED)
-    clock = Clock()
-    with TemporaryDirectory() as folder:
-        args = PLMTrainingArguments(
-            folder,
-            plm_preset="default" if method == "stock" else method,
-            per_device_train_batch_size=BATCH_SIZE,
-            num_train_epochs=1,
-            save_strategy="no",
-            logging_strategy="no",
-            report_to="none",
-            disable_tqdm=True,
-            dataloader_pin_memory=False,
-        )
-        collator = MultiLabelCollator(num_labels, label_format="ids")
-        trainer_class = Trainer if method == "stock" else PLMTrainer
-        trainer = trainer_class(
-            make_model(kind, num_labels), args, collator, make_rows(kind, num_labels), callbacks=[clock]
-        )
-        trainer.train()
-    steps = [end - start for start, end in zip(clock.ends[WARM_UP - 1 :], clock.ends[WARM_UP:], strict=False)]
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    args = PLMTrainingArguments(
+        folder,
+        plm_preset="default" if method == "stock" else method,
+        per_device_train_batch_size=BATCH_SIZE,
+        save_strategy="no",
+        logging_strategy="no",
+        report_to="none",
+        dataloader_pin_memory=False,
+    )
+    collator = MultiLabelCollator(num_labels, label_format="ids")
+    trainer_class = Trainer if method == "stock" else PLMTrainer
+    trainer = trainer_class(make_model(kind, num_labels), args, collator, make_rows(kind, num_labels))
+    trainer.current_gradient_accumulation_steps = 1
+    trainer.create_optimizer()
+    return trainer
+
+
+def step(trainer: Trainer, batch: dict) -> float:
+    """One step of training as `Trainer` makes it; its seconds."""
+    start = time.perf_counter()
+    (batch,), num_items = trainer.get_batch_samples(iter([batch]), 1, trainer.args.device)
+    trainer.training_step(trainer.model, batch, num_items)
+    trainer.optimizer.step()
+    trainer.model.zero_grad()
     if torch.cuda.is_available():
-        peak = torch.cuda.max_memory_allocated() / 2**20
-    update = None
-    if method != "stock":
-        start = time.perf_counter()
-        trainer.plm_loss.end_epoch()
-        summarize(trainer.plm_state)
-        update = time.perf_counter() - start
-    pipe.send({"seconds": statistics.median(steps), "peak_mb": peak, "update_seconds": update})
+        torch.cuda.synchronize()
+    return time.perf_counter() - start
 
 
-def run(kind: str, num_labels: int, method: str) -> dict:
+def peak_memory(kind: str, num_labels: int, method: str) -> float:
+    """MB, of a process of its own (on a GPU: of the device) that makes three steps."""
     # On a CPU a fork is enough, and saves the import; CUDA wants a process from scratch.
     context = multiprocessing.get_context("spawn" if torch.cuda.is_available() else "fork")
     receiver, sender = context.Pipe(duplex=False)
-    process = context.Process(target=measure, args=(sender, kind, num_labels, method))
+    process = context.Process(target=_send_peak_memory, args=(sender, kind, num_labels, method))
     process.start()
-    result = receiver.recv()
+    peak = receiver.recv()
     process.join()
-    return result
+    return peak
 
 
-def summarize_rounds(rounds: list[dict[str, dict]], method: str) -> dict:
-    ratios = [results[method]["seconds"] / results["stock"]["seconds"] for results in rounds]
-    return {
-        "method": method,
-        "seconds": statistics.median(results[method]["seconds"] for results in rounds),
-        "ratio": statistics.median(ratios),
-        "ratio_min": min(ratios),
-        "ratio_max": max(ratios),
-        "peak_mb": statistics.median(results[method]["peak_mb"] for results in rounds),
-        "update_seconds": rounds[0][method]["update_seconds"],
-    }
+def _send_peak_memory(pipe: Connection, kind: str, num_labels: int, method: str) -> None:
+    with TemporaryDirectory() as folder:
+        trainer = make_trainer(kind, num_labels, method, folder)
+        for batch in itertools.islice(trainer.get_train_dataloader(), 3):
+            step(trainer, batch)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    pipe.send(torch.cuda.max_memory_allocated() / 2**20 if torch.cuda.is_available() else peak)
+
+
+def measure(kind: str, num_labels: int) -> list[dict]:
+    """All methods in turn, step by step on the same batches."""
+    with TemporaryDirectory() as folder:
+        trainers = {method: make_trainer(kind, num_labels, method, folder) for method in METHODS}
+        batches = list(trainers["stock"].get_train_dataloader())
+        seconds: dict[str, list[float]] = {method: [] for method in METHODS}
+        for index in range(STEPS):
+            order = METHODS[index % 3 :] + METHODS[: index % 3]
+            for method in order:
+                seconds[method].append(step(trainers[method], dict(batches[index % len(batches)])))
+        results = []
+        for method in METHODS:
+            ratios = [
+                one / stock for one, stock in zip(seconds[method][WARM_UP:], seconds["stock"][WARM_UP:], strict=True)
+            ]
+            low, _, high = statistics.quantiles(ratios, n=4)
+            result = {"model": kind, "num_labels": num_labels, "method": method, "ratio": statistics.median(ratios)}
+            result |= {"ratio_low": low, "ratio_high": high, "seconds": statistics.median(seconds[method][WARM_UP:])}
+            if method != "stock":
+                start = time.perf_counter()
+                trainers[method].plm_loss.end_epoch()
+                summarize(trainers[method].plm_state)
+                result["update_seconds"] = time.perf_counter() - start
+            results.append(result)
+        return results
 
 
 def main() -> None:
     matplotlib.use("agg")
     cases = [(kind, num_labels) for kind in ("BERT", "ViT") for num_labels in LABELS]
-    rounds: dict[tuple, list] = {case: [] for case in cases}
-    for case in track(cases * ROUNDS, "Training in turn"):
-        rounds[case].append({method: run(*case, method) for method in METHODS})
-    results = [
-        {"model": kind, "num_labels": num_labels, **summarize_rounds(rounds[kind, num_labels], method)}
-        for kind, num_labels in cases
-        for method in METHODS
-    ]
+    runs = [(*case, method) for case in cases for method in METHODS]
+    peaks = [peak_memory(*one) for one in track(runs, "Memory")]  # first: a fork wants a process without threads
+    results = [result for case in track(cases, "Seconds") for result in measure(*case)]
+    for result, peak in zip(results, peaks, strict=True):
+        result["peak_mb"] = peak
 
-    table = Table(title=f"A step of training, batch {BATCH_SIZE}, {ROUNDS} rounds, seed {SEED}")
-    for column in ("model", "labels", "method", "ms", "ratio (min to max)", "peak MB", "update ms"):
+    table = Table(title=f"A step of training, batch {BATCH_SIZE}, median of {STEPS - WARM_UP} steps, seed {SEED}")
+    for column in ("model", "labels", "method", "ms", "ratio (quartiles)", "peak MB", "update ms"):
         table.add_column(column, justify="left" if column in ("model", "method") else "right")
     for r in results:
-        update = f"{1000 * r['update_seconds']:.1f}" if r["update_seconds"] is not None else ""
-        ratio = f"{r['ratio']:.3f} ({r['ratio_min']:.3f} to {r['ratio_max']:.3f})"
+        update = f"{1000 * r['update_seconds']:.1f}" if "update_seconds" in r else ""
+        ratio = f"{r['ratio']:.3f} ({r['ratio_low']:.3f} to {r['ratio_high']:.3f})"
         cells = [r["model"], f"{r['num_labels']:,}", r["method"], f"{1000 * r['seconds']:.1f}", ratio]
         table.add_row(*cells, f"{r['peak_mb']:.0f}", update, end_section=r["method"] == METHODS[-1])
     Console(width=110).print(table)
 
     OUTPUT.mkdir(parents=True, exist_ok=True)
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU, {torch.get_num_threads()} threads"
-    report = {"seed": SEED, "rounds": ROUNDS, "device": device, "results": results}
+    report = {"seed": SEED, "steps": STEPS - WARM_UP, "device": device, "results": results}
     (OUTPUT / "overhead.json").write_text(json.dumps(report, indent=2))
     figure, axes = plt.subplots(1, 2, figsize=(9, 4), sharey=True, layout="constrained")
     for axis, kind in zip(axes, ("BERT", "ViT"), strict=True):
         for method in METHODS[1:]:
             chosen = [r for r in results if r["model"] == kind and r["method"] == method]
-            below = [r["ratio"] - r["ratio_min"] for r in chosen]
-            above = [r["ratio_max"] - r["ratio"] for r in chosen]
+            below = [r["ratio"] - r["ratio_low"] for r in chosen]
+            above = [r["ratio_high"] - r["ratio"] for r in chosen]
             axis.errorbar(LABELS, [r["ratio"] for r in chosen], [below, above], marker="o", capsize=3, label=method)
         axis.axhline(1, color="black", linewidth=0.8, linestyle=":")
         axis.set_xscale("log")
