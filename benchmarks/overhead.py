@@ -182,7 +182,7 @@ def main() -> None:
         axis.set_title(f"{kind}-like")
         axis.grid(alpha=0.25)
     axes[0].set_ylabel("step time / stock Trainer with BCE")
-    axes[0].legend(title="preset")
+    figure.legend(*axes[0].get_legend_handles_labels(), title="preset", loc="outside right upper")
     figure.savefig(OUTPUT / "overhead.png", dpi=130)
     print("Written:", OUTPUT / "overhead.json", OUTPUT / "overhead.png")
 

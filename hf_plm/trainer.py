@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.data import DataLoader
 from transformers import Trainer
 from transformers.trainer_utils import EvalLoopOutput, TrainOutput, get_last_checkpoint, has_length
 from transformers.utils import logging
@@ -86,11 +87,6 @@ class PLMTrainer(Trainer):
         """Counts, measurements and ideal ratios of the labels, live."""
         return self.plm_loss.state
 
-    def load_best_state(self) -> None:
-        """With `load_best_model_at_end`, the state that belongs to the best model."""
-        if self.args.load_best_model_at_end and self.state.best_model_checkpoint is not None:
-            self._load_state(self.state.best_model_checkpoint)
-
     def start_plm(self) -> None:
         """Begin with the initial ideal ratios, or with those of the checkpoint that training resumes from.
 
@@ -105,6 +101,11 @@ class PLMTrainer(Trainer):
         if self._checkpoint is not None and not restart:
             self._load_state(self._checkpoint)
         self.plm_state.to(self.args.device)
+
+    def load_best_state(self) -> None:
+        """With `load_best_model_at_end`, the state that belongs to the best model."""
+        if self.args.load_best_model_at_end and self.state.best_model_checkpoint is not None:
+            self._load_state(self.state.best_model_checkpoint)
 
     def _load_state(self, checkpoint: str | os.PathLike) -> None:
         path = os.path.join(checkpoint, STATE_NAME)
@@ -159,23 +160,30 @@ class PLMTrainer(Trainer):
     ) -> tuple[list, Tensor]:
         """The batches of one optimizer step, and how many known labels they hold over all ranks (at least 1)."""
         batches = list(itertools.islice(epoch_iterator, num_batches))
-        if batches:  # only the last can be the last of the epoch
-            name = self.label_names[0]
-            batches[-1] = {**batches[-1], name: self._without_repeated_rows(batches[-1].get(name))}
+        name = self.label_names[0]
+        if batches and name in batches[-1]:  # no other can be the last of the epoch
+            batches[-1] = {**batches[-1], name: self._without_repeated_rows(batches[-1][name])}
         num_known = torch.zeros((), dtype=torch.long, device=device)
         for batch in batches:
             num_known += known_labels(self._labels_of(batch)).sum().to(device)
         return batches, self.accelerator.reduce(num_known, reduction="sum").clamp(min=1)
 
-    def evaluation_loop(self, *args: Any, **kwargs: Any) -> EvalLoopOutput:
+    def evaluation_loop(
+        self,
+        dataloader: DataLoader,
+        description: str,
+        prediction_loss_only: bool | None = None,
+        ignore_keys: list[str] | None = None,
+        metric_key_prefix: str = "eval",
+    ) -> EvalLoopOutput:
         """As `Trainer.evaluation_loop`; the loss is the mean over all known labels, however the rows are batched."""
         self._eval_totals.zero_()
-        output = super().evaluation_loop(*args, **kwargs)
+        output = super().evaluation_loop(
+            dataloader, description, prediction_loss_only, ignore_keys, metric_key_prefix=metric_key_prefix
+        )
         total, known = self.accelerator.reduce(self._eval_totals, reduction="sum").tolist()
-        metrics = output.metrics or {}
-        for name in metrics:
-            if name.endswith("_loss") and known:
-                metrics[name] = total / known
+        if known and output.metrics is not None:
+            output.metrics[f"{metric_key_prefix}_loss"] = total / known
         return output
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:

@@ -163,6 +163,24 @@ def test_it_masks_and_measures_only_while_training(make_bert, text_data, make_ar
     assert prediction.metrics["test_loss"] == pytest.approx(expected, rel=1e-5)
 
 
+def test_a_metric_of_the_user_that_ends_in_loss_is_left_alone(make_bert, text_data, make_args):
+    trainer = PLMTrainer(
+        make_bert(), make_args(), eval_dataset=text_data, compute_metrics=lambda prediction: {"hamming_loss": 0.25}
+    )
+    metrics = trainer.evaluate()
+    assert metrics["eval_hamming_loss"] == 0.25
+    assert metrics["eval_loss"] != 0.25
+
+
+def test_a_training_set_without_labels_in_its_batches_is_named(make_bert, text_data, make_args):
+    counts = count_labels(text_data, num_labels=5)
+    trainer = PLMTrainer(
+        make_bert(), make_args(), train_dataset=text_data.remove_columns("labels"), label_counts=counts
+    )
+    with pytest.raises(ValueError, match="the batch has no 'labels', only .*input_ids"):
+        trainer.train()
+
+
 def test_outputs_are_those_of_trainer(make_bert, text_data, make_args):
     trainer = PLMTrainer(
         make_bert(),
