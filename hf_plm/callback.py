@@ -6,6 +6,7 @@ import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_utils import IntervalStrategy
 
+from .functional import predicted_positives
 from .label_counts import LabelCounts
 from .state import PLMState
 
@@ -71,16 +72,14 @@ def summarize(state: PLMState) -> dict[str, float]:
     """A state in a few numbers, for logs.
 
     Returns:
-        `plm/labels_never_predicted`: how many labels with positives were never predicted (`p >= 0.5`; with an odd
-        number of bins, from the lower edge of the middle one) in the epoch. And for each of head, medium and tail
-        (see `LabelCounts.groups`), over its labels that have a ratio: `plm/<group>_ideal_ratio` and
-        `plm/<group>_shift` (the medians of I and of I / R), `plm/<group>_keep_positive` and
-        `plm/<group>_keep_negative` (the mean keep probabilities), and `plm/<group>_predicted_rate` (how many labels
-        were predicted for each that is positive).
+        `plm/labels_never_predicted`: how many labels with positives were never predicted in the epoch. And for each
+        of head, medium and tail (see `LabelCounts.groups`), over its labels that have a ratio:
+        `plm/<group>_ideal_ratio` and `plm/<group>_shift` (the medians of I and of I / R), `plm/<group>_keep_positive`
+        and `plm/<group>_keep_negative` (the mean keep probabilities), and `plm/<group>_predicted_rate` (how many
+        labels were predicted for each that is positive).
     """
-    num_bins = state.histograms.shape[-1]
     positives = state.histograms[0].sum(-1)
-    predicted = state.histograms[..., num_bins // 2 :].sum((0, -1))
+    predicted = predicted_positives(state.histograms)
     keep_positive, keep_negative = state.keep_probabilities()
     summary = {"plm/labels_never_predicted": ((predicted == 0) & (positives > 0)).sum()}
     for name, mask in LabelCounts(state.positives.cpu(), state.negatives.cpu()).groups().items():

@@ -167,6 +167,14 @@ def kl_factor(histograms: Tensor, valid: Tensor, change_rate: float) -> Tensor:
     return torch.exp(change_rate * (standardize(positive_divergence, valid) - standardize(negative_divergence, valid)))
 
 
+def predicted_positives(histograms: Tensor) -> Tensor:
+    """How often each class was predicted (`p >= 0.5`), int64 `(num_labels,)`.
+
+    With an odd number of bins 0.5 is no edge: what lies in the middle bin counts as predicted.
+    """
+    return histograms[..., histograms.shape[-1] // 2 :].sum((0, -1))
+
+
 def marginal_factor(histograms: Tensor, change_rate: float) -> Tensor:
     """The rule with a fixed point: `(positives / predicted positives) ** change_rate`, float32 `(num_labels,)`.
 
@@ -177,8 +185,7 @@ def marginal_factor(histograms: Tensor, change_rate: float) -> Tensor:
     if histograms.shape[-1] % 2:
         raise ValueError(f"histograms have {histograms.shape[-1]} bins; the rule 'marginal' needs an even number")
     positives = histograms[0].sum(-1)
-    predicted = histograms[..., histograms.shape[-1] // 2 :].sum((0, -1))
-    factor = (positives / predicted.clamp(min=0.5)) ** change_rate
+    factor = (positives / predicted_positives(histograms).clamp(min=0.5)) ** change_rate
     return factor.clamp(1 / FACTOR_BOUND, FACTOR_BOUND)
 
 

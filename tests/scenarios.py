@@ -61,7 +61,7 @@ def make_args(output_dir, **kwargs):
 
 
 class Gradients(TrainerCallback):
-    """Keeps the gradients of every optimizer step, and what was measured when an epoch ended."""
+    """Keeps the gradients of every optimizer step."""
 
     def __init__(self):
         self.steps = []
