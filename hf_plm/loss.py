@@ -7,14 +7,13 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
 
 from .functional import known_labels, sample_mask
 from .label_counts import LabelCounts, count_labels
 from .objectives import OBJECTIVES, Objective
 from .presets import PLMSettings
-from .state import PLMState
+from .state import PLMState, process_rank
 
 
 class PLMLoss(nn.Module):
@@ -138,8 +137,7 @@ class PLMLoss(nn.Module):
             )
 
     def _generator(self, device: torch.device) -> torch.Generator:
-        rank = dist.get_rank() if dist.is_available() and dist.is_initialized() else 0
-        seed = np.random.SeedSequence((self.seed, self.state.num_batches, rank)).generate_state(1, np.uint64)
+        seed = np.random.SeedSequence((self.seed, self.state.num_batches, process_rank())).generate_state(1, np.uint64)
         return torch.Generator(device).manual_seed(int(seed[0]))
 
     def _check_shapes(self, logits: Tensor, labels: Tensor) -> None:

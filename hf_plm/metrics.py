@@ -34,9 +34,9 @@ def multilabel_scores(
 
     Returns:
         `map` (mean average precision), `micro_f1`, `macro_f1`, `exact_match` (the share of the rows with a known label
-        that have no error),
-        `micro_precision`, `micro_recall`, `macro_precision`, `macro_recall`, all in [0, 1]; `labels_never_predicted`
-        (how many); and for each group `<name>_precision`, `<name>_recall`, `<name>_f1`, `<name>_map`.
+        that have no error), `micro_precision`, `micro_recall`, `macro_precision`, `macro_recall`, all in [0, 1];
+        `labels_never_predicted` (how many); and for each group `<name>_precision`, `<name>_recall`, `<name>_f1`,
+        `<name>_map`.
 
     Raises:
         ValueError: if the shapes differ, a reference is none of 1, 0 and unknown, or no label has a positive.

@@ -86,7 +86,12 @@ class PLMState:
         self.nonfinite += (functional.known_labels(labels) & ~finite).sum()
 
     def update(self, settings: PLMSettings) -> None:
-        """Adapt the ideal ratios to the measurements of all ranks. Every rank must call it; all end up equal."""
+        """Adapt the ideal ratios to the measurements of all ranks. Every rank must call it; all end up equal.
+
+        Without a batch since the last update the ideal ratios stay.
+        """
+        if not self.is_measuring:
+            self._forget()
         self._sum_over_ranks()
         self.ideal_ratio = functional.update_ideal_ratio(
             self.ideal_ratio,
@@ -108,7 +113,7 @@ class PLMState:
 
     def keep_on_rank_zero(self) -> None:
         """Forget the running measurements on all ranks but the first, so that their sum counts them once."""
-        if self.is_measuring and _is_distributed() and dist.get_rank() > 0:
+        if self.is_measuring and process_rank() > 0:
             self._forget()
 
     def _forget(self) -> None:
@@ -129,14 +134,10 @@ class PLMState:
             "is_measuring": str(self.is_measuring),
             "num_batches": str(self.num_batches),
         }
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        os.close(handle)
-        try:
+        with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as directory:
+            temporary = Path(directory) / path.name
             save_file(tensors, temporary, metadata)
             os.replace(temporary, path)
-        except BaseException:
-            os.unlink(temporary)
-            raise
 
     @classmethod
     def load(cls, path: str | os.PathLike, num_labels: int | None = None) -> "PLMState":
@@ -189,6 +190,11 @@ def _check_tensors(tensors: dict[str, Tensor], path: str | os.PathLike) -> None:
                 f"{path}: {name} is {tensors[name].dtype} of shape {shape} instead of {dtype} of {expected}; the file "
                 "was not written by this version of PLMState.save"
             )
+
+
+def process_rank() -> int:
+    """The rank of this process among those that train together; 0 if it trains alone."""
+    return dist.get_rank() if _is_distributed() else 0
 
 
 def _is_distributed() -> bool:

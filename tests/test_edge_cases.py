@@ -75,6 +75,17 @@ def test_epoch_without_a_batch_leaves_the_ideal_ratios(preset):
     assert_finite(plm_loss.state)
 
 
+@pytest.mark.parametrize("rule", ["kl", "marginal"])
+def test_epoch_without_a_batch_does_not_use_the_epoch_before_it_again(rule):
+    plm_loss = PLMLoss(COUNTS, rule=rule)
+    run_epoch(plm_loss)
+    after_one = plm_loss.state.ideal_ratio.clone()
+    assert not torch.equal(after_one, PLMLoss(COUNTS, rule=rule).state.ideal_ratio)
+    plm_loss.end_epoch()
+    assert torch.equal(plm_loss.state.ideal_ratio, after_one)
+    assert len(plm_loss.state.history) == 2
+
+
 def test_one_class_has_no_spread_and_no_update_by_kl():
     plm_loss = PLMLoss(LabelCounts([10], [90]), "paper", change_rate=1.0)
     before = plm_loss.state.ideal_ratio.clone()
