@@ -2,12 +2,27 @@ import os
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # no test may need the network
 os.environ["HF_EVALUATE_OFFLINE"] = "1"
+os.environ["OMP_NUM_THREADS"] = "1"  # as torchrun sets it: another number of threads adds up in another order
+
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import scenarios
 import torch
 from datasets import Dataset
 from transformers import ViTConfig, ViTForImageClassification
+
+
+@pytest.fixture(scope="session")
+def killed_runs(tmp_path_factory):
+    """The folder of runs on one rank and on two that were killed on the way: see `scenarios.killed_folder`."""
+    folder = tmp_path_factory.mktemp("killed")
+    command = [sys.executable, str(Path(__file__).parent / "killed.py"), str(folder)]
+    process = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert process.returncode == 0, process.stderr[-4000:]
+    return folder
 
 
 @pytest.fixture

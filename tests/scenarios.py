@@ -120,6 +120,11 @@ CHECKPOINTS = {
 """How a run of 3 epochs of 8 (with accumulation 4) steps saves, and after which step it is killed."""
 
 
+def killed_folder(folder, case, world_size):
+    """Where `killed.py` leaves the checkpoints of a run."""
+    return folder / f"{case}, ranks: {world_size}"
+
+
 class Kill(TrainerCallback):
     """Ends the process at once, as a power failure would."""
 
@@ -143,6 +148,7 @@ def run_resumable(output_dir, case, killed=False, resume=False, world_size=1, **
         "train_sampling_strategy": "random",
     }
     args = make_args(output_dir, **{**defaults, **saving, **kwargs})
+    assert args.world_size == world_size
     callbacks = [Kill(kill_at)] if killed else []
     trainer = PLMTrainer(make_bert(dropout=0.1), args, train_dataset=make_rows(64), callbacks=callbacks)
     trainer.train(resume_from_checkpoint=resume)

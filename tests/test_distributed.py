@@ -8,32 +8,20 @@ import pytest
 import scenarios
 import torch
 
+from hf_plm import count_labels
+
 TESTS = Path(__file__).parent
 MIDDLE = "in the middle of an epoch"
 
 
-def run_on_two_ranks(folder, tasks):
-    """Run tasks of `two_ranks.py` on two ranks."""
-    command = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    arguments = [*command, str(TESTS / "two_ranks.py"), tasks, str(folder)]
-    return subprocess.run([sys.executable, *arguments], capture_output=True, text=True, check=False)
-
-
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return tmp_path_factory.mktemp("ranks")
-
-
-@pytest.fixture(scope="module")
-def ranks(folder):
-    """What each of two ranks found, after two others were killed in the middle of their work."""
-    killed = run_on_two_ranks(folder, "killed")
-    assert "SIGKILL" in killed.stderr, killed.stderr[-4000:]
-    assert (folder / "killed" / "checkpoint-3").is_dir()
-    scenarios.run_resumable(folder / "one", MIDDLE, train_sampling_strategy="sequential")
-    process = run_on_two_ranks(folder, "scale,masks,resumed")
+def ranks(killed_runs):
+    """What each of two ranks found."""
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    worker = [str(TESTS / "two_ranks.py"), str(killed_runs)]
+    process = subprocess.run([*launch, *worker], capture_output=True, text=True, check=False)
     assert process.returncode == 0, process.stderr[-4000:]
-    results = [torch.load(folder / f"rank{rank}.pt") for rank in range(2)]
+    results = [torch.load(killed_runs / f"rank{rank}.pt") for rank in range(2)]
     assert [result["world_size"] for result in results] == [2, 2]
     return results
 
@@ -76,21 +64,24 @@ def test_masks_differ_by_rank_and_repeat_by_seed(ranks):
     assert not any(torch.equal(one, other) for one, other in zip(*masks, strict=True))
 
 
-def test_two_killed_ranks_resume_to_the_last_bit(ranks):
+@pytest.mark.parametrize("case", scenarios.CHECKPOINTS)
+def test_two_killed_ranks_resume_to_the_last_bit(case, ranks):
     for result in ranks:
-        scenarios.assert_identical(result["resumed"], result["whole"])
-        assert result["whole"]["history"].shape == (3, 5)
-    assert torch.equal(ranks[0]["whole"]["history"], ranks[1]["whole"]["history"])
+        scenarios.assert_identical(result["resumed", case], result["whole", case])
+        assert result["whole", case]["history"].shape == (3, 5)
+    assert torch.equal(ranks[0]["whole", case]["history"], ranks[1]["whole", case]["history"])
 
 
-def test_a_run_resumed_on_another_number_of_ranks_has_the_right_totals(ranks, folder):
-    two_then_one = scenarios.run_resumable(
-        folder / "two then one", MIDDLE, resume=str(folder / "killed" / "checkpoint-3"), max_steps=8
-    )
-    assert two_then_one["histograms"].sum() == 64 * 5  # three steps of two ranks, and five of one
+def test_a_run_resumed_on_another_number_of_ranks_has_the_right_totals(ranks, killed_runs, tmp_path):
+    """Three steps of two ranks and five of one, and the other way round: every row of the epoch is counted once."""
+    checkpoint = scenarios.killed_folder(killed_runs, MIDDLE, 2) / "checkpoint-3"
+    two_then_one = scenarios.run_resumable(tmp_path, MIDDLE, resume=str(checkpoint), max_steps=8)
+    counts = count_labels(scenarios.make_rows(64))
+    totals = torch.stack([counts.positives, counts.negatives])
+    assert torch.equal(two_then_one["histograms"].sum(-1), totals)
     assert two_then_one["history"].shape == (1, 5)
     for result in ranks:
-        assert result["one then two"]["histograms"].sum() == 64 * 5
+        assert torch.equal(result["one then two"]["histograms"].sum(-1), totals)
         assert result["one then two"]["history"].shape == (3, 5)
 
 

@@ -1,6 +1,6 @@
-"""Runs on each of two ranks, under torchrun: `torchrun --nproc_per_node 2 two_ranks.py TASK FOLDER`.
+"""Runs on each of two ranks, under torchrun: `torchrun --nproc_per_node 2 two_ranks.py FOLDER`.
 
-What the tests look at is written to `FOLDER/rank0.pt` and `FOLDER/rank1.pt`.
+`FOLDER` holds what `killed.py` left. What the tests look at is written to `FOLDER/rank0.pt` and `FOLDER/rank1.pt`.
 """
 
 import os
@@ -39,34 +39,26 @@ def masks(folder):
     return {"masks": drawn}
 
 
-def killed(folder):
-    """Trains until it is killed in the middle of an epoch."""
-    scenarios.run_resumable(folder / "killed", MIDDLE, killed=True, world_size=2)
-
-
 def resumed(folder):
-    """Resumes what `killed` left, beside a run that was never interrupted, and a run that one rank began."""
-    return {
-        "resumed": scenarios.run_resumable(folder / "killed", MIDDLE, resume=True, world_size=2),
-        "whole": scenarios.run_resumable(folder / "whole", MIDDLE, world_size=2),
-        "one then two": scenarios.run_resumable(
-            folder / "one", MIDDLE, resume=str(folder / "one" / "checkpoint-3"), world_size=2, **IN_ORDER
-        ),
-    }
+    """Resumes what `killed.py` left, beside runs that were never interrupted, and a run that one rank began."""
+    results = {}
+    for case in scenarios.CHECKPOINTS:
+        left = scenarios.killed_folder(folder, case, 2)
+        results["resumed", case] = scenarios.run_resumable(left, case, resume=True, world_size=2)
+        results["whole", case] = scenarios.run_resumable(folder / "whole" / case, case, world_size=2)
+    left = scenarios.killed_folder(folder, MIDDLE, 1) / "checkpoint-3"
+    results["one then two"] = scenarios.run_resumable(folder / "one then two", MIDDLE, resume=str(left), world_size=2)
+    return results
 
 
 MIDDLE = "in the middle of an epoch"
-IN_ORDER = {"train_sampling_strategy": "sequential"}
-TASKS = {"scale": scale, "masks": masks, "killed": killed, "resumed": resumed}
 
 
 def main():
-    folder = Path(sys.argv[2])
+    folder = Path(sys.argv[1])
     args = scenarios.make_args(folder)
     assert args.world_size == 2, args.world_size
-    result = {"world_size": args.world_size}
-    for task in sys.argv[1].split(","):
-        result |= TASKS[task](folder)
+    result = {"world_size": args.world_size, **scale(folder), **masks(folder), **resumed(folder)}
     torch.save(result, folder / f"rank{args.process_index}.pt")
     dist.barrier()
     dist.destroy_process_group()
