@@ -113,7 +113,17 @@ class PLMTrainer(Trainer):
         self.plm_state.keep_on_rank_zero()
 
     def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> TrainOutput:
-        """As `Trainer.train`; the ideal ratios start anew, or resume with the checkpoint."""
+        """As `Trainer.train`; the ideal ratios start anew, or resume with the checkpoint.
+
+        Raises:
+            FileNotFoundError, ValueError: if the checkpoint has no PLM state, a damaged one, or one of other labels.
+            ValueError: to resume a model that is sharded by `distributed_config`, which `Trainer` cannot do.
+        """
+        if resume_from_checkpoint and getattr(self.model, "is_distributed_loading_by_transformers", False):
+            raise ValueError(
+                f"resume_from_checkpoint is {resume_from_checkpoint!r}; a model that distributed_config shards cannot be "
+                "resumed: its optimizer is in no checkpoint. Make the model from the checkpoint, and train it anew"
+            )
         if resume_from_checkpoint is True:
             resume_from_checkpoint = get_last_checkpoint(self.args.output_dir) or True
         self._checkpoint = None if isinstance(resume_from_checkpoint, bool | None) else resume_from_checkpoint

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import scenarios
 import torch
+from safetensors.torch import load_file
 
 from hf_plm import count_labels
 
@@ -83,6 +84,18 @@ def test_a_run_resumed_on_another_number_of_ranks_has_the_right_totals(ranks, ki
     for result in ranks:
         assert torch.equal(result["one then two"]["histograms"].sum(-1), totals)
         assert result["one then two"]["history"].shape == (3, 5)
+
+
+def test_a_model_sharded_by_fsdp2_learns_what_a_copied_one_learns(ranks, killed_runs):
+    for result in ranks:
+        assert result["sharded"]["losses"] == pytest.approx(result["copied"]["losses"], rel=1e-6)
+        assert len(result["sharded"]["losses"]) == 3
+        assert result["sharded"]["eval_loss"] == pytest.approx(result["copied"]["eval_loss"], rel=1e-6)
+        assert torch.equal(result["sharded"]["history"], result["copied"]["history"])
+    weights, copied = (load_file(killed_runs / name / "checkpoint-3/model.safetensors") for name in ("sharded", "copied"))
+    for name in copied:
+        torch.testing.assert_close(weights[name], copied[name], rtol=1e-4, atol=1e-6)
+    assert "a model that distributed_config shards cannot be resumed" in ranks[0]["refusal"]
 
 
 def test_several_visible_devices_without_a_launcher_compute_what_one_computes(tmp_path, monkeypatch):

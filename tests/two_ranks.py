@@ -9,9 +9,13 @@ from pathlib import Path
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 
+import pytest
 import scenarios
 import torch
 import torch.distributed as dist
+from torch.distributed.tensor import DTensor
+from transformers import BertForSequenceClassification
+from transformers.distributed import DistributedConfig
 
 import hf_plm.loss
 
@@ -51,6 +55,37 @@ def resumed(folder):
     return results
 
 
+def sharded(folder):
+    """A model that FSDP2 shards (`distributed_config`), beside one that DDP copies; both accumulate and learn."""
+    scenarios.make_bert().save_pretrained(folder / "start")  # rank 0 writes
+    dist.barrier()
+    shards = DistributedConfig(fsdp_size=2, fsdp_plan={"bert.encoder.layer.*": "free_full_weight"})
+    sharded = BertForSequenceClassification.from_pretrained(folder / "start", distributed_config=shards)
+    assert isinstance(sharded.classifier.weight, DTensor)
+    results = {}
+    for name, model in (("sharded", sharded), ("copied", scenarios.make_bert())):
+        args = scenarios.make_args(
+            folder / name,
+            per_device_train_batch_size=4,
+            gradient_accumulation_steps=2,
+            learning_rate=1e-2,
+            logging_steps=1,
+            save_strategy="epoch",
+            save_only_model=True,  # which Trainer demands of sharded models
+        )
+        data = scenarios.make_rows(40, unknown=0.2)
+        trainer = scenarios.PLMTrainer(model, args, train_dataset=data, eval_dataset=data)
+        trainer.train()
+        losses = [log["loss"] for log in trainer.state.log_history if "loss" in log]
+        results[name] = {"losses": losses, "eval_loss": trainer.evaluate()["eval_loss"]}
+        results[name]["history"] = trainer.plm_state.history
+        if name == "sharded":
+            with pytest.raises(ValueError) as error:
+                trainer.train(resume_from_checkpoint=True)
+            results["refusal"] = str(error.value)
+    return results
+
+
 MIDDLE = "in the middle of an epoch"
 
 
@@ -58,7 +93,7 @@ def main():
     folder = Path(sys.argv[1])
     args = scenarios.make_args(folder)
     assert args.world_size == 2, args.world_size
-    result = {"world_size": args.world_size, **scale(folder), **masks(folder), **resumed(folder)}
+    result = {"world_size": args.world_size, **scale(folder), **masks(folder), **resumed(folder), **sharded(folder)}
     torch.save(result, folder / f"rank{args.process_index}.pt")
     dist.barrier()
     dist.destroy_process_group()
