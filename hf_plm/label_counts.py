@@ -226,7 +226,7 @@ def read_labels(
     label_names: Sequence[str] | None = None,
 ) -> tuple[LabelCounts, str]:
     """`count_labels` of a data set, and the form of its labels: `multi_hot`, `ids`, `names` or `class_id`."""
-    feature_names = _feature_names(dataset, column)
+    feature_names = feature_names_of(dataset, column)
     if feature_names is not None and label_names is not None and feature_names != list(label_names):
         raise ValueError(
             f"column '{column}' has other label names, or another order of them, than label_names (for PLMTrainer, "
@@ -267,7 +267,7 @@ def read_labels(
     return tallies[form].result(), form
 
 
-def _feature_names(dataset: Any, column: str) -> list[str] | None:
+def feature_names_of(dataset: Any, column: str) -> list[str] | None:
     """The class names in the column's type, where it is a `datasets.ClassLabel` or a list of them."""
     feature = (getattr(dataset, "features", None) or {}).get(column)
     feature = getattr(feature, "feature", feature)

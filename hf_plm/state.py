@@ -22,11 +22,13 @@ class PLMState:
     """Counts, measurements and ideal ratios of the labels. It holds no reference to a model.
 
     Args:
-        label_counts: positives and negatives of each label over the training set.
+        label_counts: positives and negatives of each label over the training set. If all are 0 they are estimated on
+            the way, from what is seen: every label is kept until the first update.
         settings: where the ideal ratios start, and how many bins the histograms have.
 
     Attributes:
         positives, negatives (float32, `(num_labels,)`): the counts.
+        is_estimating (bool): whether each update adds what was seen since the last to the counts.
         ideal_ratio (float32, `(num_labels,)`): I, in positives per negative.
         histograms (int64, `(2, num_labels, num_bins)`): how often each predicted probability was seen, `[0]` over the
             positives, `[1]` over the negatives, since the last update. After an update they stay readable until the
@@ -41,9 +43,8 @@ class PLMState:
     def __init__(self, label_counts: LabelCounts, settings: PLMSettings):
         self.positives = label_counts.positives.float()
         self.negatives = label_counts.negatives.float()
-        self.ideal_ratio = functional.initial_ideal_ratio(
-            self.ratio, self.has_ratio, settings.initial_ratio, settings.temper, settings.max_shift
-        )
+        self.is_estimating = not (self.positives + self.negatives).any().item()
+        self.ideal_ratio = self._initial_ideal_ratio(settings)
         self.histograms = torch.zeros(2, self.num_labels, settings.num_bins, dtype=torch.long)
         self.nonfinite = torch.zeros((), dtype=torch.long)
         self.history = torch.empty(0, self.num_labels)
@@ -88,15 +89,19 @@ class PLMState:
     def update(self, settings: PLMSettings) -> None:
         """Adapt the ideal ratios to the measurements of all ranks. Every rank must call it; all end up equal.
 
-        Without a batch since the last update the ideal ratios stay.
+        Without a batch since the last update the ideal ratios stay. Where the counts are estimated, a class that had
+        no ratio yet gets its initial ideal ratio now; the others keep their distance from theirs, and adapt.
         """
         if not self.is_measuring:
             self._forget()
         self._sum_over_ranks()
+        had_ratio = self.has_ratio
+        if self.is_estimating:
+            self._count_seen(settings)
         self.ideal_ratio = functional.update_ideal_ratio(
             self.ideal_ratio,
             self.ratio,
-            self.has_ratio,
+            had_ratio,
             self.histograms,
             settings.rule,
             settings.change_rate,
@@ -116,6 +121,18 @@ class PLMState:
         if self.is_measuring and process_rank() > 0:
             self._forget()
 
+    def _initial_ideal_ratio(self, settings: PLMSettings) -> Tensor:
+        return functional.initial_ideal_ratio(
+            self.ratio, self.has_ratio, settings.initial_ratio, settings.temper, settings.max_shift
+        )
+
+    def _count_seen(self, settings: PLMSettings) -> None:
+        shift = self.ideal_ratio / self._initial_ideal_ratio(settings)
+        self.positives += self.histograms[0].sum(-1)
+        self.negatives += self.histograms[1].sum(-1)
+        ideal_ratio = self._initial_ideal_ratio(settings) * shift
+        self.ideal_ratio = functional.bound_ideal_ratio(ideal_ratio, self.ratio, settings.max_shift)
+
     def _forget(self) -> None:
         self.histograms.zero_()
         self.nonfinite.zero_()
@@ -131,6 +148,7 @@ class PLMState:
         tensors = {name: getattr(self, name).cpu().contiguous() for name in TENSORS}
         metadata = {
             "format": FILE_FORMAT,
+            "is_estimating": str(self.is_estimating),
             "is_measuring": str(self.is_measuring),
             "num_batches": str(self.num_batches),
         }
@@ -167,6 +185,7 @@ class PLMState:
         _check_tensors(tensors, path)
         for name in TENSORS:
             setattr(state, name, tensors[name])
+        state.is_estimating = metadata["is_estimating"] == "True"
         state.is_measuring = metadata["is_measuring"] == "True"
         state.num_batches = int(metadata["num_batches"])
         if num_labels is not None and state.num_labels != num_labels:

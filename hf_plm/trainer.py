@@ -15,7 +15,7 @@ from transformers.utils import logging
 from .callback import PLMCallback
 from .data_collator import MultiLabelCollator
 from .functional import known_labels, one_hot_labels
-from .label_counts import LabelCounts, read_labels
+from .label_counts import LabelCounts, feature_names_of, read_labels
 from .loss import PLMLoss
 from .objectives import Objective
 from .state import PLMState
@@ -41,12 +41,12 @@ class PLMTrainer(Trainer):
         *args, **kwargs: all arguments of `Trainer`. A plain `TrainingArguments` means the `default` preset.
         objective: a callable `(logits, labels) -> (batch, num_labels)` that overrides the named objective.
         label_counts: `LabelCounts` of the training set, or a mapping as for `LabelCounts.from_mapping`; None counts
-            the training set.
+            the training set; those of a stream are estimated on the way, with `plm_update_steps`.
 
     Attributes:
         plm_loss: the `PLMLoss`.
         plm_state: the live `PLMState`.
-        label_counts: the `LabelCounts` in use.
+        label_counts: the `LabelCounts` in use; all 0 for a stream whose counts `plm_state` estimates.
 
     Raises:
         ValueError: if the labels cannot be counted or contradict the model's `num_labels` or `problem_type`.
@@ -121,8 +121,8 @@ class PLMTrainer(Trainer):
         """
         if resume_from_checkpoint and getattr(self.model, "is_distributed_loading_by_transformers", False):
             raise ValueError(
-                f"resume_from_checkpoint is {resume_from_checkpoint!r}; a model that distributed_config shards cannot be "
-                "resumed: its optimizer is in no checkpoint. Make the model from the checkpoint, and train it anew"
+                f"resume_from_checkpoint is {resume_from_checkpoint!r}; a model that distributed_config shards cannot "
+                "be resumed: its optimizer is in no checkpoint. Make the model from the checkpoint, and train it anew"
             )
         if resume_from_checkpoint is True:
             resume_from_checkpoint = get_last_checkpoint(self.args.output_dir) or True
@@ -246,11 +246,9 @@ class PLMTrainer(Trainer):
                 counts = counts.reordered(names)
         elif self.train_dataset is None:  # only to evaluate or predict
             counts = LabelCounts([0] * (num_labels or 1), [0] * (num_labels or 1), names)
+        elif not has_length(self.train_dataset):
+            counts = self._counts_to_estimate(num_labels, names)
         else:
-            if not has_length(self.train_dataset):
-                logger.warning(
-                    "Reading the whole training stream once to count its labels; label_counts=... spares it"
-                )
             label_format = getattr(self.data_collator, "label_format", "auto")
             counts, self._label_form = read_labels(
                 self.train_dataset, num_labels, self.label_names[0], label_format, names
@@ -261,6 +259,22 @@ class PLMTrainer(Trainer):
                 f"model with num_labels={counts.num_labels}"
             )
         return counts
+
+    def _counts_to_estimate(self, num_labels: int | None, names: list[str] | None) -> LabelCounts:
+        """Counts of a stream, all 0: `PLMState` estimates them on the way."""
+        update_steps = getattr(self.args, "plm_update_steps", None)
+        if update_steps is None or num_labels is None:
+            raise ValueError(
+                "train_dataset has no length, so its labels are not counted beforehand. Set plm_update_steps, and the "
+                "model's config.num_labels, to estimate the counts on the way; or pass "
+                "label_counts=count_labels(train_dataset)"
+            )
+        logger.warning(
+            f"The training stream's labels are counted on the way, every {update_steps} steps (plm_update_steps); "
+            "until the first count no label is masked. label_counts=count_labels(train_dataset) counts beforehand"
+        )
+        names = names or feature_names_of(self.train_dataset, self.label_names[0])
+        return LabelCounts([0] * num_labels, [0] * num_labels, names)
 
     def _fit_model(self) -> None:
         """Set the model's `problem_type`, and its label names if it has only generic ones."""

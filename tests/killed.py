@@ -19,7 +19,9 @@ def train(folder, case, world_size, rank, port):
     """One rank of a run; it does not return."""
     ranks = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": world_size, "MASTER_PORT": port}
     os.environ.update({name: str(value) for name, value in ranks.items()}, MASTER_ADDR="127.0.0.1")
-    scenarios.run_resumable(scenarios.killed_folder(folder, case, world_size), case, killed=True, world_size=world_size)
+    scenarios.run_resumable(
+        scenarios.killed_folder(folder, case, world_size), case, killed=True, world_size=world_size
+    )
 
 
 def free_port():

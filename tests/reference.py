@@ -94,14 +94,14 @@ def zscore(values, valid):
     return [(v - mean) / deviation if ok else 0.0 for v, ok in zip(values, valid, strict=True)]
 
 
-def update_ideal_ratio(ideal_ratio, positives, negatives, histograms, rule, change_rate, max_shift):
-    ratio = label_ratio(positives, negatives)
+def has_ratio(positives, negatives):
+    return [p > 0 and n > 0 for p, n in zip(positives, negatives, strict=True)]
+
+
+def update_ideal_ratio(ideal_ratio, ratio, valid, histograms, rule, change_rate, max_shift):
     num_bins = len(histograms[0][0])
     num_labels = len(ratio)
-    valid = [
-        positives[c] > 0 and negatives[c] > 0 and sum(histograms[0][c]) > 0 and sum(histograms[1][c]) > 0
-        for c in range(num_labels)
-    ]
+    valid = [valid[c] and sum(histograms[0][c]) > 0 and sum(histograms[1][c]) > 0 for c in range(num_labels)]
     z_pos = zscore([divergence(histograms[0][c], num_bins - 1) for c in range(num_labels)], valid)
     z_neg = zscore([divergence(histograms[1][c], 0) for c in range(num_labels)], valid)
     updated = []
@@ -117,3 +117,23 @@ def update_ideal_ratio(ideal_ratio, positives, negatives, histograms, rule, chan
             factor = min(max(factor, 1 / 5), 5)
         updated.append(min(max(ideal_ratio[c] * factor, ratio[c] / max_shift), ratio[c] * max_shift))
     return updated
+
+
+def update_estimated(
+    ideal_ratio, positives, negatives, histograms, start, rule, change_rate, temper=0.6, max_shift=100
+):
+    """Counts and ideal ratios after an update, where the counts begin at 0 and grow by what was seen."""
+    before = initial_ideal_ratio(positives, negatives, start, temper, max_shift)
+    seen_positives = [sum(histograms[0][c]) for c in range(len(positives))]
+    seen_negatives = [sum(histograms[1][c]) for c in range(len(positives))]
+    new_positives = [count + seen for count, seen in zip(positives, seen_positives, strict=True)]
+    new_negatives = [count + seen for count, seen in zip(negatives, seen_negatives, strict=True)]
+    after = initial_ideal_ratio(new_positives, new_negatives, start, temper, max_shift)
+    ratio = label_ratio(new_positives, new_negatives)
+    moved = []
+    for c in range(len(positives)):
+        value = ideal_ratio[c] * after[c] / before[c]
+        moved.append(min(max(value, ratio[c] / max_shift), ratio[c] * max_shift))
+    valid = has_ratio(positives, negatives)  # what had none yet, does not adapt yet
+    adapted = update_ideal_ratio(moved, ratio, valid, histograms, rule, change_rate, max_shift)
+    return new_positives, new_negatives, adapted

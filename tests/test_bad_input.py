@@ -1,5 +1,6 @@
-"""Thirty-six ways to get it wrong, each with the words that help."""
+"""Forty-two ways to get it wrong, each with the words that help."""
 
+import warnings
 from types import SimpleNamespace
 
 import pytest
@@ -47,6 +48,17 @@ def objective(function):
     return lambda env: PLMLoss(COUNTS, objective=function)(LOGITS, LABELS)
 
 
+def epoch(logits=LOGITS, **kwargs):
+    """An epoch of one batch."""
+
+    def run(env):
+        plm_loss = PLMLoss(COUNTS, **kwargs)
+        plm_loss(logits, LABELS)
+        plm_loss.end_epoch()
+
+    return run
+
+
 GOOD = [[1, 0, 1], [0, 1, 0], [1, 1, 0], [0, 0, 1]]
 CASES = {
     # labels
@@ -80,6 +92,12 @@ CASES = {
         "row 0 of the batch: 1 values where there are 3 labels",
     ),
     "a missing column": (lambda env: train(env, rows(GOOD).remove_columns("labels")), "there is no column 'labels'"),
+    "a stream that nobody counted": (
+        lambda env: PLMTrainer(
+            scenarios.make_bert(), env.args(max_steps=4), train_dataset=rows(GOOD).to_iterable_dataset()
+        ),
+        "train_dataset has no length, so its labels .* Set plm_update_steps",
+    ),
     "counts of other labels": (
         lambda env: train(env, rows(GOOD), label_counts=COUNTS),
         "num_labels=3, there are counts of 2 labels",
@@ -91,6 +109,11 @@ CASES = {
         r"logits have shape \(4, 3\)",
     ),
     "labels of the wrong width": (lambda env: PLMLoss(COUNTS)(LOGITS, LABELS[:, :1]), r"labels have shape \(4, 1\)"),
+    "logits that are NaN": (epoch(LOGITS + torch.nan), "8 known labels had a logit or a loss that was NaN"),
+    "logits that are infinite": (
+        epoch(LOGITS - torch.inf),
+        "8 known labels had a logit or a loss that was NaN or inf",
+    ),
     # arguments
     "an unknown preset": (arguments(plm_preset="best"), "plm_preset is 'best'; use one of"),
     "an unknown start": (arguments(plm_initial_ratio="high"), "plm_initial_ratio is 'high'; it must be"),
@@ -100,6 +123,11 @@ CASES = {
     "a negative rate": (arguments(plm_change_rate=-1), "plm_change_rate is -1; it must be a number of 0 or more"),
     "odd bins for marginal": (arguments(plm_num_bins=9), "plm_num_bins is 9; it must be even"),
     "a bound below 1": (arguments(plm_max_shift=0.1), "plm_max_shift is 0.1; it must be a number of 1 or more"),
+    "bins that are none": (arguments(plm_num_bins=1), "plm_num_bins is 1; it must be a whole number of 2 or more"),
+    "a focus below 0": (
+        arguments(plm_objective="focal", plm_objective_kwargs={"gamma": -1}),
+        "which the objective 'focal' does not take: gamma is -1",
+    ),
     "updates every 0 steps": (arguments(plm_update_steps=0), "plm_update_steps is 0; it must be 1 or more"),
     "an unknown objective": (arguments(plm_objective="hinge"), "plm_objective is 'hinge'; it must be one of"),
     "arguments of another objective": (
@@ -109,6 +137,10 @@ CASES = {
     # objectives
     "an objective that is reduced": (objective(lambda z, y: (z - y).mean()), r"the objective returned the shape \(\)"),
     "an objective of another shape": (objective(lambda z, y: z[:, :1]), r"the objective returned the shape \(4, 1\)"),
+    "an objective that is NaN": (
+        epoch(objective=lambda z, y: z + torch.nan),
+        "8 known labels had a logit or a loss that was NaN",
+    ),
     # checkpoints
     "no state": (
         lambda env: resume(env, lambda path: path.unlink()),
@@ -126,7 +158,8 @@ CASES = {
 @pytest.mark.parametrize("case", CASES)
 def test_bad_input_is_named(case, make_args, tmp_path):
     action, message = CASES[case]
-    with pytest.raises((ValueError, FileNotFoundError), match=message):
+    warnings.simplefilter("error", UserWarning)  # what training survives is a warning
+    with pytest.raises((ValueError, FileNotFoundError, UserWarning), match=message):
         action(SimpleNamespace(args=make_args, folder=tmp_path))
 
 

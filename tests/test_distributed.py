@@ -92,7 +92,9 @@ def test_a_model_sharded_by_fsdp2_learns_what_a_copied_one_learns(ranks, killed_
         assert len(result["sharded"]["losses"]) == 3
         assert result["sharded"]["eval_loss"] == pytest.approx(result["copied"]["eval_loss"], rel=1e-6)
         assert torch.equal(result["sharded"]["history"], result["copied"]["history"])
-    weights, copied = (load_file(killed_runs / name / "checkpoint-3/model.safetensors") for name in ("sharded", "copied"))
+    weights, copied = (
+        load_file(killed_runs / name / "checkpoint-3/model.safetensors") for name in ("sharded", "copied")
+    )
     for name in copied:
         torch.testing.assert_close(weights[name], copied[name], rtol=1e-4, atol=1e-6)
     assert "a model that distributed_config shards cannot be resumed" in ranks[0]["refusal"]

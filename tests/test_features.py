@@ -32,6 +32,7 @@ def assert_trained(trainer, updates=1, rows=ROWS):
     "arguments",
     [
         {"bf16": True},
+        {"fp16": True},
         {"gradient_checkpointing": True},
         {"torch_compile": True, "torch_compile_backend": "aot_eager"},
         {"dataloader_num_workers": 2},

@@ -66,7 +66,13 @@ def test_many_updates_equal_the_slow_twin(seed, rule):
         histograms = functional.probability_histograms(logits, labels, 10)
         ideal = functional.update_ideal_ratio(ideal, ratio, valid, histograms, rule, 0.3, 10.0)
         expected = reference.update_ideal_ratio(
-            expected, positives.tolist(), negatives.tolist(), histograms.tolist(), rule, 0.3, 10.0
+            expected,
+            reference.label_ratio(positives.tolist(), negatives.tolist()),
+            reference.has_ratio(positives.tolist(), negatives.tolist()),
+            histograms.tolist(),
+            rule,
+            0.3,
+            10.0,
         )
         close(ideal, expected, 1e-4)
 

@@ -10,7 +10,9 @@ def test_a_killed_run_resumes_to_the_last_bit(case, killed_runs, tmp_path):
     folder = scenarios.killed_folder(killed_runs, case, 1)
     (checkpoint,) = folder.glob("checkpoint-*")
     by_path = case == "with accumulation"
-    resumed = scenarios.run_resumable(tmp_path if by_path else folder, case, resume=str(checkpoint) if by_path else True)
+    resumed = scenarios.run_resumable(
+        tmp_path if by_path else folder, case, resume=str(checkpoint) if by_path else True
+    )
     whole = scenarios.run_resumable(tmp_path, case)
     scenarios.assert_identical(resumed, whole)
     assert whole["history"].shape == (3, 5)

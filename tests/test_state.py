@@ -3,6 +3,7 @@
 import os
 
 import pytest
+import reference
 import torch
 from safetensors.torch import save_file
 
@@ -148,3 +149,43 @@ def test_a_failed_save_leaves_the_old_file_and_nothing_else(trained, tmp_path, m
         trained.state.save(path)
     assert path.read_bytes() == before
     assert os.listdir(tmp_path) == ["state.safetensors"]
+
+
+@pytest.mark.parametrize("start", ["tempered", "mean", "dataset", 0.2])
+@pytest.mark.parametrize("rule", ["marginal", "kl", "fixed"])
+def test_counts_estimated_on_the_way_equal_the_reference(start, rule):
+    settings = {"initial_ratio": start, "rule": rule, "change_rate": 0.3, "num_bins": 10}
+    plm_loss = PLMLoss(LabelCounts([0] * 6, [0] * 6), **settings, objective="bce")
+    generator = torch.Generator().manual_seed(0)
+    frequency = torch.tensor([0.6, 0.3, 0.2, 0.1, 0.0, 0.0])
+    positives, negatives, ideal = [0] * 6, [0] * 6, [1.0] * 6
+    for update in range(6):
+        seen = torch.zeros(2, 6, 10, dtype=torch.long)
+        for _ in range(2):
+            labels = (torch.rand(8, 6, generator=generator) < frequency).float()
+            labels[0, 4] = float(update >= 3)  # comes late; the last label never comes
+            logits = torch.randn(8, 6, generator=generator)
+            plm_loss(logits, labels)
+            seen += torch.tensor(reference.probability_histograms(logits.tolist(), labels.tolist(), 10))
+        plm_loss.end_epoch()
+        positives, negatives, ideal = reference.update_estimated(
+            ideal, positives, negatives, seen.tolist(), start, rule, 0.3
+        )
+        assert plm_loss.state.positives.tolist() == positives
+        assert plm_loss.state.negatives.tolist() == negatives
+        torch.testing.assert_close(plm_loss.state.ideal_ratio, torch.tensor(ideal), rtol=1e-4, atol=0)
+    assert plm_loss.state.has_ratio.tolist() == [True] * 5 + [False]
+    if start != "dataset" or rule != "fixed":
+        assert not torch.allclose(plm_loss.state.ideal_ratio, plm_loss.state.ratio)
+
+
+def test_a_state_that_estimates_its_counts_goes_on_doing_so_when_loaded(tmp_path):
+    plm_loss = PLMLoss(LabelCounts([0] * 3, [0] * 3))
+    labels = torch.tensor([[1.0, 0, 0], [1, 1, 0], [0, 0, 1]])
+    plm_loss(torch.zeros(3, 3), labels)
+    plm_loss.end_epoch()
+    plm_loss.state.save(tmp_path / "state.safetensors")
+    plm_loss.state = PLMState.load(tmp_path / "state.safetensors")
+    plm_loss(torch.zeros(3, 3), labels)
+    plm_loss.end_epoch()
+    assert plm_loss.state.positives.tolist() == [4, 2, 2]

@@ -9,6 +9,7 @@ import torch
 from datasets import ClassLabel, Dataset, IterableDataset, List
 from torch import nn
 from transformers import Trainer, TrainingArguments
+from transformers.utils import logging
 
 from hf_plm import LabelCounts, MultiLabelCollator, PLMTrainer, count_labels, multilabel_compute_metrics
 
@@ -316,22 +317,35 @@ def test_label_smoothing_is_refused(make_bert, text_data, make_args):
         PLMTrainer(make_bert(), make_args(label_smoothing_factor=0.1), train_dataset=text_data)
 
 
-def test_a_stream_is_counted_by_one_pass_unless_counts_are_given(make_bert, text_data, make_args):
-    passes = []
+@pytest.fixture
+def endless(text_data):
+    """A stream without an end, which nobody can count beforehand."""
 
     def rows():
-        passes.append(1)
-        yield from text_data
+        while True:
+            yield from text_data
 
-    args = make_args(max_steps=4, plm_update_steps=2)
-    stream = IterableDataset.from_generator(rows)
-    trainer = PLMTrainer(make_bert(), args, train_dataset=stream)
-    assert trainer.label_counts.positives.tolist() == multi_hot(text_data).sum(0).tolist()
-    assert len(passes) == 1
+    return IterableDataset.from_generator(rows)
+
+
+def test_a_streams_counts_are_estimated_on_the_way(endless, text_data, make_bert, make_args, caplog):
+    args = make_args(max_steps=12, plm_update_steps=4, plm_rule="fixed")  # 4 steps hold every row once
+    logging.get_logger("transformers").addHandler(caplog.handler)
+    trainer = PLMTrainer(make_bert(), args, train_dataset=endless)
+    assert "counted on the way, every 4 steps (plm_update_steps); until the first count no label" in caplog.text
     trainer.train()
+    state, positives = trainer.plm_state, torch.as_tensor(multi_hot(text_data).sum(0))
+    assert torch.equal(state.positives, 3 * positives)
+    assert torch.equal(state.negatives, 3 * (64 - positives))
+    torch.testing.assert_close(state.history, (positives / (64 - positives)).pow(0.6).expand(3, -1))
+
+
+def test_a_stream_is_not_read_for_counts_that_are_given(endless, text_data, make_bert, make_args):
+    args = make_args(max_steps=4, plm_update_steps=2)
+    trainer = PLMTrainer(make_bert(), args, train_dataset=endless, label_counts=count_labels(text_data))
+    trainer.train()
+    assert trainer.plm_state.positives.tolist() == multi_hot(text_data).sum(0).tolist()
     assert len(trainer.plm_state.history) == 2
-    PLMTrainer(make_bert(), args, train_dataset=stream, label_counts=trainer.label_counts)
-    assert len(passes) == 2
 
 
 def test_a_mapping_of_names_to_positives_is_counted_against_the_rows(make_bert, text_data, make_args):
