@@ -1,5 +1,7 @@
-"""A run that was killed and resumed ends as one that was never interrupted, to the last bit. On two ranks it does so, too:
-see `test_distributed.py`."""
+"""A run that was killed and resumed ends as one that was never interrupted, to the last bit.
+
+Two ranks do so, too: see `test_distributed.py`.
+"""
 
 import pytest
 import scenarios
@@ -9,10 +11,8 @@ import scenarios
 def test_a_killed_run_resumes_to_the_last_bit(case, killed_runs, tmp_path):
     folder = scenarios.killed_folder(killed_runs, case, 1)
     (checkpoint,) = folder.glob("checkpoint-*")
-    by_path = case == "with accumulation"
-    resumed = scenarios.run_resumable(
-        tmp_path if by_path else folder, case, resume=str(checkpoint) if by_path else True
-    )
+    resume = str(checkpoint) if case == "with accumulation" else True
+    resumed = scenarios.run_resumable(folder, case, resume=resume)
     whole = scenarios.run_resumable(tmp_path, case)
     scenarios.assert_identical(resumed, whole)
     assert whole["history"].shape == (3, 5)
