@@ -5,6 +5,7 @@ from .data_collator import MultiLabelCollator
 from .label_counts import LabelCounts, count_labels
 from .loss import PLMLoss
 from .metrics import MultiLabelMetrics, multilabel_compute_metrics
+from .sampling import ClassAwareDataset, make_long_tailed
 from .state import PLMState
 from .trainer import PLMTrainer
 from .training_args import PLMTrainingArguments
@@ -12,6 +13,7 @@ from .training_args import PLMTrainingArguments
 __version__ = "0.1.0"
 
 __all__ = [
+    "ClassAwareDataset",
     "LabelCounts",
     "MultiLabelCollator",
     "MultiLabelMetrics",
@@ -21,5 +23,6 @@ __all__ = [
     "PLMTrainer",
     "PLMTrainingArguments",
     "count_labels",
+    "make_long_tailed",
     "multilabel_compute_metrics",
 ]

@@ -8,6 +8,7 @@ from transformers.trainer_utils import IntervalStrategy
 
 from .functional import predicted_positives
 from .label_counts import LabelCounts
+from .sampling import ClassAwareDataset
 from .state import PLMState
 
 if TYPE_CHECKING:
@@ -40,6 +41,8 @@ class PLMCallback(TrainerCallback):
         at_epoch_end = state.epoch is not None and state.epoch == int(state.epoch)
         if self.update_steps is None and at_epoch_end and self.trainer.plm_state.is_measuring:
             self.update(args, control)
+        if isinstance(self.trainer.train_dataset, ClassAwareDataset):
+            self.trainer.train_dataset.set_epoch(int(state.epoch or 0))  # accelerate does so on one process alone
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any

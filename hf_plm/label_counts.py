@@ -267,6 +267,25 @@ def read_labels(
     return tallies[form].result(), form
 
 
+def positive_entries(dataset: Any, counts: LabelCounts, column: str, form: str) -> tuple[np.ndarray, np.ndarray]:
+    """Where the labels are positive: the number of the row and of the label of each positive, two int64 arrays.
+
+    Args:
+        counts, form: as `read_labels` gives them for this data set.
+    """
+    name_to_id = {name: index for index, name in enumerate(counts.label_names or ())}
+    entries = []
+    for rows in _label_rows(dataset, column):
+        if form == "multi_hot":
+            row, label = (read_multi_hot(rows, counts.num_labels) == 1).nonzero()
+        else:
+            label = read_names(rows, name_to_id).values if form == "names" else rows.values
+            row = np.repeat(np.arange(len(rows.lengths)), rows.lengths)
+        entries.append((row[label >= 0] + rows.first_row, label[label >= 0]))  # without unknown class ids
+    row, label = (np.concatenate(parts) for parts in zip(*entries, strict=True))
+    return row, label
+
+
 def feature_names_of(dataset: Any, column: str) -> list[str] | None:
     """The class names in the column's type, where it is a `datasets.ClassLabel` or a list of them."""
     feature = (getattr(dataset, "features", None) or {}).get(column)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from .functional import known_labels, sample_mask
 from .label_counts import LabelCounts, count_labels
-from .objectives import OBJECTIVES, Objective
+from .objectives import OBJECTIVES, Objective, needs_counts
 from .presets import PLMSettings
 from .state import PLMState, process_rank
 
@@ -32,8 +32,9 @@ class PLMLoss(nn.Module):
     Args:
         label_counts: `LabelCounts`, or a mapping as for `LabelCounts.from_mapping`.
         preset: `default`, `paper` or `off`.
-        objective: `bce`, `focal`, `asymmetric`, or a callable `(logits, labels) -> (batch, num_labels)` that gives
-            the loss of every entry; None for the preset's.
+        objective: the name of one in `OBJECTIVES` (`objectives.py`), or a callable `(logits, labels)` or `(logits,
+            labels, positives, negatives)` that gives the loss of every entry, `(batch, num_labels)`; None for the
+            preset's. `positives` and `negatives` are the label counts, float `(num_labels,)`.
         initial_ratio, temper, rule, change_rate, num_bins, max_shift, objective_kwargs: see `PLMSettings`; None for
             the preset's.
         seed: of the masks. A mask is a function of the seed, the number of the batch and the rank.
@@ -83,6 +84,7 @@ class PLMLoss(nn.Module):
             if callable(objective)
             else functools.partial(OBJECTIVES[self.settings.objective], **self.settings.objective_kwargs)
         )
+        self._needs_counts = needs_counts(self.objective)
         self.seed = seed
         self.state = PLMState(count_labels(label_counts), self.settings)
 
@@ -105,11 +107,14 @@ class PLMLoss(nn.Module):
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
         labels = labels.to(logits.dtype)
         known = kept = known_labels(labels)
+        self.state.to(logits.device)
         if self.training:
-            self.state.to(logits.device)
             kept = sample_mask(labels, *self.state.keep_probabilities(), self._generator(logits.device))
+        counts = {"positives": self.state.positives, "negatives": self.state.negatives}
         # What is masked is taken out before and after, so that no gradient can come of it (0 * inf is NaN).
-        losses = self.objective(logits.masked_fill(~kept, 0), labels.masked_fill(~kept, 0))
+        losses = self.objective(
+            logits.masked_fill(~kept, 0), labels.masked_fill(~known, 0), **(counts if self._needs_counts else {})
+        )
         if losses.shape != logits.shape:
             raise ValueError(
                 f"the objective returned the shape {tuple(losses.shape)} for logits of {tuple(logits.shape)}; it must "

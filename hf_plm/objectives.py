@@ -1,16 +1,25 @@
 """Element-wise objectives, `(logits, labels) -> (batch, num_labels)`: each entry the loss of one label.
 
-`logits` (float, `(batch, num_labels)`) are raw scores, `labels` (float, the same shape) are 0 or 1. To add an
-objective, write such a function here and name it in `OBJECTIVES`.
+`logits` (float, `(batch, num_labels)`) are raw scores, `labels` (float, the same shape) are 0 or 1. An objective that
+has parameters `positives` and `negatives` is given the label counts (float, `(num_labels,)`): how often each label is
+1 and 0 in the training set. To add an objective, write such a function here and name it in `OBJECTIVES`.
 """
 
+import inspect
 from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-Objective = Callable[[Tensor, Tensor], Tensor]
+from .functional import label_ratio
+
+Objective = Callable[..., Tensor]
+
+
+def needs_counts(objective: Objective) -> bool:
+    """Whether an objective has the parameters `positives` and `negatives`."""
+    return {"positives", "negatives"} <= set(inspect.signature(objective).parameters)
 
 
 def binary_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
@@ -55,13 +64,89 @@ def asymmetric(
     return -torch.where(labels == 1, positive_weight * F.logsigmoid(logits), negative_weight * log_negative)
 
 
+def weighted_bce(
+    logits: Tensor, labels: Tensor, positives: Tensor, negatives: Tensor, max_weight: float = 50.0
+) -> Tensor:
+    """Binary cross-entropy with the positives of a class weighted by negatives / positives, `max_weight` at most.
+
+    It is `pos_weight` of `torch.nn.BCEWithLogitsLoss`. A class without positives or negatives has the weight 1.
+    """
+    _require(max_weight >= 1, "max_weight", max_weight, "1 or more")
+    ratio = label_ratio(positives, negatives)
+    return torch.where(labels == 1, (1 / ratio).clamp(max=max_weight), 1) * binary_cross_entropy(logits, labels)
+
+
+def class_balanced(
+    logits: Tensor, labels: Tensor, positives: Tensor, negatives: Tensor, beta: float = 0.999
+) -> Tensor:
+    """Binary cross-entropy with each class weighted by `1 / E`, `E = (1 - beta ** positives) / (1 - beta)`.
+
+    `E` is the effective number of the class's samples. The weights have mean 1 over the classes that have positives;
+    the others have the weight 1.
+
+    Source: Cui et al., "Class-Balanced Loss Based on Effective Number of Samples", CVPR 2019,
+    Proposition 1.
+    """
+    _require(0 <= beta < 1, "beta", beta, "in [0, 1)")
+    occurs = positives > 0
+    weights = occurs * (1 - beta) / (1 - beta ** positives.clamp(min=1))
+    weights = weights * occurs.sum() / weights.sum().clamp(min=1e-30)
+    return torch.where(occurs, weights, 1) * binary_cross_entropy(logits, labels)
+
+
+def distribution_balanced(
+    logits: Tensor,
+    labels: Tensor,
+    positives: Tensor,
+    negatives: Tensor,
+    alpha: float = 0.1,
+    beta: float = 10.0,
+    mu: float = 0.2,
+    negative_scale: float = 2.0,
+    kappa: float = 0.05,
+) -> Tensor:
+    """Distribution-balanced loss: re-balanced weights, and negatives that are tolerated.
+
+    With the numbers of positives `n`: a row's label k has the weight `alpha + sigmoid(beta * (r - mu))`, where
+    `r = (1 / n_k) / sum(1 / n_i over the row's positive labels i)`; `alpha + 1` in a row without positives. Logits are
+    lowered by `kappa * log(1 / p - 1)`, where p is the share of positives; those of negatives are multiplied by
+    `negative_scale`, and their loss is divided by it.
+
+    Source: Wu et al., "Distribution-Balanced Loss for Multi-Label Classification in Long-Tailed Datasets", ECCV 2020,
+    Sections 3.1 and 3.2.
+    """
+    _require(alpha >= 0, "alpha", alpha, "0 or more")
+    _require(negative_scale > 0, "negative_scale", negative_scale, "above 0")
+    rarity = 1 / positives.clamp(min=1)
+    r = rarity / ((labels == 1) * rarity).sum(1, keepdim=True)
+    weights = alpha + torch.sigmoid(beta * (r - mu))
+    logits = logits + kappa * torch.log(label_ratio(positives, negatives))
+    tolerant = F.softplus(negative_scale * logits) / negative_scale
+    return weights * torch.where(labels == 1, F.softplus(-logits), tolerant)
+
+
+def logit_adjusted(logits: Tensor, labels: Tensor, positives: Tensor, negatives: Tensor, tau: float = 0.4) -> Tensor:
+    """Binary cross-entropy of `logits + tau * log(positives / negatives)`; predictions are made from `logits` alone.
+
+    A `tau` of 1 makes them those of balanced classes. A class without positives or negatives is not adjusted.
+
+    Source: Menon et al., "Long-Tail Learning via Logit Adjustment", ICLR 2021, for sigmoids.
+    """
+    _require(tau >= 0, "tau", tau, "0 or more")
+    return binary_cross_entropy(logits + tau * torch.log(label_ratio(positives, negatives)), labels)
+
+
 def _require(condition: bool, name: str, value: float, expected: str) -> None:
     if not condition:
         raise ValueError(f"{name} is {value}; it must be {expected}")
 
 
-OBJECTIVES: dict[str, Callable[..., Tensor]] = {
+OBJECTIVES: dict[str, Objective] = {
     "bce": binary_cross_entropy,
     "focal": focal,
     "asymmetric": asymmetric,
+    "weighted_bce": weighted_bce,
+    "class_balanced": class_balanced,
+    "distribution_balanced": distribution_balanced,
+    "logit_adjusted": logit_adjusted,
 }

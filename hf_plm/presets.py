@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from .objectives import OBJECTIVES
+from .objectives import OBJECTIVES, needs_counts
 
 INITIAL_RATIOS = ("tempered", "mean", "dataset")
 RULES = ("marginal", "kl", "fixed")
@@ -25,7 +25,7 @@ class PLMSettings:
         change_rate: how fast they adapt, lambda of the paper, 0 or more; 0 is `fixed`.
         num_bins: bins of the probability histograms, at least 2; even for the rule `marginal`.
         max_shift: the ideal ratio stays within `[R / max_shift, R * max_shift]`; 1 or more.
-        objective: `bce`, `focal` or `asymmetric`.
+        objective: the name of one in `OBJECTIVES`.
         objective_kwargs: keyword arguments of the objective, by name.
 
     Raises:
@@ -64,7 +64,9 @@ class PLMSettings:
         _require(1 <= self.max_shift < math.inf, self, "max_shift", "a number of 1 or more")
         _require(self.objective in OBJECTIVES, self, "objective", f"one of {tuple(OBJECTIVES)}")
         try:
-            OBJECTIVES[self.objective](torch.zeros(1, 1), torch.zeros(1, 1), **self.objective_kwargs)
+            objective = OBJECTIVES[self.objective]
+            counts = {"positives": torch.ones(1), "negatives": torch.ones(1)} if needs_counts(objective) else {}
+            objective(torch.zeros(1, 1), torch.zeros(1, 1), **counts, **self.objective_kwargs)
         except (TypeError, ValueError) as error:
             raise ValueError(
                 f"objective_kwargs is {self.objective_kwargs!r}, which the objective '{self.objective}' does not "

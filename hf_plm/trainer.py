@@ -18,6 +18,7 @@ from .functional import known_labels, one_hot_labels
 from .label_counts import LabelCounts, feature_names_of, read_labels
 from .loss import PLMLoss
 from .objectives import Objective
+from .sampling import ClassAwareDataset
 from .state import PLMState
 from .training_args import PLMTrainingArguments
 
@@ -39,7 +40,7 @@ class PLMTrainer(Trainer):
 
     Args:
         *args, **kwargs: all arguments of `Trainer`. A plain `TrainingArguments` means the `default` preset.
-        objective: a callable `(logits, labels) -> (batch, num_labels)` that overrides the named objective.
+        objective: a callable that overrides the named objective, see `PLMLoss`.
         label_counts: `LabelCounts` of the training set, or a mapping as for `LabelCounts.from_mapping`; None counts
             the training set; those of a stream are estimated on the way, with `plm_update_steps`.
 
@@ -249,10 +250,10 @@ class PLMTrainer(Trainer):
         elif not has_length(self.train_dataset):
             counts = self._counts_to_estimate(num_labels, names)
         else:
+            rows = self.train_dataset
+            rows = rows.drawn if isinstance(rows, ClassAwareDataset) else rows
             label_format = getattr(self.data_collator, "label_format", "auto")
-            counts, self._label_form = read_labels(
-                self.train_dataset, num_labels, self.label_names[0], label_format, names
-            )
+            counts, self._label_form = read_labels(rows, num_labels, self.label_names[0], label_format, names)
         if num_labels is not None and counts.num_labels != num_labels:
             raise ValueError(
                 f"the model has num_labels={num_labels}, there are counts of {counts.num_labels} labels; make the "

@@ -6,6 +6,7 @@ from typing import Any
 
 from transformers import TrainingArguments
 
+from .objectives import OBJECTIVES
 from .presets import PLMSettings
 
 
@@ -34,7 +35,8 @@ class PLMTrainingArguments(TrainingArguments):
             When training resumes from a checkpoint, start the ideal ratios anew instead of reading them from it: for
             checkpoints of a plain `Trainer`, or of other labels.
         plm_objective (`str`, *optional*):
-            `bce`, `focal` or `asymmetric`.
+            `bce`, `focal`, `asymmetric`, `weighted_bce`, `class_balanced`, `distribution_balanced` or
+            `logit_adjusted`: see `objectives.py`.
         plm_objective_kwargs (`dict` or `str`, *optional*):
             Arguments of the objective, as a dictionary or as JSON.
 
@@ -97,7 +99,7 @@ class PLMTrainingArguments(TrainingArguments):
         },
     )
     plm_objective: str | None = field(
-        default=None, metadata={"help": "bce, focal or asymmetric. Default: the preset's."}
+        default=None, metadata={"help": f"One of {', '.join(OBJECTIVES)}. Default: the preset's."}
     )
     plm_objective_kwargs: dict[str, Any] | str | None = field(
         default=None,

@@ -1,0 +1,96 @@
+"""Does Partial Label Masking help, when, and against what? Makes the runs of a study that are missing, and its tables.
+
+    python benchmarks/quality.py methods --quick                  # ten minutes on two cores, with a third of the data
+    python benchmarks/quality.py methods --task debtags           # one study on one task: half an hour
+    python benchmarks/quality.py all --tables                     # no runs: the tables of all results that there are
+    python benchmarks/quality.py methods --task debtags --full    # pretrained models of full size, for a GPU
+
+Every run is a file in `benchmarks/results`: what is there is not run again, so an interrupted study goes on where it
+stopped. Tables are printed, written to `outputs/benchmarks/`, and put where `README.md` and `docs/choices.md` ask for
+them. MNIST comes from the Hub, or from `--mnist FILE.parquet`. Seeds 0, 1 and 2.
+"""
+
+import argparse
+import json
+import multiprocessing
+import os
+from collections.abc import Iterable
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # two runs side by side are faster than one on two cores
+
+from results import SEEDS, best_trial, read_results, select_rows
+from rich.progress import track
+from studies import STUDIES, Study
+from tables import DOCUMENTS, ROOT, SUMMARY_TASKS, draw_summary, fill, study_table
+from tasks import TASKS, Source
+from training import Run, make_run
+
+OUTPUT = Path("outputs/benchmarks")
+
+
+def make_runs(runs: Iterable[Run], source: Source, workers: int) -> None:
+    """Make the runs that have no result yet."""
+    missing = {run.path(source): run for run in runs if run.result(source) is None}  # each once
+    if not missing:
+        return
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, mp_context=context) as pool:
+        futures = [pool.submit(make_run, run, source) for run in missing.values()]
+        for future in track(futures, description=f"{len(missing)} runs"):
+            future.result()
+
+
+def make_study(study: Study, task: str, source: Source, workers: int) -> None:
+    """Every trial with the first seed, then the best of each row with the others."""
+    rows = select_rows(study, source)
+    make_runs((Run(task, settings, SEEDS[0]) for trials in rows.values() for settings in trials), source, workers)
+    chosen = [best_trial(task, trials, source) for trials in rows.values()]
+    make_runs((Run(task, settings, seed) for seed in SEEDS[1:] for settings in chosen if settings), source, workers)
+
+
+def report(name: str, task: str, source: Source) -> None:
+    """Print the table of a study on a task, and keep it with its figures."""
+    results = read_results(STUDIES[name], task, source)
+    if not results:
+        return
+    table = study_table(STUDIES[name], results)
+    print(f"\n{STUDIES[name].question} {task}, {source.size} runs, seeds {SEEDS}\n\n{table}\n")
+    OUTPUT.mkdir(parents=True, exist_ok=True)
+    (OUTPUT / f"{name}-{task}-{source.size}.md").write_text(table + "\n")
+    (OUTPUT / f"{name}-{task}-{source.size}.json").write_text(json.dumps(results, indent=1))
+
+
+def update_documents() -> None:
+    """Tables and picture of README and docs, from the small runs."""
+    for document in DOCUMENTS:
+        document.write_text(fill(document.read_text()))
+    results = {task: read_results(STUDIES["methods"], task, Source()) for task in SUMMARY_TASKS}
+    draw_summary(results, ROOT / "docs" / "images" / "methods.png")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("study", choices=[*STUDIES, "all"])
+    parser.add_argument("--task", nargs="+", choices=list(TASKS), help="default: all tasks of the study")
+    parser.add_argument("--tables", action="store_true", help="make no runs, only tables")
+    parser.add_argument("--quick", action="store_true", help="a third of the data, and six methods without trials")
+    parser.add_argument("--full", action="store_true", help="pretrained models of full size")
+    parser.add_argument("--mnist", default=Source.mnist, help="a data set of the Hub, or a parquet file")
+    parser.add_argument("--data", help="the folder of COCO")
+    parser.add_argument("--workers", type=int, default=os.cpu_count(), help="runs side by side")
+    args = parser.parse_args()
+    source = Source(args.mnist, args.data, args.full, args.quick)
+    for name, study in STUDIES.items():
+        if args.study in (name, "all"):
+            for task in args.task or study.tasks:
+                if not args.tables:
+                    make_study(study, task, source, args.workers)
+                report(name, task, source)
+    if source == Source(args.mnist):
+        update_documents()
+
+
+if __name__ == "__main__":
+    main()

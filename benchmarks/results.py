@@ -1,0 +1,51 @@
+"""The results of a study that are there, and which of a row's trials is the best."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from studies import QUICK, Settings, Study
+from tasks import Source
+from training import Run
+
+SEEDS = (0, 1, 2)
+Results = dict[str, list[dict[str, Any]]]
+"""For each row of a study, the results of its best trial, seed by seed."""
+
+
+def select_rows(study: Study, source: Source) -> dict[str, Sequence[Settings]]:
+    """The rows with their trials; of the study `methods`, `--quick` makes a few, without trials."""
+    if source.quick and set(QUICK) <= set(study.rows):
+        return {name: study.rows[name][:1] for name in QUICK}
+    return dict(study.rows)
+
+
+def dev_score(result: dict[str, Any]) -> float:
+    """By what trials are chosen: the mean of micro-F1, macro-F1 and mAP, or the accuracy."""
+    scores = result["scores"]["dev"]
+    return (
+        scores["accuracy"] if "accuracy" in scores else (scores["micro_f1"] + scores["macro_f1"] + scores["map"]) / 3
+    )
+
+
+def best_trial(task: str, trials: Sequence[Settings], source: Source) -> Settings | None:
+    """The settings with the best score on `dev`; None as long as a trial is missing."""
+    results = [Run(task, settings, SEEDS[0]).result(source) for settings in trials]
+    scores = [dev_score(result) for result in results if result is not None]
+    return trials[scores.index(max(scores))] if len(scores) == len(trials) else None
+
+
+def read_results(study: Study, task: str, source: Source) -> Results:
+    """The rows of which all runs are there."""
+    results: Results = {}
+    for name, trials in select_rows(study, source).items():
+        settings = best_trial(task, trials, source)
+        if settings is not None:
+            runs = [Run(task, settings, seed).result(source) for seed in SEEDS]
+            if None not in runs:
+                results[name] = [run for run in runs if run is not None]
+    return results
+
+
+def values_of(results: Sequence[dict[str, Any]], score: str) -> list[float]:
+    """Percent on `validation`, seed by seed."""
+    return [100 * result["scores"]["validation"][score] for result in results]

@@ -1,0 +1,188 @@
+"""Which runs answer which question.
+
+A study has rows, and a row one or several settings: its trials. Every trial runs with the first seed; the one with the
+best score on `dev` runs with the other seeds, too, and is the row of the table. So every method has the same budget.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+Settings = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Study:
+    """A question.
+
+    Attributes:
+        question: what it asks.
+        rows: name -> trials.
+        tasks: on which tasks it is asked; names in `TASKS`.
+        baseline: the row that the others are compared with, seed by seed.
+    """
+
+    question: str
+    rows: Mapping[str, Sequence[Settings]]
+    tasks: Sequence[str]
+    baseline: str = "BCE"
+
+
+def off(**settings: Any) -> Settings:
+    """No masks."""
+    return {"plm_preset": "off", **settings}
+
+
+def masks(**settings: Any) -> Settings:
+    """The default preset's masks, on another objective or with other settings."""
+    return {"plm_preset": "default", **settings}
+
+
+def fixed(initial_ratio: str | float, temper: float | None = None, objective: str = "bce") -> Settings:
+    """Masks that stay as they are in the beginning."""
+    start = {"plm_initial_ratio": initial_ratio} | ({"plm_temper": temper} if temper is not None else {})
+    return masks(plm_rule="fixed", plm_objective=objective, **start)
+
+
+def at_rates(*trials: Settings, rates: Sequence[float] = (1, 2)) -> list[Settings]:
+    """Each of the settings at each learning rate, in multiples of the task's."""
+    return [{**settings, "rate": rate} for settings in trials for rate in rates]
+
+
+ASL = {"gamma_negative": 4, "gamma_positive": 1, "margin": 0.05}
+"""The usual setting of the asymmetric loss."""
+
+MULTI_LABEL = ("debtags", "clipart", "multimnist")
+LONG_TAILED = ("mnist-lt-10", "mnist-lt-50", "mnist-lt-100")
+
+METHODS = {
+    "BCE": at_rates(off(), rates=(0.5, 1, 2, 4)),
+    "BCE with pos_weight": at_rates(
+        *(off(plm_objective="weighted_bce", plm_objective_kwargs={"max_weight": cap}) for cap in (10, 50))
+    ),
+    "focal": at_rates(*(off(plm_objective="focal", plm_objective_kwargs={"gamma": gamma}) for gamma in (1, 2))),
+    "asymmetric": at_rates(
+        *(
+            off(plm_objective="asymmetric", plm_objective_kwargs=kwargs)
+            for kwargs in (ASL, {"gamma_negative": 2, "gamma_positive": 0, "margin": 0.05})
+        )
+    ),
+    "class-balanced": at_rates(
+        *(off(plm_objective="class_balanced", plm_objective_kwargs={"beta": beta}) for beta in (0.9, 0.999))
+    ),
+    "distribution-balanced": at_rates(
+        *(
+            off(plm_objective="distribution_balanced", plm_objective_kwargs={"negative_scale": scale})
+            for scale in (2, 5)
+        )
+    ),
+    "logit adjustment": at_rates(
+        *(off(plm_objective="logit_adjusted", plm_objective_kwargs={"tau": tau}) for tau in (0.2, 0.4))
+    ),
+    "re-sampling": at_rates(off(class_aware=True), rates=(0.5, 1, 2, 4)),
+    "PLM paper": at_rates(*({"plm_preset": "paper", "plm_change_rate": rate} for rate in (0.01, 0.03))),
+    "PLM default's masks on BCE": at_rates(*(masks(plm_objective="bce", plm_temper=temper) for temper in (0.6, 0.8))),
+    "PLM default": at_rates(*(masks(plm_temper=temper) for temper in (0.6, 0.8))),
+    "PLM and focal": at_rates(*(masks(plm_objective="focal", plm_temper=temper) for temper in (0.6, 0.8))),
+    "PLM and asymmetric (4, 1)": at_rates(
+        *(masks(plm_objective="asymmetric", plm_objective_kwargs=ASL, plm_temper=temper) for temper in (0.6, 0.8))
+    ),
+    "PLM and class-balanced": at_rates(
+        *(masks(plm_objective="class_balanced", plm_temper=temper) for temper in (0.6, 0.8))
+    ),
+    "PLM and re-sampling": at_rates(
+        *(masks(plm_objective="bce", plm_temper=temper, class_aware=True) for temper in (0.6, 0.8))
+    ),
+}
+
+STARTS = {
+    "BCE": [off()],
+    "own ratio, kl 0.01": [
+        masks(plm_initial_ratio="dataset", plm_rule="kl", plm_change_rate=0.01, plm_objective="bce")
+    ],
+    "mean ratio": [fixed("mean")],
+    "0.1 for all": [fixed(0.1)],
+    "1 for all": [fixed(1)],
+    **{f"R^{temper}": [fixed("tempered", temper)] for temper in (0.4, 0.5, 0.6, 0.7, 0.8, 0.9)},
+}
+
+ADAPTING: dict[str, Settings] = {
+    "fixed": {"plm_rule": "fixed"},
+    "kl 0.003": {"plm_rule": "kl", "plm_change_rate": 0.003},
+    "kl 0.03": {"plm_rule": "kl", "plm_change_rate": 0.03},
+    "marginal 0.25": {"plm_change_rate": 0.25},
+    "marginal 0.5": {},
+    "marginal 1": {"plm_change_rate": 1.0},
+    **{
+        f"marginal 0.5, {variant}": {"variant": variant}
+        for variant in ("held out", "smoothed 5", "smoothed 20", "pooled 1", "pooled 5")
+    },
+}
+
+RULES = {
+    "BCE": [off()],
+    **{f"BCE, {name}": [masks(plm_objective="bce", **settings)] for name, settings in ADAPTING.items()},
+    **{f"asymmetric, {name}": [masks(**settings)] for name, settings in ADAPTING.items()},
+}
+
+PARTS = {
+    "BCE": [off()],
+    "BCE, masks": [masks(plm_objective="bce")],
+    "focal": [off(plm_objective="focal")],
+    "focal, masks": [masks(plm_objective="focal")],
+    "asymmetric (1, 0)": [off(plm_objective="asymmetric")],
+    "asymmetric (1, 0), masks": [masks()],
+    "asymmetric (2, 0)": [off(plm_objective="asymmetric", plm_objective_kwargs={"gamma_negative": 2})],
+    "asymmetric (2, 0), masks": [masks(plm_objective="asymmetric", plm_objective_kwargs={"gamma_negative": 2})],
+    "asymmetric (4, 1)": [off(plm_objective="asymmetric", plm_objective_kwargs=ASL)],
+    "asymmetric (4, 1), masks": [masks(plm_objective="asymmetric", plm_objective_kwargs=ASL)],
+}
+
+MASK = {
+    "BCE": [off()],
+    **{
+        f"{objective}, R^0.6, {name}": [{**fixed("tempered", 0.6, objective), **variant}]
+        for objective in ("bce", "asymmetric")
+        for name, variant in (("mask", {}), ("its expectation", {"variant": "expected mask"}))
+    },
+}
+
+BINS = {
+    "BCE": [off()],
+    **{
+        f"paper, {bins} bins, rate {rate}": [{"plm_preset": "paper", "plm_num_bins": bins, "plm_change_rate": rate}]
+        for bins in (10, 20, 50)
+        for rate in (0.01, 0.1)
+    },
+}
+
+LONG = {
+    f"{name}, {epochs} epochs": [{**settings, "epochs": epochs}]
+    for epochs in (4, 8, 16, 32)
+    for name, settings in (("BCE", off()), ("paper", {"plm_preset": "paper"}), ("default", masks()))
+}
+
+IMBALANCE = {
+    "BCE": [off()],
+    "PLM paper": [{"plm_preset": "paper"}],
+    "PLM default's masks on BCE": [masks(plm_objective="bce")],
+    "PLM default": [masks()],
+}
+
+STUDIES: dict[str, Study] = {
+    "methods": Study("Against what does it help?", METHODS, (*MULTI_LABEL, *LONG_TAILED)),
+    "starts": Study("Which initial ideal ratio?", STARTS, MULTI_LABEL),
+    "rules": Study("Does adapting help over a fixed ratio, and by which rule?", RULES, MULTI_LABEL),
+    "parts": Study("How much of the gain is the mask, how much the objective?", PARTS, MULTI_LABEL),
+    "mask": Study("Does the random mask beat its expectation?", MASK, MULTI_LABEL),
+    "bins": Study("Which bins and rate for the paper's rule?", BINS, ("debtags", "multimnist")),
+    "long": Study("What does the paper's rule do over long training?", LONG, ("multimnist",), "BCE, 4 epochs"),
+    "imbalance": Study(
+        "Does the advantage grow with the imbalance?",
+        IMBALANCE,
+        ("multimnist-1", "multimnist-10", "multimnist", *LONG_TAILED),
+    ),
+}
+
+QUICK = ("BCE", "asymmetric", "distribution-balanced", "PLM paper", "PLM default's masks on BCE", "PLM default")
+"""The rows of the study `methods` that `--quick` runs, with their first trial alone."""

@@ -1,0 +1,195 @@
+"""One run: train a model on a task with some settings, score it, and keep the result in a file."""
+
+import functools
+import hashlib
+import json
+import os
+import platform
+import time
+from collections.abc import Mapping
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import accelerate
+import datasets
+import numpy as np
+import torch
+import transformers
+from scipy.special import expit, softmax
+from sklearn.metrics import precision_recall_curve
+from tasks import TASKS, Source, Task
+from transformers import set_seed
+from variants import VARIANTS
+
+import hf_plm
+from hf_plm import ClassAwareDataset, PLMTrainer, PLMTrainingArguments, count_labels
+from hf_plm.metrics import multilabel_scores
+from hf_plm.presets import PLMSettings
+
+RESULTS = Path(__file__).parent / "results"
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run. Its file is named after all its settings, so that no result outlives a change of the presets.
+
+    Attributes:
+        task: a name in `TASKS`.
+        settings: arguments of `PLMTrainingArguments` that begin with `plm_`, and `rate` (multiplies the task's
+            learning rate), `epochs` (replaces the task's), `class_aware` (re-sampling) and `variant` (see
+            `variants.py`).
+        seed: of the weights, the order of the rows and the masks.
+    """
+
+    task: str
+    settings: Mapping[str, Any]
+    seed: int
+
+    def path(self, source: Source) -> Path:
+        """The file of the result."""
+        text = json.dumps(self.resolved(), sort_keys=True)
+        return RESULTS / source.size / self.task / f"{hashlib.sha256(text.encode()).hexdigest()[:10]}-{self.seed}.json"
+
+    def resolved(self) -> dict[str, Any]:
+        """The settings with the preset's values in place of its name."""
+        names = [name for name in self.settings if name.startswith("plm_")]
+        plm = PLMSettings.from_preset(**{name.removeprefix("plm_"): self.settings[name] for name in names})
+        return {**asdict(plm), **{name: value for name, value in self.settings.items() if name not in names}}
+
+    def result(self, source: Source) -> dict[str, Any] | None:
+        """What the file holds; None if the run is still to be made."""
+        path = self.path(source)
+        return json.loads(path.read_text()) if path.exists() else None
+
+
+@functools.lru_cache(maxsize=1)
+def load_task(name: str, source: Source) -> Task:
+    return TASKS[name](source)
+
+
+def make_run(run: Run, source: Source) -> None:
+    """Train, score, and write the result: whole, or not at all."""
+    task = load_task(run.task, source)
+    start = time.monotonic()
+    with TemporaryDirectory() as folder:
+        trainer = train(task, run, folder)
+        seconds = time.monotonic() - start
+        dev, validation = (trainer.predict(part) for part in (task.dev, task.validation))
+    scores = single_label_scores if task.is_single_label else label_scores
+    thresholds = None if task.is_single_label else tune_thresholds(dev.predictions, dev.label_ids)
+    shift = torch.log(trainer.plm_state.ideal_ratio / trainer.plm_state.ratio).cpu().numpy()
+    groups = {name: mask.numpy() for name, mask in task.counts.groups().items()}
+    parts = {"dev": dev, "validation": validation}
+    result = {
+        "task": run.task,
+        "settings": run.resolved(),
+        "seed": run.seed,
+        "size": source.size,
+        "seconds": round(seconds, 1),
+        "scores": {
+            name: scores(part.predictions, part.label_ids, groups, thresholds, shift) for name, part in parts.items()
+        },
+        "median_shift": {name: float(np.median(shift[mask])) for name, mask in groups.items()},
+        "versions": {
+            module.__name__: module.__version__ for module in (hf_plm, torch, transformers, accelerate, datasets)
+        },
+        "machine": f"{platform.machine()}, {torch.get_num_threads()} thread(s)"
+        + (f", {torch.cuda.get_device_name()}" if torch.cuda.is_available() else ""),
+    }
+    path = run.path(source)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text(json.dumps(result, indent=1))
+    os.replace(temporary, path)
+
+
+def train(task: Task, run: Run, folder: str) -> PLMTrainer:
+    settings = dict(run.settings)
+    variant = VARIANTS[settings.pop("variant")] if "variant" in settings else None
+    args = PLMTrainingArguments(
+        folder,
+        seed=run.seed,
+        num_train_epochs=settings.pop("epochs", task.epochs),
+        learning_rate=task.learning_rate * settings.pop("rate", 1),
+        per_device_train_batch_size=task.batch_size,
+        per_device_eval_batch_size=256,
+        save_strategy="no",
+        logging_strategy="no",
+        report_to="none",
+        remove_unused_columns=False,
+        dataloader_pin_memory=False,
+        disable_tqdm=True,
+        plm_preset=settings.pop("plm_preset"),
+        bf16=torch.cuda.is_available(),
+    )
+    class_aware = settings.pop("class_aware", False)
+    rows = ClassAwareDataset(task.train, task.counts.num_labels, seed=run.seed) if class_aware else task.train
+    counts = count_labels(rows.drawn, task.counts.num_labels) if class_aware else task.counts
+    for name in [name for name in settings if name.startswith("plm_")]:
+        setattr(args, name, settings.pop(name))
+    if settings:
+        raise ValueError(f"the run has settings that nothing reads: {settings}")
+    args.__post_init__()  # checks them
+    set_seed(run.seed)
+    trainer = PLMTrainer(task.make_model(), args, train_dataset=rows, label_counts=counts)
+    with variant(trainer, task) if variant is not None else nullcontext():
+        trainer.train()
+    return trainer
+
+
+def label_scores(
+    logits: np.ndarray, labels: np.ndarray, groups: dict, thresholds: np.ndarray, shift: np.ndarray
+) -> dict[str, float]:
+    """`multilabel_scores` at 0.5; macro-F1 and micro-F1 at the tuned thresholds; calibration errors."""
+    logits = logits.astype(np.float64)
+    tuned = multilabel_scores(expit(logits - thresholds), labels, groups)
+    return {
+        **multilabel_scores(expit(logits), labels, groups),
+        "tuned_macro_f1": tuned["macro_f1"],
+        "tuned_micro_f1": tuned["micro_f1"],
+        "calibration_error": calibration_error(expit(logits), labels),
+        "calibration_error_unshifted": calibration_error(expit(logits - shift), labels),
+    }
+
+
+def single_label_scores(
+    logits: np.ndarray, labels: np.ndarray, groups: dict, thresholds: None, shift: np.ndarray
+) -> dict[str, float]:
+    """Top-1 error, overall (the classes are balanced) and over the classes of each group."""
+    predicted, probabilities = logits.argmax(1), softmax(logits, 1)
+    errors = {f"{name}_error": (predicted != labels)[mask[labels]].mean() for name, mask in groups.items()}
+    one_hot = np.eye(logits.shape[1])[labels]
+    scores = multilabel_scores(probabilities, one_hot, {}, threshold=0.5)
+    return {
+        "error": float((predicted != labels).mean()),
+        "accuracy": float((predicted == labels).mean()),
+        "map": scores["map"],
+        "calibration_error": calibration_error(probabilities, one_hot),
+        **{name: float(error) for name, error in errors.items()},
+    }
+
+
+def tune_thresholds(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """For each label the logit from which on to predict it, so that its F1 is the highest; `(num_labels,)`.
+
+    0 for a label without a positive.
+    """
+    thresholds = np.zeros(logits.shape[1])
+    for label in np.flatnonzero((labels == 1).any(0)):
+        precision, recall, cuts = precision_recall_curve(labels[:, label] == 1, logits[:, label])
+        f1 = 2 * precision * recall / np.maximum(precision + recall, 1e-12)
+        best = f1[:-1].argmax()
+        below = cuts[best - 1] if best > 0 else cuts[0] - 1
+        thresholds[label] = (cuts[best] + below) / 2
+    return thresholds
+
+
+def calibration_error(probabilities: np.ndarray, labels: np.ndarray, num_bins: int = 15) -> float:
+    """Expected calibration error over all entries: the mean distance of bins' mean probability and frequency."""
+    bins = np.minimum((probabilities * num_bins).astype(int), num_bins - 1).ravel()
+    predicted = np.bincount(bins, probabilities.ravel(), num_bins)
+    occurred = np.bincount(bins, (labels == 1).ravel(), num_bins)
+    return float(np.abs(predicted - occurred).sum() / bins.size)

@@ -1,0 +1,97 @@
+"""Which rows are trained on: class-aware re-sampling, and long tails made by thinning."""
+
+from typing import Any
+
+import numpy as np
+from datasets import Dataset
+from torch.utils.data import Dataset as TorchDataset
+
+from .label_counts import positive_entries, read_labels
+
+
+class ClassAwareDataset(TorchDataset):
+    """As many rows as a data set has, each drawn by its labels: first a class, all alike, then one of its rows.
+
+    They are drawn anew for every epoch, by the seed and the number of the epoch. It goes into `PLMTrainer` as
+    `train_dataset`, with or without masks; the ratios of the method are then those of the rows of the first epoch.
+
+    Source: class-aware sampling, Shen, Lin and Huang, "Relay Backpropagation for Effective Learning of Deep
+    Convolutional Neural Networks", ECCV 2016.
+
+    Args:
+        dataset: a `datasets.Dataset` with a column of labels.
+        num_labels, column, label_format: see `count_labels`.
+        seed: of the draws.
+
+    Attributes:
+        drawn: the rows of this epoch, a `datasets.Dataset`.
+
+    Raises:
+        ValueError: if the labels cannot be read.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        num_labels: int | None = None,
+        column: str = "labels",
+        label_format: str = "auto",
+        seed: int = 0,
+    ):
+        self.dataset = dataset
+        self.seed = seed
+        counts, form = read_labels(dataset, num_labels, column, label_format)
+        rows, labels = positive_entries(dataset, counts, column, form)
+        self._rows = rows[np.argsort(labels, kind="stable")]  # those of class 0, those of class 1, ...
+        self._counts = np.bincount(labels, minlength=counts.num_labels)
+        self.set_epoch(0)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Draw the rows of an epoch; `PLMTrainer` calls it when the epoch begins."""
+        generator = np.random.default_rng((self.seed, epoch))
+        classes = generator.choice(np.flatnonzero(self._counts), len(self.dataset))
+        first = np.cumsum(self._counts) - self._counts
+        self.drawn = self.dataset.select(self._rows[first[classes] + generator.integers(self._counts[classes])])
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        return self.drawn[index]
+
+    def __getitems__(self, indices: list[int]) -> list[dict[str, Any]]:
+        return self.drawn.__getitems__(indices)
+
+
+def make_long_tailed(dataset: Dataset, imbalance_factor: float, seed: int = 0, column: str = "label") -> Dataset:
+    """A single-label data set thinned to a long tail: class sizes fall exponentially with the class id.
+
+    Class c of C keeps `n * imbalance_factor ** (-c / (C - 1))` rows, where n is the size of the smallest class. So
+    CIFAR-10-LT and CIFAR-100-LT are made of CIFAR.
+
+    Source: Cui et al., "Class-Balanced Loss Based on Effective Number of Samples", CVPR 2019, Section 5.1.
+
+    Args:
+        imbalance_factor: the size of the first class divided by that of the last, 1 or more.
+        seed: draws the rows that are kept; they stay in their order.
+        column: one class id per row.
+
+    Raises:
+        ValueError: if `imbalance_factor` is below 1, or the column does not hold the ids of at least two classes, each
+            with rows.
+    """
+    if not imbalance_factor >= 1:
+        raise ValueError(f"imbalance_factor is {imbalance_factor}; it must be 1 or more")
+    counts, form = read_labels(dataset, column=column)
+    if form != "class_id":
+        raise ValueError(f"column '{column}' holds labels of the form '{form}'; one class id per row is needed")
+    smallest = int(counts.positives.min())
+    if smallest == 0 or counts.num_labels < 2:
+        raise ValueError(f"column '{column}': the classes have {counts.positives.tolist()} rows; each needs some")
+    rows, labels = positive_entries(dataset, counts, column, form)
+    sizes = smallest * imbalance_factor ** (-np.arange(counts.num_labels) / (counts.num_labels - 1))
+    generator = np.random.default_rng(seed)
+    kept = [
+        generator.choice(rows[labels == label], max(1, round(size)), replace=False) for label, size in enumerate(sizes)
+    ]
+    return dataset.select(np.sort(np.concatenate(kept)))

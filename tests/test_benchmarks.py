@@ -1,0 +1,225 @@
+"""The benchmarks' data, scores and bookkeeping; no figure of theirs."""
+
+import json
+import sys
+from pathlib import Path
+
+import datasets
+import numpy as np
+import pytest
+import scenarios
+import torch
+from datasets import ClassLabel, Dataset, DatasetDict, Features, Value
+from PIL import Image
+from scipy.special import expit
+from sklearn.metrics import f1_score
+
+from hf_plm import count_labels
+
+ROOT = Path(__file__).parent.parent
+sys.path += [str(ROOT / "benchmarks"), str(ROOT / "examples")]
+
+import quality  # noqa: E402
+import results  # noqa: E402
+import studies  # noqa: E402
+import tasks  # noqa: E402
+import training  # noqa: E402
+from multimnist import make_multi_digit  # noqa: E402
+
+
+@pytest.fixture
+def digits():
+    """600 noise pictures, brighter from class to class."""
+    generator = np.random.default_rng(0)
+    classes = np.arange(600) % 10
+    images = generator.integers(1, 20, (600, 28, 28)) + 20 * classes[:, None, None]
+    return images.astype(np.uint8), classes
+
+
+@pytest.fixture
+def mnist_file(digits, tmp_path):
+    """As MNIST is stored: 60,000 rows, of which the last 10,000 are held back."""
+    images, classes = digits
+    rows = Dataset.from_dict({"pixels": np.tile(images.reshape(600, -1), (100, 1)), "label": np.tile(classes, 100)})
+    rows.to_parquet(tmp_path / "mnist.parquet")
+    return str(tmp_path / "mnist.parquet")
+
+
+def save_picture(path, colour):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", (50, 40), colour).save(path)
+
+
+def test_a_canvas_shows_the_digits_that_its_labels_name(digits):
+    images, classes = digits
+    pictures, labels = make_multi_digit(images, classes, 3000, 100, seed=0)
+    assert pictures.shape == (3000, 48, 48)
+    counts = np.bincount(np.concatenate(labels), minlength=10)
+    assert all(np.diff(counts) < 0)
+    assert 20 < counts[0] / counts[9] < 100  # no class twice on a canvas: the frequent ones are a little rarer
+    assert {len(row) for row in labels} == {1, 2, 3, 4}
+    for picture, row in zip(pictures, labels, strict=True):
+        assert (picture.max() - 1) // 20 == max(row)  # the last class is the brightest
+    again, _ = make_multi_digit(images, classes, 3000, 100, seed=0)
+    assert np.array_equal(pictures, again)
+
+
+def test_coco_is_read_as_it_is_distributed(tmp_path):
+    for split, count in (("train2017", 20), ("val2017", 4)):
+        images = [{"id": 100 + index, "file_name": f"{index:012d}.jpg"} for index in range(count)]
+        for image in images:
+            save_picture(tmp_path / split / image["file_name"], "red")
+        annotations = [{"image_id": 100 + index, "category_id": 90 if index % 2 else 1} for index in range(count - 1)]
+        annotations += [{"image_id": 101, "category_id": 1}, {"image_id": 101, "category_id": 1}]
+        categories = [{"id": 1, "name": "person"}, {"id": 90, "name": "toothbrush"}]
+        path = tmp_path / "annotations" / f"instances_{split}.json"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(json.dumps({"images": images, "annotations": annotations, "categories": categories}))
+    task = tasks.TASKS["coco"](tasks.Source(data=str(tmp_path)))
+    assert task.validation[:]["labels"] == [[0], [0, 1], [0], []]
+    assert task.counts.label_names == ["person", "toothbrush"]
+    assert len(task.train) + len(task.dev) == 20
+    assert task.train[:2]["pixel_values"].shape == (2, 3, 64, 64)
+    assert task.make_model()(task.train[:2]["pixel_values"]).logits.shape == (2, 2)
+
+
+@pytest.mark.parametrize(("name", "column"), [("cifar10-lt", "label"), ("cifar100-lt", "fine_label")])
+def test_cifar_is_thinned_to_a_long_tail(name, column, monkeypatch, tmp_path):
+    num_labels = int(name[5:-3])
+    columns = {"img": datasets.Image(), column: ClassLabel(num_labels)}
+    features = Features(columns if num_labels == 10 else {**columns, "coarse_label": Value("int64")})
+
+    def part(count):
+        rows = {"img": [Image.new("RGB", (32, 32))] * count, column: [row % num_labels for row in range(count)]}
+        return Dataset.from_dict({**rows, **({"coarse_label": [0] * count} if num_labels == 100 else {})}, features)
+
+    per_class = 200 if num_labels == 10 else 20
+    hub = DatasetDict(train=part(per_class * num_labels), test=part(2 * num_labels))
+    monkeypatch.setattr(tasks, "load_dataset", lambda name: {f"uoft-cs/cifar{num_labels}": hub}[name])
+    task = tasks.TASKS[name](tasks.Source())
+    assert task.is_single_label
+    assert task.counts.positives[-1] == max(1, round(task.counts.positives[0].item() / 100))
+    assert torch.equal(task.counts.positives, task.counts.positives.sort(descending=True).values)
+    assert count_labels(task.validation, num_labels).positives.tolist() == [2] * num_labels
+
+
+def test_mnist_is_thinned_and_validated_in_balance(mnist_file):
+    task = tasks.TASKS["mnist-lt-50"](tasks.Source(mnist=mnist_file))
+    positives = task.counts.positives.tolist()
+    assert positives[0] == 5000
+    assert positives[-1] == 100
+    assert count_labels(task.validation, 10).positives.tolist() == [500] * 10
+    assert count_labels(task.dev, 10).positives.tolist() == [100] * 10
+
+
+def test_thresholds_are_where_f1_is_highest():
+    generator = np.random.default_rng(0)
+    labels = (generator.random((200, 4)) < [0.5, 0.2, 0.05, 0.0]).astype(float)
+    logits = generator.normal(size=(200, 4)) + labels
+    thresholds = training.tune_thresholds(logits, labels)
+    for label in range(3):
+        cuts = np.sort(logits[:, label]) - 1e-9
+        best = max(f1_score(labels[:, label], logits[:, label] >= cut) for cut in cuts)
+        assert f1_score(labels[:, label], logits[:, label] >= thresholds[label]) == pytest.approx(best)
+    assert thresholds[3] == 0
+
+
+def test_calibration_error_equals_a_loop_over_the_bins():
+    generator = np.random.default_rng(0)
+    probabilities = expit(generator.normal(size=(300, 5)) * 3)
+    probabilities[0, 0] = 1.0
+    labels = (generator.random((300, 5)) < probabilities**2).astype(float)
+    expected = 0.0
+    for low in np.arange(15) / 15:
+        inside = (probabilities >= low) & ((probabilities < low + 1 / 15) | ((low > 0.9) & (probabilities == 1)))
+        expected += inside.mean() * abs(probabilities[inside].mean() - labels[inside].mean())
+    assert training.calibration_error(probabilities, labels) == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.fixture
+def tiny_task(monkeypatch, tmp_path):
+    """A task of seconds, in a folder of its own."""
+    data = scenarios.make_rows(96)
+    labels = [np.flatnonzero(row).tolist() for row in np.asarray(data["labels"])]
+    rows = tasks.rows_of({"input_ids": torch.tensor(data["input_ids"][:])}, labels)
+    parts = [rows.select(range(first, last)) for first, last in ((0, 64), (64, 80), (80, 96))]
+    task = tasks.Task(*parts, count_labels(parts[0], 5), scenarios.make_bert, 1, 16, 1e-2)
+    monkeypatch.setitem(tasks.TASKS, "tiny", lambda source: task)
+    monkeypatch.setattr(training, "RESULTS", tmp_path / "results")
+    monkeypatch.setattr(quality, "OUTPUT", tmp_path / "tables")
+    monkeypatch.setattr(quality, "ProcessPoolExecutor", lambda workers, mp_context: InThisProcess())
+    training.load_task.cache_clear()
+    return task
+
+
+class InThisProcess:
+    """What of an executor is needed."""
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        pass
+
+    def submit(self, function, *args):
+        function(*args)
+        return self
+
+    def result(self):
+        pass
+
+
+def test_every_kind_of_run_is_made_and_scored(tiny_task):
+    source = tasks.Source()
+    every = {name: trials[0] for study in studies.STUDIES.values() for name, trials in study.rows.items()}
+    kinds = {name: settings for name, settings in every.items() if "variant" in settings or name in studies.METHODS}
+    for settings in kinds.values():
+        run = training.Run("tiny", {**settings, "epochs": 2}, 0)
+        training.make_run(run, source)
+        result = run.result(source)
+        assert set(result["scores"]) == {"dev", "validation"}
+        assert all(np.isfinite(value) for value in result["scores"]["validation"].values()), settings
+    files = list((training.RESULTS / "small" / "tiny").glob("*.json"))
+    assert len({json.dumps(json.loads(path.read_text())["scores"]) for path in files}) > 15  # they are not the same
+
+
+def test_a_study_chooses_on_dev_goes_on_where_it_stopped_and_makes_its_table(tiny_task, monkeypatch, capsys):
+    trials = [studies.off(rate=rate) for rate in (1, 2)]
+    study = studies.Study("Does it?", {"BCE": trials, "masks": [studies.masks()]}, ["tiny"])
+    monkeypatch.setitem(quality.STUDIES, "tiny", study)
+    source = tasks.Source()
+    quality.make_study(study, "tiny", source, 1)
+    paths = sorted(training.RESULTS.rglob("*.json"))
+    assert len(paths) == 2 + 1 + 2 * 2  # trials, and two more seeds for each row
+    times = [path.stat().st_mtime_ns for path in paths]
+    paths[0].unlink()
+    quality.make_study(study, "tiny", source, 1)
+    assert sorted(training.RESULTS.rglob("*.json")) == paths
+    assert [path.stat().st_mtime_ns for path in paths[1:]] == times[1:]
+
+    best = max(trials, key=lambda trial: results.dev_score(training.Run("tiny", trial, 0).result(source)))
+    rows = results.read_results(study, "tiny", source)
+    assert rows["BCE"][1] == training.Run("tiny", best, 1).result(source)
+    quality.report("tiny", "tiny", source)
+    table = (quality.OUTPUT / "tiny-tiny-small.md").read_text()
+    assert table in capsys.readouterr().out + "\n"
+    values = results.values_of(rows["masks"], "macro_f1")
+    differences = np.array(values) - results.values_of(rows["BCE"], "macro_f1")
+    cells = table.splitlines()[3].split(" | ")
+    assert cells[2] == f"{np.mean(values):.1f} ± {np.std(values, ddof=1):.1f}"
+    assert cells[-1] == f"{np.mean(differences):.1f} ± {np.std(differences, ddof=1):.1f} |"
+
+
+@pytest.mark.parametrize("name", studies.STUDIES)
+def test_every_study_names_tasks_and_settings_that_exist(name):
+    study = studies.STUDIES[name]
+    assert set(study.tasks) <= set(tasks.TASKS)
+    assert study.baseline in study.rows
+    for row, trials in study.rows.items():
+        assert len(
+            {json.dumps(training.Run("tiny", settings, 0).resolved(), sort_keys=True) for settings in trials}
+        ) == len(trials), row
+
+
+def test_every_method_has_the_same_number_of_trials():
+    assert {len(trials) for trials in studies.METHODS.values()} == {4}
