@@ -58,6 +58,42 @@ def asymmetric(logit, label, gamma_negative, gamma_positive, margin):
     return -(p_m**gamma_negative) * math.log(1 - p_m)
 
 
+def bce(logit, label):
+    return math.log1p(math.exp(-logit)) if label == 1 else math.log1p(math.exp(logit))
+
+
+def weighted_bce(row, labels, positives, negatives, max_weight):
+    ratio = label_ratio(positives, negatives)
+    weights = [min(1 / r, max_weight) if label == 1 else 1 for r, label in zip(ratio, labels, strict=True)]
+    return [w * bce(z, y) for w, z, y in zip(weights, row, labels, strict=True)]
+
+
+def class_balanced(row, labels, positives, negatives, beta):
+    effective = [(1 - beta**n) / (1 - beta) if n > 0 else None for n in positives]
+    mean = sum(1 / e for e in effective if e) / sum(1 for e in effective if e)
+    weights = [1 / e / mean if e else 1 for e in effective]
+    return [w * bce(z, y) for w, z, y in zip(weights, row, labels, strict=True)]
+
+
+def distribution_balanced(row, labels, positives, negatives, alpha, beta, mu, negative_scale, kappa):
+    rarity = [1 / max(n, 1) for n in positives]
+    instance = sum(rarity[c] for c, label in enumerate(labels) if label == 1)
+    losses = []
+    for c, (z, y) in enumerate(zip(row, labels, strict=True)):
+        weight = alpha + (sigmoid(beta * (rarity[c] / instance - mu)) if instance else 1)
+        has_both = positives[c] > 0 and negatives[c] > 0
+        p = positives[c] / (positives[c] + negatives[c]) if has_both else 0.5
+        z = z - kappa * math.log(1 / p - 1)
+        tolerant = math.log1p(math.exp(negative_scale * z)) / negative_scale
+        losses.append(weight * (math.log1p(math.exp(-z)) if y == 1 else tolerant))
+    return losses
+
+
+def logit_adjusted(row, labels, positives, negatives, tau):
+    ratio = label_ratio(positives, negatives)
+    return [bce(z + tau * math.log(r), y) for z, r, y in zip(row, ratio, labels, strict=True)]
+
+
 def probability_histograms(logits, labels, num_bins):
     num_labels = len(logits[0])
     histograms = [[[0] * num_bins for _ in range(num_labels)] for _ in range(2)]

@@ -4,8 +4,21 @@ import pytest
 import reference
 import torch
 
-from hf_plm.objectives import OBJECTIVES, asymmetric, focal
+from hf_plm import LabelCounts, PLMLoss
+from hf_plm.objectives import OBJECTIVES, asymmetric, focal, needs_counts
 
+COUNTS = (torch.tensor([50.0, 500, 3, 0, 1000]), torch.tensor([950.0, 500, 997, 1000, 0]))
+"""Positives and negatives; the last two labels lack one or the other."""
+
+COUNTED = {
+    "weighted_bce": [{"max_weight": 50.0}, {"max_weight": 10.0}],
+    "class_balanced": [{"beta": 0.999}, {"beta": 0.0}],
+    "distribution_balanced": [
+        {"alpha": 0.1, "beta": 10.0, "mu": 0.2, "negative_scale": 2.0, "kappa": 0.05},
+        {"alpha": 0.0, "beta": 5.0, "mu": 0.5, "negative_scale": 5.0, "kappa": 0.2},
+    ],
+    "logit_adjusted": [{"tau": 0.4}, {"tau": 1.0}],
+}
 LOGITS = torch.linspace(-8, 8, 33, dtype=torch.float64)
 
 
@@ -43,7 +56,97 @@ def test_the_focusing_weights_of_asymmetric_carry_no_gradient():
 @pytest.mark.parametrize("label", [0.0, 1.0])
 def test_losses_and_gradients_are_finite_at_extreme_logits(name, logit, label):
     logits = torch.tensor([logit], requires_grad=True)
-    loss = OBJECTIVES[name](logits, torch.tensor([label]))
+    counts = [torch.ones(1), torch.ones(1)] if needs_counts(OBJECTIVES[name]) else []
+    loss = OBJECTIVES[name](logits[None], torch.tensor([[label]]), *counts)
     loss.sum().backward()
     assert torch.isfinite(loss).all()
     assert torch.isfinite(logits.grad).all()
+
+
+def random_batch(seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    labels = (torch.rand(40, 5, generator=generator) < torch.tensor([0.3, 0.5, 0.1, 0.1, 0.4])).double()
+    labels[0] = 0  # a row without a positive
+    return torch.randn(40, 5, generator=generator, dtype=torch.float64) * 3, labels
+
+
+@pytest.mark.parametrize(("name", "arguments"), [(name, each) for name, both in COUNTED.items() for each in both])
+def test_objectives_that_know_the_counts_equal_the_slow_twin(name, arguments):
+    logits, labels = random_batch()
+    logits.requires_grad_()
+    losses = OBJECTIVES[name](logits, labels, *COUNTS, **arguments)
+    counts = [values.tolist() for values in COUNTS]
+    expected = [
+        getattr(reference, name)(row, truth, *counts, **arguments)
+        for row, truth in zip(logits.tolist(), labels.tolist(), strict=True)
+    ]
+    torch.testing.assert_close(losses, torch.tensor(expected, dtype=torch.float64), rtol=1e-5, atol=1e-7)
+    losses.sum().backward()
+    assert torch.isfinite(logits.grad).all()
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [("weighted_bce", {"max_weight": 1.0}), ("class_balanced", {"beta": 0.0}), ("logit_adjusted", {"tau": 0.0})],
+)
+def test_neutral_settings_are_binary_cross_entropy(name, arguments):
+    logits, labels = random_batch()
+    losses = OBJECTIVES[name](logits, labels, *COUNTS, **arguments)
+    torch.testing.assert_close(losses, OBJECTIVES["bce"](logits, labels))
+
+
+def test_the_weights_of_class_balanced_have_mean_one():
+    weights = OBJECTIVES["class_balanced"](torch.zeros(1, 4), torch.zeros(1, 4), COUNTS[0][:4], COUNTS[1][:4])
+    weights = weights / OBJECTIVES["bce"](torch.zeros(1, 4), torch.zeros(1, 4))
+    assert weights[0, :3].mean().item() == pytest.approx(1)
+    assert weights[0, 2] > weights[0, 0] > weights[0, 1]
+    assert weights[0, 3] == 1
+
+
+@pytest.mark.parametrize("name", COUNTED)
+def test_the_loss_gives_the_counts_and_the_whole_row_to_an_objective(name):
+    logits, labels = random_batch()
+    labels[1, 2] = torch.nan
+    plm_loss = PLMLoss(LabelCounts(*COUNTS), objective=name, rule="fixed", initial_ratio="dataset")
+    known = ~torch.isnan(labels)
+    losses = OBJECTIVES[name](logits, labels.nan_to_num(0), *COUNTS)
+    expected = losses[known].sum() / known.sum()
+    torch.testing.assert_close(plm_loss(logits, labels), expected)  # nothing is masked at R
+    torch.testing.assert_close(plm_loss.eval()(logits, labels), expected)
+
+    logits.requires_grad_()
+    masking = PLMLoss(LabelCounts(*COUNTS), objective=name)
+    masking(logits, labels).backward()
+    losses = OBJECTIVES[name](logits, labels.nan_to_num(0), *COUNTS)
+    (unmasked,) = torch.autograd.grad(losses[known].sum(), [logits])
+    kept = logits.grad != 0
+    torch.testing.assert_close(logits.grad[kept] * known.sum(), unmasked[kept])  # whatever is masked beside it
+    assert 0.2 < kept[known].double().mean() < 0.99
+    assert not kept[1, 2]
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [
+        ("weighted_bce", {"max_weight": 0.5}),
+        ("class_balanced", {"beta": 1.0}),
+        ("distribution_balanced", {"alpha": -1.0}),
+        ("distribution_balanced", {"negative_scale": 0.0}),
+        ("logit_adjusted", {"tau": -0.1}),
+    ],
+)
+def test_settings_out_of_range_are_named(name, arguments):
+    ((argument, value),) = arguments.items()
+    with pytest.raises(ValueError, match=f"the objective '{name}' does not take: {argument} is {value}; it must be"):
+        PLMLoss(LabelCounts(*COUNTS), objective=name, objective_kwargs=arguments)
+
+
+def test_a_users_objective_may_ask_for_the_counts():
+    seen = []
+
+    def objective(logits, labels, positives, negatives):
+        seen.append((positives, negatives))
+        return logits * 0
+
+    PLMLoss(LabelCounts(*COUNTS), objective=objective)(*random_batch())
+    assert all(torch.equal(one, other) for one, other in zip(seen[0], COUNTS, strict=True))
