@@ -25,7 +25,7 @@ from transformers import set_seed
 from variants import VARIANTS
 
 import hf_plm
-from hf_plm import ClassAwareDataset, PLMTrainer, PLMTrainingArguments, count_labels
+from hf_plm import PLMTrainer, PLMTrainingArguments
 from hf_plm.metrics import multilabel_scores
 from hf_plm.presets import PLMSettings
 
@@ -123,18 +123,17 @@ def train(task: Task, run: Run, folder: str) -> PLMTrainer:
         dataloader_pin_memory=False,
         disable_tqdm=True,
         plm_preset=settings.pop("plm_preset"),
+        plm_class_aware=settings.pop("class_aware", False),
         bf16=torch.cuda.is_available(),
     )
-    class_aware = settings.pop("class_aware", False)
-    rows = ClassAwareDataset(task.train, task.counts.num_labels, seed=run.seed) if class_aware else task.train
-    counts = count_labels(rows.drawn, task.counts.num_labels) if class_aware else task.counts
     for name in [name for name in settings if name.startswith("plm_")]:
         setattr(args, name, settings.pop(name))
     if settings:
         raise ValueError(f"the run has settings that nothing reads: {settings}")
     args.__post_init__()  # checks them
     set_seed(run.seed)
-    trainer = PLMTrainer(task.make_model(), args, train_dataset=rows, label_counts=counts)
+    counts = None if args.plm_class_aware else task.counts  # the trainer counts what is drawn
+    trainer = PLMTrainer(task.make_model(), args, train_dataset=task.train, label_counts=counts)
     with variant(trainer, task) if variant is not None else nullcontext():
         trainer.train()
     return trainer

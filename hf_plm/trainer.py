@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
+from datasets import Dataset
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from transformers import Trainer
@@ -75,6 +76,8 @@ class PLMTrainer(Trainer):
         self.model_accepts_loss_kwargs = True  # what loss_is_scaled_for_ga says, for transformers before 5.20
         self.objective: Objective | None = objective
         self.label_names = self.label_names or ["labels"]  # a model without labels in its forward will do, too
+        if getattr(self.args, "plm_class_aware", False):
+            self._draw_rows_by_class()
         self.label_counts = self._count_labels(label_counts)
         self._checkpoint: str | os.PathLike | None = None
         self._eval_totals = torch.zeros(2, device=self.args.device)  # of the objective, and of known labels
@@ -231,6 +234,18 @@ class PLMTrainer(Trainer):
             raise ValueError(f"the batch has no '{name}', only {list(inputs)}; PLMTrainer needs labels for its loss")
         labels = inputs[name]
         return one_hot_labels(labels, self.label_counts.num_labels) if self._is_single_label else labels
+
+    def _draw_rows_by_class(self) -> None:
+        if not isinstance(self.train_dataset, Dataset):
+            raise ValueError(
+                f"plm_class_aware is True and train_dataset a {type(self.train_dataset).__name__}; class-aware "
+                "sampling needs a datasets.Dataset"
+            )
+        num_labels = getattr(getattr(self.model, "config", None), "num_labels", None)
+        label_format = getattr(self.data_collator, "label_format", "auto")
+        self.train_dataset = ClassAwareDataset(
+            self.train_dataset, num_labels, self.label_names[0], label_format, self.args.seed
+        )
 
     def _count_labels(self, label_counts: LabelCounts | Mapping[str, Any] | None) -> LabelCounts:
         """The label counts as given or counted; sets `_label_form` where the data tell it."""

@@ -31,6 +31,8 @@ class PLMTrainingArguments(TrainingArguments):
             By which factor an ideal ratio may differ from the data's own ratio, 1 or more.
         plm_update_steps (`int`, *optional*):
             Adapt the ideal ratios every so many optimizer steps, 1 or more; None for every epoch.
+        plm_class_aware (`bool`, defaults to `False`):
+            Draw the training rows by class-aware sampling, see `ClassAwareDataset`; with masks or without.
         plm_restart (`bool`, defaults to `False`):
             When training resumes from a checkpoint, start the ideal ratios anew instead of reading them from it: for
             checkpoints of a plain `Trainer`, or of other labels.
@@ -91,6 +93,10 @@ class PLMTrainingArguments(TrainingArguments):
             "help": "Adapt the ideal ratios every so many optimizer steps, 1 or more (for streaming data). Default: "
             "every epoch."
         },
+    )
+    plm_class_aware: bool = field(
+        default=False,
+        metadata={"help": "Draw the training rows by class-aware sampling: first a class, then one of its rows."},
     )
     plm_restart: bool = field(
         default=False,

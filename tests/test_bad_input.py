@@ -1,4 +1,4 @@
-"""Forty-two ways to get it wrong, each with the words that help."""
+"""Forty-three ways to get it wrong, each with the words that help."""
 
 import warnings
 from types import SimpleNamespace
@@ -97,6 +97,14 @@ CASES = {
             scenarios.make_bert(), env.args(max_steps=4), train_dataset=rows(GOOD).to_iterable_dataset()
         ),
         "train_dataset has no length, so its labels .* Set plm_update_steps",
+    ),
+    "a stream to draw by class from": (
+        lambda env: PLMTrainer(
+            scenarios.make_bert(),
+            env.args(max_steps=4, plm_class_aware=True),
+            train_dataset=rows(GOOD).to_iterable_dataset(),
+        ),
+        "plm_class_aware is True and train_dataset a IterableDataset; class-aware sampling needs a datasets.Dataset",
     ),
     "counts of other labels": (
         lambda env: train(env, rows(GOOD), label_counts=COUNTS),

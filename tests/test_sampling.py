@@ -52,8 +52,9 @@ def test_a_trainer_draws_every_epoch_anew_and_counts_what_is_drawn(make_args):
     model.register_forward_pre_hook(
         lambda module, args, kwargs: seen.append(kwargs["input_ids"][:, 0].tolist()), with_kwargs=True
     )
-    rows = ClassAwareDataset(data)
-    trainer = PLMTrainer(model, make_args(num_train_epochs=2), train_dataset=rows)
+    args = make_args(num_train_epochs=2, plm_class_aware=True)
+    trainer = PLMTrainer(model, args, train_dataset=data)
+    rows = trainer.train_dataset
     assert trainer.label_counts.positives.tolist() == count_labels(rows.drawn, 3).positives.tolist()
     assert trainer.label_counts.positives[2] > 100  # of 400 rows; 50 as the data are
     trainer.train()

@@ -25,7 +25,7 @@ def test_a_command_line_sets_every_field():
         *("--plm_preset", "paper", "--plm_initial_ratio", "0.25", "--plm_temper", "0.7", "--plm_rule", "marginal"),
         *("--plm_change_rate", "0.2", "--plm_num_bins", "30", "--plm_max_shift", "50", "--plm_update_steps", "100"),
         *("--plm_objective", "asymmetric", "--plm_objective_kwargs", '{"gamma_negative": 2, "margin": 0.1}'),
-        *("--learning_rate", "0.001"),
+        *("--learning_rate", "0.001", "--plm_class_aware", "true"),
     )
     assert args.plm_settings() == {
         "preset": "paper",
@@ -39,6 +39,7 @@ def test_a_command_line_sets_every_field():
         "objective_kwargs": {"gamma_negative": 2, "margin": 0.1},
     }
     assert args.plm_update_steps == 100
+    assert args.plm_class_aware is True
     assert args.learning_rate == 0.001
 
 
@@ -47,13 +48,15 @@ def test_without_arguments_every_field_is_the_default_presets():
     assert args.plm_preset == "default"
     assert {field.name for field in OWN_FIELDS if getattr(args, field.name) is not None} == {
         "plm_preset",
+        "plm_class_aware",
         "plm_restart",
     }
     assert args.plm_restart is False
+    assert args.plm_class_aware is False
 
 
 def test_every_field_has_a_help_and_a_docstring_entry():
-    assert len(OWN_FIELDS) == 11
+    assert len(OWN_FIELDS) == 12
     for field in OWN_FIELDS:
         assert len(field.metadata["help"]) > 20, field.name
         assert f"{field.name} (`" in PLMTrainingArguments.__doc__, field.name
