@@ -31,6 +31,10 @@ EXAMPLES = Path(__file__).parent.parent / "examples"
 sys.path.append(str(EXAMPLES))
 from train_text import train_tokenizer  # noqa: E402
 
+TEXT_MODEL = "answerdotai/ModernBERT-base"
+IMAGE_MODEL = "google/vit-base-patch16-224-in21k"
+"""What `Source.full` trains."""
+
 SPLIT_SEED = 0
 """Draws `dev`; the same for all runs."""
 
@@ -112,9 +116,14 @@ def debtags(source: Source) -> Task:
     data = load_dataset("parquet", data_files={name: str(folder / f"{name}.parquet") for name in SPLITS})
     num_labels = count_labels(data["train"]).num_labels
     if source.full:
-        name, max_length = "answerdotai/ModernBERT-base", 128
-        tokenizer = AutoTokenizer.from_pretrained(name)
-        make_model = functools.partial(AutoModelForSequenceClassification.from_pretrained, name, num_labels=num_labels)
+        max_length = 128
+        tokenizer = AutoTokenizer.from_pretrained(TEXT_MODEL)
+        make_model = functools.partial(
+            AutoModelForSequenceClassification.from_pretrained,
+            TEXT_MODEL,
+            num_labels=num_labels,
+            ignore_mismatched_sizes=True,
+        )
     else:
         max_length = 32
         tokenizer = train_tokenizer(data["train"]["text"])
@@ -246,9 +255,13 @@ def read_mnist(source: str) -> tuple[np.ndarray, np.ndarray]:
 def _image_model(size: int, num_labels: int, source: Source) -> tuple[Callable, Callable[[], nn.Module]]:
     """How pictures become inputs, and a ViT: a small one from scratch, or a pretrained one of full size."""
     if source.full:
-        name = "google/vit-base-patch16-224-in21k"
-        processor = AutoImageProcessor.from_pretrained(name)
-        make_model = functools.partial(AutoModelForImageClassification.from_pretrained, name, num_labels=num_labels)
+        processor = AutoImageProcessor.from_pretrained(IMAGE_MODEL)
+        make_model = functools.partial(
+            AutoModelForImageClassification.from_pretrained,
+            IMAGE_MODEL,
+            num_labels=num_labels,
+            ignore_mismatched_sizes=True,
+        )
 
         def encode(rows: Dataset) -> Dataset:
             def read(batch: dict) -> dict:

@@ -13,6 +13,7 @@ from datasets import ClassLabel, Dataset, DatasetDict, Features, Value
 from PIL import Image
 from scipy.special import expit
 from sklearn.metrics import f1_score
+from transformers import ViTImageProcessorPil
 
 from hf_plm import count_labels
 
@@ -22,7 +23,9 @@ sys.path += [str(ROOT / "benchmarks"), str(ROOT / "examples")]
 import quality  # noqa: E402
 import results  # noqa: E402
 import studies  # noqa: E402
+import tables  # noqa: E402
 import tasks  # noqa: E402
+import train_text  # noqa: E402
 import training  # noqa: E402
 from multimnist import make_multi_digit  # noqa: E402
 
@@ -34,15 +37,6 @@ def digits():
     classes = np.arange(600) % 10
     images = generator.integers(1, 20, (600, 28, 28)) + 20 * classes[:, None, None]
     return images.astype(np.uint8), classes
-
-
-@pytest.fixture
-def mnist_file(digits, tmp_path):
-    """As MNIST is stored: 60,000 rows, of which the last 10,000 are held back."""
-    images, classes = digits
-    rows = Dataset.from_dict({"pixels": np.tile(images.reshape(600, -1), (100, 1)), "label": np.tile(classes, 100)})
-    rows.to_parquet(tmp_path / "mnist.parquet")
-    return str(tmp_path / "mnist.parquet")
 
 
 def save_picture(path, colour):
@@ -64,7 +58,9 @@ def test_a_canvas_shows_the_digits_that_its_labels_name(digits):
     assert np.array_equal(pictures, again)
 
 
-def test_coco_is_read_as_it_is_distributed(tmp_path):
+@pytest.fixture
+def coco(tmp_path):
+    """A folder of tiny pictures as COCO is distributed."""
     for split, count in (("train2017", 20), ("val2017", 4)):
         images = [{"id": 100 + index, "file_name": f"{index:012d}.jpg"} for index in range(count)]
         for image in images:
@@ -75,12 +71,38 @@ def test_coco_is_read_as_it_is_distributed(tmp_path):
         path = tmp_path / "annotations" / f"instances_{split}.json"
         path.parent.mkdir(exist_ok=True)
         path.write_text(json.dumps({"images": images, "annotations": annotations, "categories": categories}))
-    task = tasks.TASKS["coco"](tasks.Source(data=str(tmp_path)))
+    return str(tmp_path)
+
+
+def test_coco_is_read_as_it_is_distributed(coco):
+    task = tasks.TASKS["coco"](tasks.Source(data=coco))
     assert task.validation[:]["labels"] == [[0], [0, 1], [0], []]
     assert task.counts.label_names == ["person", "toothbrush"]
     assert len(task.train) + len(task.dev) == 20
     assert task.train[:2]["pixel_values"].shape == (2, 3, 64, 64)
     assert task.make_model()(task.train[:2]["pixel_values"]).logits.shape == (2, 2)
+
+
+def test_coco_needs_its_folder():
+    with pytest.raises(ValueError, match="coco needs --data FOLDER, with train2017/, val2017/"):
+        tasks.TASKS["coco"](tasks.Source())
+
+
+def test_full_size_tasks_take_pretrained_models(coco, make_vit, monkeypatch, tmp_path):
+    make_vit(3).save_pretrained(tmp_path / "vit")
+    ViTImageProcessorPil(size={"height": 8, "width": 8}).save_pretrained(tmp_path / "vit")
+    tokenizer = train_text.train_tokenizer(["some words to learn"], vocab_size=300)
+    tokenizer.save_pretrained(tmp_path / "bert")
+    scenarios.make_bert().save_pretrained(tmp_path / "bert")
+    monkeypatch.setattr(tasks, "IMAGE_MODEL", str(tmp_path / "vit"))
+    monkeypatch.setattr(tasks, "TEXT_MODEL", str(tmp_path / "bert"))
+    rows = Dataset.from_dict({"text": ["some words"] * 20, "labels": [[0], [0, 1, 2]] * 10})
+    monkeypatch.setattr(tasks, "load_dataset", lambda *args, **kwargs: DatasetDict(train=rows, validation=rows))
+    image, text = (tasks.TASKS[name](tasks.Source(data=coco, full=True)) for name in ("coco", "debtags"))
+    assert image.train[:3]["pixel_values"].shape == (3, 3, 8, 8)
+    assert image.make_model()(image.train[:3]["pixel_values"]).logits.shape == (3, 2)
+    assert text.train[:3]["input_ids"].shape == (3, 128)
+    assert text.make_model().config.num_labels == 3
 
 
 @pytest.mark.parametrize(("name", "column"), [("cifar10-lt", "label"), ("cifar100-lt", "fine_label")])
@@ -103,13 +125,28 @@ def test_cifar_is_thinned_to_a_long_tail(name, column, monkeypatch, tmp_path):
     assert count_labels(task.validation, num_labels).positives.tolist() == [2] * num_labels
 
 
-def test_mnist_is_thinned_and_validated_in_balance(mnist_file):
-    task = tasks.TASKS["mnist-lt-50"](tasks.Source(mnist=mnist_file))
+def test_mnist_is_thinned_and_validated_in_balance(digits, monkeypatch):
+    images, classes = digits
+    monkeypatch.setattr(tasks, "read_mnist", lambda source: (np.tile(images, (100, 1, 1)), np.tile(classes, 100)))
+    task = tasks.TASKS["mnist-lt-50"](tasks.Source())
     positives = task.counts.positives.tolist()
     assert positives[0] == 5000
     assert positives[-1] == 100
     assert count_labels(task.validation, 10).positives.tolist() == [500] * 10
     assert count_labels(task.dev, 10).positives.tolist() == [100] * 10
+
+
+def test_mnist_comes_from_a_file_or_from_the_hub(digits, monkeypatch, tmp_path):
+    images, classes = digits
+    flat = Dataset.from_dict({"pixels": images.reshape(600, -1), "label": classes})
+    flat.to_parquet(tmp_path / "mnist.parquet")
+    pictures = [Image.fromarray(image) for image in images]
+    hub = Dataset.from_dict({"image": pictures, "label": classes}).cast_column("image", datasets.Image())
+    stored = tasks.read_mnist(str(tmp_path / "mnist.parquet"))
+    monkeypatch.setattr(tasks, "load_dataset", lambda name, split: {("ylecun/mnist", "train"): hub}[name, split])
+    for found in (stored, tasks.read_mnist(tasks.Source.mnist)):
+        assert np.array_equal(found[0], images)
+        assert np.array_equal(found[1], classes)
 
 
 def test_thresholds_are_where_f1_is_highest():
@@ -171,9 +208,8 @@ class InThisProcess:
 
 def test_every_kind_of_run_is_made_and_scored(tiny_task):
     source = tasks.Source()
-    every = {name: trials[0] for study in studies.STUDIES.values() for name, trials in study.rows.items()}
-    kinds = {name: settings for name, settings in every.items() if "variant" in settings or name in studies.METHODS}
-    for settings in kinds.values():
+    methods = [trials[0] for trials in studies.METHODS.values()]
+    for settings in [*methods, *(studies.masks(variant=variant) for variant in training.VARIANTS)]:
         run = training.Run("tiny", {**settings, "epochs": 2}, 0)
         training.make_run(run, source)
         result = run.result(source)
@@ -223,3 +259,8 @@ def test_every_study_names_tasks_and_settings_that_exist(name):
 
 def test_every_method_has_the_same_number_of_trials():
     assert {len(trials) for trials in studies.METHODS.values()} == {4}
+
+
+def test_the_tables_of_the_documents_are_those_of_the_results():
+    for document in tables.DOCUMENTS:
+        assert tables.fill(document.read_text()) == document.read_text(), document
