@@ -104,6 +104,7 @@ STARTS = {
     "0.1 for all": [fixed(0.1)],
     "1 for all": [fixed(1)],
     **{f"R^{temper}": [fixed("tempered", temper)] for temper in (0.4, 0.5, 0.6, 0.7, 0.8, 0.9)},
+    **{f"asymmetric, R^{temper}": [fixed("tempered", temper, "asymmetric")] for temper in (0.6, 0.7, 0.8, 0.9, 1)},
 }
 
 ADAPTING: dict[str, Settings] = {
@@ -115,7 +116,17 @@ ADAPTING: dict[str, Settings] = {
     "marginal 1": {"plm_change_rate": 1.0},
     **{
         f"marginal 0.5, {variant}": {"variant": variant}
-        for variant in ("held out", "smoothed 5", "smoothed 20", "pooled 1", "pooled 5")
+        for variant in (
+            "held out",
+            "smoothed 5",
+            "smoothed 20",
+            "pooled 1",
+            "pooled 5",
+            "shrunken 20",
+            "shrunken 200",
+            "held out, pooled 5",
+            "held out, shrunken 20",
+        )
     },
 }
 

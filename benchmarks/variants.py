@@ -1,7 +1,7 @@
 """Changes to the method that are tried here and nowhere else: each a context in which a `PLMTrainer` trains."""
 
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from unittest import mock
 
 import torch
@@ -93,6 +93,45 @@ def pooled(num_groups: int) -> Variant:
     return variant
 
 
+def shrunken(pseudo_count: float) -> Variant:
+    """After an update, every class's log(I / R) is drawn towards a line over log R, the more the fewer positives it has.
+
+    The line is fitted by least squares, weighted by the positives; a class with `pseudo_count` positives goes half way.
+    """
+
+    @contextmanager
+    def variant(trainer: PLMTrainer, task: Task) -> Iterator[None]:
+        original = functional.update_ideal_ratio
+
+        def update(ideal_ratio: Tensor, ratio: Tensor, valid: Tensor, histograms: Tensor, *settings) -> Tensor:
+            updated = original(ideal_ratio, ratio, valid, histograms, *settings)
+            weights = histograms[0].sum(-1) * valid
+            x, y = torch.log(ratio), torch.log(updated / ratio)
+            x_mean, y_mean = (weights * x).sum() / weights.sum(), (weights * y).sum() / weights.sum()
+            slope = (weights * (x - x_mean) * (y - y_mean)).sum() / (weights * (x - x_mean) ** 2).sum()
+            line = y_mean + slope * (x - x_mean)
+            share = weights / (weights + pseudo_count)
+            return torch.where(valid, ratio * torch.exp(share * y + (1 - share) * line), updated)
+
+        with mock.patch("hf_plm.functional.update_ideal_ratio", update):
+            yield
+
+    return variant
+
+
+def together(*variants: Variant) -> Variant:
+    """Several at once."""
+
+    @contextmanager
+    def variant(trainer: PLMTrainer, task: Task) -> Iterator[None]:
+        with ExitStack() as stack:
+            for each in variants:
+                stack.enter_context(each(trainer, task))
+            yield
+
+    return variant
+
+
 VARIANTS: dict[str, Variant] = {
     "expected mask": expected_mask,
     "held out": held_out,
@@ -100,4 +139,8 @@ VARIANTS: dict[str, Variant] = {
     "smoothed 20": smoothed(20),
     "pooled 1": pooled(1),
     "pooled 5": pooled(5),
+    "shrunken 20": shrunken(20),
+    "shrunken 200": shrunken(200),
+    "held out, pooled 5": together(held_out, pooled(5)),
+    "held out, shrunken 20": together(held_out, shrunken(20)),
 }
