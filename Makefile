@@ -9,7 +9,7 @@ CPU_BUILD := +cpu --extra-index-url https://download.pytorch.org/whl/cpu --retri
 endif
 endif
 
-.PHONY: help install demo test lint format benchmark overhead clean
+.PHONY: help install demo test lint format benchmark overhead quality clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-10s %s\n", $$1, $$2}'
@@ -43,6 +43,9 @@ benchmark: install ## time counting and scoring on large data
 
 overhead: install ## time a step of training beside the stock Trainer (3 minutes)
 	$(BIN)/python benchmarks/overhead.py
+
+quality: install ## compare methods on a third of the data: text, images, digits (10 minutes; MNIST from the Hub)
+	$(BIN)/python benchmarks/quality.py methods --quick
 
 clean: ## remove .venv and outputs
 	rm -rf .venv outputs

@@ -94,9 +94,10 @@ def pooled(num_groups: int) -> Variant:
 
 
 def shrunken(pseudo_count: float) -> Variant:
-    """After an update, every class's log(I / R) is drawn towards a line over log R, the more the fewer positives it has.
+    """After an update, every class's log(I / R) is drawn towards a line over log R.
 
-    The line is fitted by least squares, weighted by the positives; a class with `pseudo_count` positives goes half way.
+    The line is fitted by least squares, weighted by the positives. A class with `pseudo_count` positives goes half
+    way, one with more not so far.
     """
 
     @contextmanager
