@@ -25,7 +25,7 @@ from rich.progress import track
 from studies import STUDIES, Study
 from tables import DOCUMENTS, ROOT, SUMMARY_TASKS, draw_summary, fill, study_table
 from tasks import TASKS, Source
-from training import Run, make_run
+from training import Run, be_quiet, make_run
 
 OUTPUT = Path("outputs/benchmarks")
 
@@ -36,7 +36,7 @@ def make_runs(runs: Iterable[Run], source: Source, workers: int) -> None:
     if not missing:
         return
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, mp_context=context) as pool:
+    with ProcessPoolExecutor(workers, mp_context=context, initializer=be_quiet) as pool:
         futures = [pool.submit(make_run, run, source) for run in missing.values()]
         for future in track(futures, description=f"{len(missing)} runs"):
             future.result()

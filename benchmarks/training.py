@@ -21,7 +21,7 @@ import transformers
 from scipy.special import expit, softmax
 from sklearn.metrics import precision_recall_curve
 from tasks import TASKS, Source, Task
-from transformers import set_seed
+from transformers import PrinterCallback, set_seed
 from variants import VARIANTS
 
 import hf_plm
@@ -68,6 +68,13 @@ class Run:
 @functools.lru_cache(maxsize=1)
 def load_task(name: str, source: Source) -> Task:
     return TASKS[name](source)
+
+
+def be_quiet() -> None:
+    """Leave the terminal to the progress of all runs."""
+    datasets.disable_progress_bars()
+    transformers.logging.disable_progress_bar()
+    transformers.logging.set_verbosity_error()
 
 
 def make_run(run: Run, source: Source) -> None:
@@ -134,6 +141,7 @@ def train(task: Task, run: Run, folder: str) -> PLMTrainer:
     set_seed(run.seed)
     counts = None if args.plm_class_aware else task.counts  # the trainer counts what is drawn
     trainer = PLMTrainer(task.make_model(), args, train_dataset=task.train, label_counts=counts)
+    trainer.remove_callback(PrinterCallback)
     with variant(trainer, task) if variant is not None else nullcontext():
         trainer.train()
     return trainer

@@ -184,7 +184,7 @@ def tiny_task(monkeypatch, tmp_path):
     monkeypatch.setitem(tasks.TASKS, "tiny", lambda source: task)
     monkeypatch.setattr(training, "RESULTS", tmp_path / "results")
     monkeypatch.setattr(quality, "OUTPUT", tmp_path / "tables")
-    monkeypatch.setattr(quality, "ProcessPoolExecutor", lambda workers, mp_context: InThisProcess())
+    monkeypatch.setattr(quality, "ProcessPoolExecutor", lambda workers, **kwargs: InThisProcess())
     training.load_task.cache_clear()
     return task
 
