@@ -2,6 +2,7 @@
 
 from .callback import PLMCallback
 from .data_collator import MultiLabelCollator
+from .inspection import LabelReport, inspect_labels
 from .label_counts import LabelCounts, count_labels
 from .loss import PLMLoss
 from .metrics import MultiLabelMetrics, multilabel_compute_metrics
@@ -15,6 +16,7 @@ __version__ = "0.1.0"
 __all__ = [
     "ClassAwareDataset",
     "LabelCounts",
+    "LabelReport",
     "MultiLabelCollator",
     "MultiLabelMetrics",
     "PLMCallback",
@@ -23,6 +25,7 @@ __all__ = [
     "PLMTrainer",
     "PLMTrainingArguments",
     "count_labels",
+    "inspect_labels",
     "make_long_tailed",
     "multilabel_compute_metrics",
 ]
