@@ -1,6 +1,7 @@
 """Multi-label scores, overall and for head, medium and tail labels; without any network."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import datasets
@@ -17,8 +18,40 @@ from .label_counts import LabelCounts, count_labels
 Groups = Mapping[str, Tensor | np.ndarray]
 
 
+@dataclass(frozen=True)
+class LabelScores:
+    """Scores label by label, each `(num_labels,)`; NaN for a label that has no positive in the references.
+
+    Attributes:
+        precision, recall, f1, average_precision (float64): in [0, 1]. The precision of a label that is never predicted
+            is 0.
+        positives (int64): in how many rows each label is positive.
+        predicted (int64): in how many rows in which it is known each label is predicted.
+    """
+
+    precision: np.ndarray
+    recall: np.ndarray
+    f1: np.ndarray
+    average_precision: np.ndarray
+    positives: np.ndarray
+    predicted: np.ndarray
+
+
+def label_scores(scores: ArrayLike, references: ArrayLike, threshold: ArrayLike = 0.5) -> LabelScores:
+    """Scores of each label, computed by scikit-learn. Arguments and errors are those of `multilabel_scores`."""
+    scores, positive, known, predicted = _checked(scores, references, threshold)
+    scored = positive.any(0)
+    per_label = _precision_recall_f1(positive, predicted, average=None)
+    precision, recall, f1 = (np.where(scored, values[:-1], np.nan) for values in per_label)
+    average_precision = np.full(scored.shape, np.nan)
+    for label in np.flatnonzero(scored):
+        rows = known[:, label]
+        average_precision[label] = average_precision_score(positive[rows, label], scores[rows, label])
+    return LabelScores(precision, recall, f1, average_precision, positive.sum(0), predicted.sum(0))
+
+
 def multilabel_scores(
-    scores: ArrayLike, references: ArrayLike, groups: Groups, threshold: float = 0.5
+    scores: ArrayLike, references: ArrayLike, groups: Groups, threshold: ArrayLike = 0.5
 ) -> dict[str, float]:
     """Scores of predicted probabilities against multi-hot labels, computed by scikit-learn.
 
@@ -30,7 +63,7 @@ def multilabel_scores(
         scores (float, `(rows, num_labels)`): probabilities in [0, 1].
         references (`(rows, num_labels)`): 1, 0, or unknown (NaN or -100).
         groups: name -> bool mask `(num_labels,)`, as from `LabelCounts.groups`.
-        threshold: a label is predicted where its probability is at least this.
+        threshold: a label is predicted where its probability is at least this; a number, or one for each label.
 
     Returns:
         `map` (mean average precision), `micro_f1`, `macro_f1`, `exact_match` (the share of the rows with a known label
@@ -41,6 +74,31 @@ def multilabel_scores(
     Raises:
         ValueError: if the shapes differ, a reference is none of 1, 0 and unknown, or no label has a positive.
     """
+    _, positive, known, predicted = _checked(scores, references, threshold)
+    each = label_scores(scores, references, threshold)
+    scored = each.positives > 0
+    positive, known, predicted = positive[:, scored], known[:, scored], predicted[:, scored]
+    micro_precision, micro_recall, micro_f1 = _precision_recall_f1(positive, predicted, average="micro")
+    results = {
+        "map": each.average_precision[scored].mean(),
+        "micro_f1": micro_f1,
+        "macro_f1": each.f1[scored].mean(),
+        "exact_match": (predicted == positive).all(1)[known.any(1)].mean(),
+        "micro_precision": micro_precision,
+        "micro_recall": micro_recall,
+        "macro_precision": each.precision[scored].mean(),
+        "macro_recall": each.recall[scored].mean(),
+        "labels_never_predicted": (each.predicted[scored] == 0).sum(),
+    }
+    per_label = {"precision": each.precision, "recall": each.recall, "f1": each.f1, "map": each.average_precision}
+    for name, mask in groups.items():
+        members = np.asarray(mask) & scored
+        results |= {f"{name}_{key}": _mean(values[members]) for key, values in per_label.items()}
+    return {key: value.item() if isinstance(value, np.generic) else value for key, value in results.items()}
+
+
+def _checked(scores: ArrayLike, references: ArrayLike, threshold: ArrayLike) -> tuple[np.ndarray, ...]:
+    """The scores, and where labels are positive, known and predicted; all `(rows, num_labels)`."""
     scores, references = np.asarray(scores), np.asarray(references, np.float32)
     if scores.shape != references.shape or scores.ndim != 2:
         raise ValueError(
@@ -50,36 +108,19 @@ def multilabel_scores(
     known = positive | (references == 0)
     if not (known | np.isnan(references) | (references == -100)).all():
         raise ValueError("references hold a value that is neither 1, 0 nor unknown (NaN or -100)")
-    scored = positive.any(0)
-    if not scored.any():
+    if not positive.any():
         raise ValueError("no label has a positive in the references; there is nothing to score")
-    scores, positive, known = scores[:, scored], positive[:, scored], known[:, scored]
-    predicted = (scores >= threshold) & known
+    return scores, positive, known, (scores >= np.asarray(threshold)) & known
 
-    # An empty column more, or scikit-learn takes a single label for a binary task and scores its negatives as well.
-    truth, guess = np.pad(positive, ((0, 0), (0, 1))), np.pad(predicted, ((0, 0), (0, 1)))
-    per_label = precision_recall_fscore_support(truth, guess, average=None, zero_division=0)
-    precision, recall, f1 = (values[:-1] for values in per_label[:3])
-    micro = precision_recall_fscore_support(truth, guess, average="micro", zero_division=0)
-    average_precision = np.array(
-        [average_precision_score(positive[rows, label], scores[rows, label]) for label, rows in enumerate(known.T)]
-    )
-    results = {
-        "map": average_precision.mean(),
-        "micro_f1": micro[2],
-        "macro_f1": f1.mean(),
-        "exact_match": (predicted == positive).all(1)[known.any(1)].mean(),
-        "micro_precision": micro[0],
-        "micro_recall": micro[1],
-        "macro_precision": precision.mean(),
-        "macro_recall": recall.mean(),
-        "labels_never_predicted": (~predicted.any(0)).sum(),
-    }
-    for name, mask in groups.items():
-        members = np.asarray(mask)[scored]
-        for key, values in (("precision", precision), ("recall", recall), ("f1", f1), ("map", average_precision)):
-            results[f"{name}_{key}"] = values[members].mean() if members.any() else np.nan
-    return {key: value.item() if isinstance(value, np.generic) else value for key, value in results.items()}
+
+def _precision_recall_f1(positive: np.ndarray, predicted: np.ndarray, average: str | None) -> tuple[np.ndarray, ...]:
+    """scikit-learn's, with an empty column more: it takes a single label for a binary task, with two classes."""
+    truth, guess = (np.pad(values, ((0, 0), (0, 1))) for values in (positive, predicted))
+    return precision_recall_fscore_support(truth, guess, average=average, zero_division=0)[:3]
+
+
+def _mean(values: np.ndarray) -> float:
+    return values.mean() if len(values) else np.nan
 
 
 class MultiLabelMetrics(evaluate.Metric):

@@ -7,11 +7,10 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
-from numpy.typing import ArrayLike
-from sklearn.metrics import precision_recall_fscore_support
 
 from .inspection import LabelReport
 from .label_counts import LabelCounts
+from .metrics import LabelScores
 from .presets import PLMSettings
 from .state import PLMState
 
@@ -61,7 +60,8 @@ def plot_ratios(state: PLMState, settings: PLMSettings | None = None) -> Figure:
     for group, mask in counts.groups().items():
         members = shifts[:, (mask & state.has_ratio.cpu()).numpy()]
         if members.size:
-            axis.plot(updates, members, color=GROUP_COLOURS[group], linewidth=0.5, alpha=0.3)
+            alpha = min(0.5, 20 / members.shape[1])
+            axis.plot(updates, members, color=GROUP_COLOURS[group], linewidth=0.5, alpha=alpha)
             median = np.median(members, 1)
             axis.plot(updates, median, color=GROUP_COLOURS[group], linewidth=3, marker="o", label=group)
     axis.axhline(1, color="black", linewidth=0.8, linestyle=":")
@@ -76,34 +76,23 @@ def plot_ratios(state: PLMState, settings: PLMSettings | None = None) -> Figure:
     return figure
 
 
-def plot_label_scores(
-    predictions: Mapping[str, ArrayLike], references: ArrayLike, counts: LabelCounts, threshold: float = 0.5
-) -> Figure:
+def plot_label_scores(runs: Mapping[str, LabelScores], counts: LabelCounts) -> Figure:
     """Recall and precision label by label, from the most frequent label to the rarest, of one run or several.
 
-    Labels without a positive in `references` are left out.
+    Labels without a positive among the references of the first run are left out.
 
     Args:
-        predictions: the probabilities of each run by its name, float `(rows, num_labels)`.
-        references (`(rows, num_labels)`): 1, 0, or unknown (NaN or -100).
+        runs: name -> `label_scores` of its predictions.
         counts: of the training set.
-        threshold: a label is predicted where its probability is at least this.
     """
-    truth = np.asarray(references)
-    positive, known = truth == 1, (truth == 1) | (truth == 0)
     order = _from_frequent_to_rare(counts)
-    order = order[positive.any(0)[order]]
+    order = order[next(iter(runs.values())).positives[order] > 0]
     places = np.arange(len(order))
     figure = Figure(figsize=(11, 7.5), layout="constrained")
     axes = figure.subplots(2, 1, sharex=True)
-    for index, (name, probabilities) in enumerate(predictions.items()):
-        predicted = (np.asarray(probabilities) >= threshold) & known
-        pad = ((0, 0), (0, 1))  # scikit-learn takes a single column for a binary task
-        scores = precision_recall_fscore_support(
-            np.pad(positive[:, order], pad), np.pad(predicted[:, order], pad), average=None, zero_division=0
-        )
-        for axis, values in zip(axes, (scores[1][:-1], scores[0][:-1]), strict=True):
-            _draw_values(axis, places, values, name, index, len(predictions))
+    for index, (name, scores) in enumerate(runs.items()):
+        for axis, values in zip(axes, (scores.recall, scores.precision), strict=True):
+            _draw_values(axis, places, values[order], name, index, len(runs))
     for axis, title in zip(axes, ("recall", "precision"), strict=True):
         axis.set_ylabel(title)
         axis.set_ylim(-0.02, 1.02)
@@ -135,11 +124,12 @@ def plot_calibration(state: PLMState) -> Figure:
     above.set_ylim(-0.02, 1.02)
     above.legend()
     below.set_yscale("symlog", linthresh=1)
+    below.set_ylim(bottom=0)
     below.set_ylabel("labels")
     below.set_xlabel("predicted probability")
     for axis in (above, below):
         axis.grid(alpha=0.25)
-    figure.suptitle("Calibration in the last epoch of training: below the dotted line, too much is predicted")
+    figure.suptitle("Calibration in the last epoch of training\n(below the dotted line too much is predicted)")
     return figure
 
 
