@@ -44,7 +44,7 @@ def fixed(initial_ratio: str | float, temper: float | None = None, objective: st
     return masks(plm_rule="fixed", plm_objective=objective, **start)
 
 
-def at_rates(*trials: Settings, rates: Sequence[float] = (1, 2)) -> list[Settings]:
+def at_rates(*trials: Settings, rates: Sequence[float] = (0.5, 1)) -> list[Settings]:
     """Each of the settings at each learning rate, in multiples of the task's."""
     return [{**settings, "rate": rate} for settings in trials for rate in rates]
 
@@ -56,7 +56,7 @@ MULTI_LABEL = ("debtags", "clipart", "multimnist")
 LONG_TAILED = ("mnist-lt-10", "mnist-lt-50", "mnist-lt-100")
 
 METHODS = {
-    "BCE": at_rates(off(), rates=(0.5, 1, 2, 4)),
+    "BCE": at_rates(off(), rates=(0.25, 0.5, 1, 2)),
     "BCE with pos_weight": at_rates(
         *(off(plm_objective="weighted_bce", plm_objective_kwargs={"max_weight": cap}) for cap in (10, 50))
     ),
@@ -79,7 +79,7 @@ METHODS = {
     "logit adjustment": at_rates(
         *(off(plm_objective="logit_adjusted", plm_objective_kwargs={"tau": tau}) for tau in (0.2, 0.4))
     ),
-    "re-sampling": at_rates(off(class_aware=True), rates=(0.5, 1, 2, 4)),
+    "re-sampling": at_rates(off(class_aware=True), rates=(0.25, 0.5, 1, 2)),
     "PLM paper": at_rates(*({"plm_preset": "paper", "plm_change_rate": rate} for rate in (0.01, 0.03))),
     "PLM default's masks on BCE": at_rates(*(masks(plm_objective="bce", plm_temper=temper) for temper in (0.6, 0.8))),
     "PLM default": at_rates(*(masks(plm_temper=temper) for temper in (0.6, 0.8))),
