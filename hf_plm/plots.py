@@ -11,7 +11,6 @@ from matplotlib.ticker import MaxNLocator
 from .inspection import LabelReport
 from .label_counts import LabelCounts
 from .metrics import LabelScores
-from .presets import PLMSettings
 from .state import PLMState
 
 NAMED_LABELS = 40
@@ -43,18 +42,11 @@ def plot_label_counts(report: LabelReport, preset: str = "default") -> Figure:
     return figure
 
 
-def plot_ratios(state: PLMState, settings: PLMSettings | None = None) -> Figure:
-    """How far each label's ideal ratio lies from its own ratio, update by update, with the medians of the groups.
-
-    Args:
-        settings: shows where the ideal ratios started as well.
-    """
+def plot_ratios(state: PLMState) -> Figure:
+    """How far each label's ideal ratio lies from its own ratio, update by update, with the medians of the groups."""
     counts = LabelCounts(state.positives.cpu(), state.negatives.cpu())
-    history = state.history.cpu()
-    if settings is not None:
-        history = torch.cat([PLMState(counts, settings).ideal_ratio[None], history])
-    updates = np.arange(len(history)) + (0 if settings is not None else 1)
-    shifts = (history / state.ratio.cpu()).numpy()
+    shifts = (state.history / state.ratio).cpu().numpy()
+    updates = np.arange(len(shifts))
     figure = Figure(figsize=(8, 5), layout="constrained")
     axis = figure.subplots()
     for group, mask in counts.groups().items():

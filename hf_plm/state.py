@@ -37,7 +37,7 @@ class PLMState:
             update. Such logits are in no histogram.
         is_measuring (bool): whether `histograms` hold measurements that no update has used yet.
         num_batches (int): how many training batches were seen, by each rank; it makes every batch's mask another.
-        history (float32, `(num_updates, num_labels)`): the ideal ratios after each update.
+        history (float32, `(num_updates + 1, num_labels)`): the ideal ratios at the start and after each update.
     """
 
     def __init__(self, label_counts: LabelCounts, settings: PLMSettings):
@@ -47,7 +47,7 @@ class PLMState:
         self.ideal_ratio = self._initial_ideal_ratio(settings)
         self.histograms = torch.zeros(2, self.num_labels, settings.num_bins, dtype=torch.long)
         self.nonfinite = torch.zeros((), dtype=torch.long)
-        self.history = torch.empty(0, self.num_labels)
+        self.history = self.ideal_ratio[None].clone()
         self.is_measuring = False
         self.num_batches = 0
 

@@ -19,7 +19,7 @@ def test_ratios_are_updated_at_the_end_of_every_epoch(make_bert, text_data, make
     trainer = PLMTrainer(make_bert(), make_args(num_train_epochs=3), train_dataset=text_data)
     trainer.train()
     history = trainer.plm_state.history
-    assert history.shape == (3, 5)
+    assert history.shape == (4, 5)
     assert not torch.equal(history[0], history[1])
     assert torch.equal(history[-1], trainer.plm_state.ideal_ratio)
     assert [log["epoch"] for log in logs_with(trainer, "plm/tail_shift")] == [1, 2, 3]
@@ -48,7 +48,7 @@ def test_without_a_logging_strategy_nothing_is_logged(make_bert, text_data, make
     trainer = PLMTrainer(make_bert(), make_args(logging_strategy="no"), train_dataset=text_data)
     trainer.train()
     assert not logs_with(trainer, "plm/tail_shift")
-    assert len(trainer.plm_state.history) == 1
+    assert len(trainer.plm_state.history) == 2
 
 
 def test_the_summary_says_what_the_state_holds(make_bert, text_data, make_args):
@@ -68,7 +68,7 @@ def test_the_summary_says_what_the_state_holds(make_bert, text_data, make_args):
 def test_a_partial_last_epoch_is_used_too(make_bert, text_data, make_args):
     trainer = PLMTrainer(make_bert(), make_args(max_steps=6), train_dataset=text_data)
     trainer.train()
-    assert trainer.plm_state.history.shape == (2, 5)
+    assert trainer.plm_state.history.shape == (3, 5)
     assert trainer.plm_state.histograms.sum() == 2 * 16 * 5
 
 
@@ -76,7 +76,7 @@ def test_training_twice_begins_anew(make_bert, text_data, make_args):
     trainer = PLMTrainer(make_bert(), make_args(num_train_epochs=2), train_dataset=text_data)
     trainer.train()
     trainer.train()
-    assert trainer.plm_state.history.shape == (2, 5)
+    assert trainer.plm_state.history.shape == (3, 5)
 
 
 @pytest.mark.parametrize("accumulation", [1, 2])
@@ -98,7 +98,7 @@ def test_a_resumed_run_ends_bit_identical(accumulation, strategy, steps, checkpo
     resumed.train(resume_from_checkpoint=Path(whole.args.output_dir) / f"checkpoint-{checkpoint}")
     for name, parameter in whole.model.state_dict().items():
         assert torch.equal(resumed.model.state_dict()[name], parameter), name
-    assert whole.plm_state.history.shape == (3, 5)
+    assert whole.plm_state.history.shape == (4, 5)
     assert torch.equal(resumed.plm_state.history, whole.plm_state.history)
     assert torch.equal(resumed.plm_state.histograms, whole.plm_state.histograms)
     losses = [[(log["step"], log["loss"]) for log in logs_with(t, "loss")] for t in (whole, resumed)]
@@ -113,8 +113,8 @@ def test_resume_from_the_last_checkpoint(make_bert, text_data, make_args):
     whole.train()
     resumed = PLMTrainer(make_bert(), make_args(**{**arguments, "num_train_epochs": 3}), train_dataset=text_data)
     resumed.train(resume_from_checkpoint=True)
-    assert torch.equal(resumed.plm_state.history[:2], whole.plm_state.history)
-    assert len(resumed.plm_state.history) == 3
+    assert torch.equal(resumed.plm_state.history[:3], whole.plm_state.history)
+    assert len(resumed.plm_state.history) == 4
 
 
 def test_a_checkpoint_is_a_plain_model_with_the_state_beside_it(make_bert, text_data, make_args):
@@ -145,4 +145,4 @@ def test_a_checkpoint_without_a_state_is_named(make_bert, text_data, make_args):
         trainer.train(resume_from_checkpoint=f"{trainer.args.output_dir}/checkpoint-8")
     trainer.args.plm_restart = True
     trainer.train(resume_from_checkpoint=f"{trainer.args.output_dir}/checkpoint-4")
-    assert len(trainer.plm_state.history) == 1  # of the second epoch alone
+    assert len(trainer.plm_state.history) == 2  # of the second epoch alone

@@ -69,7 +69,7 @@ def test_masks_differ_by_rank_and_repeat_by_seed(ranks):
 def test_two_killed_ranks_resume_to_the_last_bit(case, ranks):
     for result in ranks:
         scenarios.assert_identical(result["resumed", case], result["whole", case])
-        assert result["whole", case]["history"].shape == (3, 5)
+        assert result["whole", case]["history"].shape == (4, 5)
     assert torch.equal(ranks[0]["whole", case]["history"], ranks[1]["whole", case]["history"])
 
 
@@ -80,10 +80,10 @@ def test_a_run_resumed_on_another_number_of_ranks_has_the_right_totals(ranks, ki
     counts = count_labels(scenarios.make_rows(64))
     totals = torch.stack([counts.positives, counts.negatives])
     assert torch.equal(two_then_one["histograms"].sum(-1), totals)
-    assert two_then_one["history"].shape == (1, 5)
+    assert two_then_one["history"].shape == (2, 5)
     for result in ranks:
         assert torch.equal(result["one then two"]["histograms"].sum(-1), totals)
-        assert result["one then two"]["history"].shape == (3, 5)
+        assert result["one then two"]["history"].shape == (4, 5)
 
 
 def test_a_model_sharded_by_fsdp2_learns_what_a_copied_one_learns(ranks, killed_runs):

@@ -83,7 +83,7 @@ def test_epoch_without_a_batch_does_not_use_the_epoch_before_it_again(rule):
     assert not torch.equal(after_one, PLMLoss(COUNTS, rule=rule).state.ideal_ratio)
     plm_loss.end_epoch()
     assert torch.equal(plm_loss.state.ideal_ratio, after_one)
-    assert len(plm_loss.state.history) == 2
+    assert len(plm_loss.state.history) == 3
 
 
 def test_one_class_has_no_spread_and_no_update_by_kl():
@@ -199,7 +199,7 @@ def test_lambda_zero_keeps_the_initial_ideal_ratio_for_the_whole_run(rule):
     before = plm_loss.state.ideal_ratio.clone()
     for epoch in range(5):
         run_epoch(plm_loss, seed=epoch)
-    assert torch.equal(plm_loss.state.history, before.expand(5, 3))
+    assert torch.equal(plm_loss.state.history, before.expand(6, 3))
 
 
 def test_all_masked_batch_has_loss_zero():

@@ -20,11 +20,12 @@ def data():
 def assert_trained(trainer, updates=1, rows=ROWS):
     """The state saw every row of the last epoch once, moved, and is finite."""
     state = trainer.plm_state
-    assert state.history.shape == (updates, 5)
+    assert state.history.shape == (updates + 1, 5)
     assert state.histograms.sum() == rows * 5
     assert state.nonfinite == 0
     assert torch.isfinite(state.ideal_ratio).all()
-    assert not torch.equal(state.history[0], state.ratio**0.6)
+    assert torch.equal(state.history[0], state.ratio**0.6)
+    assert not torch.equal(state.history[1], state.history[0])
     assert all(np.isfinite(log["loss"]) for log in trainer.state.log_history if "loss" in log)
 
 
@@ -118,7 +119,7 @@ def test_every_trial_of_a_search_begins_with_a_fresh_state(data, make_bert, make
     assert len(starts) == 2
     assert torch.equal(starts[0], starts[1])
     assert len(set(rates)) == 2
-    assert len(trainer.plm_state.history) == 1
+    assert len(trainer.plm_state.history) == 2
 
 
 def test_the_last_rows_may_be_dropped(data, make_bert, make_args):

@@ -216,5 +216,5 @@ def test_a_plain_pytorch_loop_learns_and_adapts():
             optimizer.step()
         plm_loss.end_epoch()
     assert plm_loss.eval()(model(inputs), labels).item() < before / 2
-    assert plm_loss.state.history.shape == (5, 3)
+    assert plm_loss.state.history.shape == (6, 3)
     assert not torch.equal(plm_loss.state.history[0], plm_loss.state.history[-1])

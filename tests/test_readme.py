@@ -46,4 +46,4 @@ def test_every_python_block_runs(tmp_path, monkeypatch):
         exec(compile(block, "README.md", "exec"), names)
     assert names["trainer"].plm_loss.objective is names["squared_hinge"]
     assert names["trainer"].train().global_step == 1
-    assert len(PLMState.load("plm_state.safetensors").history) == 3
+    assert len(PLMState.load("plm_state.safetensors").history) == 4

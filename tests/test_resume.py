@@ -15,5 +15,5 @@ def test_a_killed_run_resumes_to_the_last_bit(case, killed_runs, tmp_path):
     resumed = scenarios.run_resumable(folder, case, resume=resume)
     whole = scenarios.run_resumable(tmp_path, case)
     scenarios.assert_identical(resumed, whole)
-    assert whole["history"].shape == (3, 5)
+    assert whole["history"].shape == (4, 5)
     assert len({log["loss"] for log in whole["logs"] if "loss" in log}) > 5

@@ -45,7 +45,7 @@ def test_shapes_and_dtypes(trained):
         assert getattr(state, name).shape == (3,)
         assert getattr(state, name).dtype == torch.float32
     assert state.histograms.shape == (2, 3, 20)
-    assert state.history.shape == (2, 3)
+    assert state.history.shape == (3, 3)
     assert torch.equal(state.history[-1], state.ideal_ratio)
     assert [keep.shape for keep in state.keep_probabilities()] == [(3,), (3,)]
 
@@ -77,7 +77,7 @@ def test_a_saved_state_comes_back_to_the_last_bit_and_goes_on_alike(trained, tmp
 
 def test_a_state_without_an_update_comes_back(tmp_path):
     PLMLoss(COUNTS).state.save(tmp_path / "state.safetensors")
-    assert PLMState.load(tmp_path / "state.safetensors").history.shape == (0, 3)
+    assert PLMState.load(tmp_path / "state.safetensors").history.shape == (1, 3)
 
 
 def test_a_missing_file_is_named(tmp_path):
