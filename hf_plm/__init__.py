@@ -1,5 +1,6 @@
 """Partial Label Masking for the Hugging Face Trainer."""
 
+from .calibration import calibrate
 from .callback import PLMCallback
 from .data_collator import MultiLabelCollator
 from .inspection import LabelReport, inspect_labels
@@ -25,6 +26,7 @@ __all__ = [
     "PLMState",
     "PLMTrainer",
     "PLMTrainingArguments",
+    "calibrate",
     "count_labels",
     "inspect_labels",
     "make_long_tailed",
