@@ -1,6 +1,6 @@
 """Multi-label scores, overall and for head, medium and tail labels; without any network."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -74,8 +74,14 @@ def multilabel_scores(
     Raises:
         ValueError: if the shapes differ, a reference is none of 1, 0 and unknown, or no label has a positive.
     """
+    return _summarize(label_scores(scores, references, threshold), scores, references, groups, threshold)
+
+
+def _summarize(
+    each: LabelScores, scores: ArrayLike, references: ArrayLike, groups: Groups, threshold: ArrayLike
+) -> dict[str, float]:
+    """What `multilabel_scores` returns, from the scores of each label."""
     _, positive, known, predicted = _checked(scores, references, threshold)
-    each = label_scores(scores, references, threshold)
     scored = each.positives > 0
     positive, known, predicted = positive[:, scored], known[:, scored], predicted[:, scored]
     micro_precision, micro_recall, micro_f1 = _precision_recall_f1(positive, predicted, average="micro")
@@ -140,7 +146,7 @@ class MultiLabelMetrics(evaluate.Metric):
     def __init__(
         self,
         label_counts: LabelCounts | Mapping[str, Any],
-        threshold: float = 0.5,
+        threshold: ArrayLike = 0.5,
         groups: Groups | None = None,
         **kwargs: Any,
     ):
@@ -165,28 +171,43 @@ class MultiLabelMetrics(evaluate.Metric):
         return multilabel_scores(scores, references, self.groups, self.threshold)
 
 
-def multilabel_compute_metrics(
-    label_counts: LabelCounts | Mapping[str, Any], threshold: float = 0.5, groups: Groups | None = None
-) -> Callable[[EvalPrediction], dict[str, float]]:
+class MultiLabelComputeMetrics:
     """A `compute_metrics` for `Trainer`: `multilabel_scores` of the sigmoid of the model's logits.
 
     With `batch_eval_metrics` it collects the batches until the last.
 
+    Attributes:
+        threshold: a label is predicted where its probability is at least this; a number, or one for each label.
+        groups: name -> bool mask `(num_labels,)`.
+        label_scores: the scores of each label in the last evaluation; None before.
+    """
+
+    def __init__(self, threshold: ArrayLike, groups: Groups):
+        self.threshold = threshold
+        self.groups = groups
+        self.label_scores: LabelScores | None = None
+        self._batches: list[tuple[np.ndarray, np.ndarray]] = []
+
+    def __call__(self, prediction: EvalPrediction, compute_result: bool = True) -> dict[str, float]:
+        self._batches.append((_array(prediction[0]), _array(prediction[1])))
+        if not compute_result:
+            return {}
+        logits, labels = (np.concatenate(arrays) for arrays in zip(*self._batches, strict=True))
+        self._batches.clear()
+        scores = expit(logits.astype(np.float64))
+        self.label_scores = label_scores(scores, labels, self.threshold)
+        return _summarize(self.label_scores, scores, labels, self.groups, self.threshold)
+
+
+def multilabel_compute_metrics(
+    label_counts: LabelCounts | Mapping[str, Any], threshold: ArrayLike = 0.5, groups: Groups | None = None
+) -> MultiLabelComputeMetrics:
+    """The `compute_metrics` of a multi-label `Trainer`.
+
     Args:
         label_counts, threshold, groups: see `MultiLabelMetrics`.
     """
-    groups = groups if groups is not None else count_labels(label_counts).groups()
-    batches: list[tuple[np.ndarray, np.ndarray]] = []
-
-    def compute_metrics(prediction: EvalPrediction, compute_result: bool = True) -> dict[str, float]:
-        batches.append((_array(prediction[0]), _array(prediction[1])))
-        if not compute_result:
-            return {}
-        logits, labels = (np.concatenate(arrays) for arrays in zip(*batches, strict=True))
-        batches.clear()
-        return multilabel_scores(expit(logits.astype(np.float64)), labels, groups, threshold)
-
-    return compute_metrics
+    return MultiLabelComputeMetrics(threshold, groups if groups is not None else count_labels(label_counts).groups())
 
 
 def _array(values: Any) -> np.ndarray:

@@ -138,3 +138,34 @@ def test_a_single_label_to_score_is_no_binary_task_and_an_empty_group_is_nan(oth
 def test_bad_input_is_named(scores, references, message):
     with pytest.raises(ValueError, match=message):
         MultiLabelMetrics(LabelCounts([1, 1], [2, 2])).compute(scores=scores, references=references)
+
+
+def test_scores_of_each_label_equal_scikit_learns_and_are_kept(data):
+    logits, references = data
+    compute_metrics = multilabel_compute_metrics(COUNTS)
+    assert compute_metrics.label_scores is None
+    scores = compute_metrics(EvalPrediction(*data))
+    each = compute_metrics.label_scores
+    predicted = logits >= 0
+    for label in range(20):
+        truth, guess = references[:, label], predicted[:, label]
+        if label == 7:
+            assert np.isnan([each.precision[7], each.recall[7], each.f1[7], each.average_precision[7]]).all()
+        else:
+            assert each.precision[label] == pytest.approx(precision_score(truth, guess, zero_division=0))
+            assert each.recall[label] == pytest.approx(recall_score(truth, guess))
+            assert each.f1[label] == pytest.approx(f1_score(truth, guess))
+            assert each.average_precision[label] == pytest.approx(average_precision_score(truth, logits[:, label]))
+        assert each.positives[label] == truth.sum()
+        assert each.predicted[label] == guess.sum()
+    assert scores["macro_f1"] == pytest.approx(np.nanmean(each.f1))
+
+
+def test_every_label_may_have_a_threshold_of_its_own(data):
+    logits, references = data
+    thresholds = np.linspace(0.2, 0.8, 20)
+    moved = logits - np.log(thresholds / (1 - thresholds)).astype(np.float32)  # so that each is cut at 0.5
+    with_thresholds = multilabel_compute_metrics(COUNTS, thresholds)(EvalPrediction(logits, references))
+    at_half = multilabel_compute_metrics(COUNTS)(EvalPrediction(moved, references))
+    assert with_thresholds == pytest.approx(at_half)
+    assert with_thresholds != pytest.approx(multilabel_compute_metrics(COUNTS)(EvalPrediction(logits, references)))
