@@ -4,10 +4,11 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
-from transformers.trainer_utils import IntervalStrategy
+from transformers.trainer_utils import IntervalStrategy, SaveStrategy
 
 from .functional import predicted_positives
 from .label_counts import LabelCounts
+from .reporting import report_plots
 from .sampling import ClassAwareDataset
 from .state import PLMState
 
@@ -18,7 +19,8 @@ if TYPE_CHECKING:
 class PLMCallback(TrainerCallback):
     """Updates the ideal ratios at the end of each epoch, or every `plm_update_steps` optimizer steps.
 
-    `PLMTrainer` adds one by itself. The state goes into checkpoints as `plm_state.safetensors`, beside the model.
+    `PLMTrainer` adds one by itself. The state goes into checkpoints as `plm_state.safetensors`, beside the model. When
+    training ends, pictures of the run are drawn, see `report_plots`, unless `save_strategy` is `no`.
 
     Args:
         trainer: the trainer whose state is updated.
@@ -60,6 +62,8 @@ class PLMCallback(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         self.trainer.load_best_state()
+        if args.should_save and args.save_strategy != SaveStrategy.NO:
+            report_plots(self.trainer)
 
     def update(self, args: TrainingArguments, control: TrainerControl) -> None:
         """Update the ideal ratios and log a summary of them, unless `logging_strategy` is `no`."""

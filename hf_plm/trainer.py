@@ -19,6 +19,7 @@ from .functional import known_labels, one_hot_labels
 from .label_counts import LabelCounts, feature_names_of, read_labels
 from .loss import PLMLoss
 from .objectives import Objective
+from .reporting import TRACKERS
 from .sampling import ClassAwareDataset
 from .state import PLMState
 from .training_args import PLMTrainingArguments
@@ -85,6 +86,9 @@ class PLMTrainer(Trainer):
         self._wrap_collator()
         update_steps = self.args.plm_update_steps if isinstance(self.args, PLMTrainingArguments) else None
         self.add_callback(PLMCallback(self, update_steps))
+        for tracker in TRACKERS:  # behind PLMCallback, whose pictures come before they close
+            if (callback := self.pop_callback(tracker)) is not None:
+                self.add_callback(callback)
 
     @property
     def plm_state(self) -> PLMState:
