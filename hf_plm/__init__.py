@@ -9,7 +9,7 @@ from .loss import PLMLoss
 from .metrics import MultiLabelMetrics, multilabel_compute_metrics
 from .sampling import ClassAwareDataset, make_long_tailed
 from .state import PLMState
-from .thresholds import tune_thresholds
+from .thresholds import predict, tune_thresholds
 from .trainer import PLMTrainer
 from .training_args import PLMTrainingArguments
 
@@ -30,6 +30,7 @@ __all__ = [
     "count_labels",
     "inspect_labels",
     "make_long_tailed",
+    "predict",
     "tune_thresholds",
     "multilabel_compute_metrics",
 ]

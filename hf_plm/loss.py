@@ -34,7 +34,8 @@ class PLMLoss(nn.Module):
         preset: `default`, `paper` or `off`.
         objective: the name of one in `OBJECTIVES` (`objectives.py`), or a callable `(logits, labels)` or `(logits,
             labels, positives, negatives)` that gives the loss of every entry, `(batch, num_labels)`; None for the
-            preset's. `positives` and `negatives` are the label counts, float `(num_labels,)`.
+            preset's. `positives` and `negatives` are the label counts, float `(num_labels,)`, given by these names
+            to a callable that requires them.
         initial_ratio, temper, rule, change_rate, num_bins, max_shift, objective_kwargs: see `PLMSettings`; None for
             the preset's.
         seed: of the masks. A mask is a function of the seed, the number of the batch and the rank.

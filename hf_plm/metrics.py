@@ -189,7 +189,7 @@ class MultiLabelComputeMetrics:
         self._batches: list[tuple[np.ndarray, np.ndarray]] = []
 
     def __call__(self, prediction: EvalPrediction, compute_result: bool = True) -> dict[str, float]:
-        self._batches.append((_array(prediction[0]), _array(prediction[1])))
+        self._batches.append((first_array(prediction[0]), first_array(prediction[1])))
         if not compute_result:
             return {}
         logits, labels = (np.concatenate(arrays) for arrays in zip(*self._batches, strict=True))
@@ -210,7 +210,7 @@ def multilabel_compute_metrics(
     return MultiLabelComputeMetrics(threshold, groups if groups is not None else count_labels(label_counts).groups())
 
 
-def _array(values: Any) -> np.ndarray:
+def first_array(values: Any) -> np.ndarray:
     """An array of an array, a tensor, or a tuple that begins with one, as of a model that returns more than logits."""
     first = values[0] if isinstance(values, tuple) else values
     return first.float().cpu().numpy() if isinstance(first, Tensor) else first

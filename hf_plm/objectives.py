@@ -1,16 +1,17 @@
 """Element-wise objectives, `(logits, labels) -> (batch, num_labels)`: each entry the loss of one label.
 
 `logits` (float, `(batch, num_labels)`) are raw scores, `labels` (float, the same shape) are 0 or 1. An objective that
-has parameters `positives` and `negatives` is given the label counts (float, `(num_labels,)`): how often each label is
-1 and 0 in the training set. To add an objective, write such a function here and name it in `OBJECTIVES`.
+requires `positives` and `negatives` is given the label counts (float, `(num_labels,)`): how often each label is 1 and
+0 in the training set. To add an objective, write such a function here and name it in `OBJECTIVES`.
 """
 
 import inspect
+import math
 from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from .functional import label_ratio
 
@@ -18,8 +19,13 @@ Objective = Callable[..., Tensor]
 
 
 def needs_counts(objective: Objective) -> bool:
-    """Whether an objective has the parameters `positives` and `negatives`."""
-    return {"positives", "negatives"} <= set(inspect.signature(objective).parameters)
+    """Whether an objective requires `positives` and `negatives`; with a default, or bound already, it does not."""
+    function = objective.forward if isinstance(objective, nn.Module) else objective
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except ValueError:  # built in, or compiled by TorchScript
+        return False
+    return {"positives", "negatives"} <= {each.name for each in parameters if each.default is each.empty}
 
 
 def binary_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
@@ -89,8 +95,9 @@ def class_balanced(
     """
     _require(0 <= beta < 1, "beta", beta, "in [0, 1)")
     occurs = positives > 0
-    weights = occurs * (1 - beta) / (1 - beta ** positives.clamp(min=1))
-    weights = weights * occurs.sum() / weights.sum().clamp(min=1e-30)
+    log_beta = math.log(beta) if beta > 0 else -math.inf
+    weights = occurs / -torch.expm1(positives.clamp(min=1) * log_beta)  # exact where beta is nearly 1
+    weights = weights * occurs.sum() / weights.sum().clamp(min=1)
     return torch.where(occurs, weights, 1) * binary_cross_entropy(logits, labels)
 
 
@@ -110,13 +117,16 @@ def distribution_balanced(
     With the numbers of positives `n`: a row's label k has the weight `alpha + sigmoid(beta * (r - mu))`, where
     `r = (1 / n_k) / sum(1 / n_i over the row's positive labels i)`; `alpha + 1` in a row without positives. Logits are
     lowered by `kappa * log(1 / p - 1)`, where p is the share of positives; those of negatives are multiplied by
-    `negative_scale`, and their loss is divided by it.
+    `negative_scale`, and their loss is divided by it. The defaults are those of the authors for COCO, without their
+    focal factor; for Pascal VOC theirs are `mu=0.3` and `negative_scale=5`.
 
     Source: Wu et al., "Distribution-Balanced Loss for Multi-Label Classification in Long-Tailed Datasets", ECCV 2020,
     Sections 3.1 and 3.2.
     """
     _require(alpha >= 0, "alpha", alpha, "0 or more")
+    _require(beta > 0, "beta", beta, "above 0")
     _require(negative_scale > 0, "negative_scale", negative_scale, "above 0")
+    _require(kappa >= 0, "kappa", kappa, "0 or more")
     rarity = 1 / positives.clamp(min=1)
     r = rarity / ((labels == 1) * rarity).sum(1, keepdim=True)
     weights = alpha + torch.sigmoid(beta * (r - mu))

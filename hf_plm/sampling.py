@@ -1,8 +1,10 @@
 """Which rows are trained on: class-aware re-sampling, and long tails made by thinning."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import torch
 from datasets import Dataset
 from torch.utils.data import Dataset as TorchDataset
 
@@ -20,11 +22,11 @@ class ClassAwareDataset(TorchDataset):
 
     Args:
         dataset: a `datasets.Dataset` with a column of labels.
-        num_labels, column, label_format: see `count_labels`.
+        num_labels, column, label_format, label_names: see `count_labels`.
         seed: of the draws.
 
     Attributes:
-        drawn: the rows of this epoch, a `datasets.Dataset`.
+        label_names: the names of the labels in the order of their ids, where the data or the argument tell them.
 
     Raises:
         ValueError: if the labels cannot be read.
@@ -37,21 +39,33 @@ class ClassAwareDataset(TorchDataset):
         column: str = "labels",
         label_format: str = "auto",
         seed: int = 0,
+        label_names: Sequence[str] | None = None,
     ):
         self.dataset = dataset
         self.seed = seed
-        counts, form = read_labels(dataset, num_labels, column, label_format)
+        counts, form = read_labels(dataset, num_labels, column, label_format, label_names)
+        self.label_names = counts.label_names
         rows, labels = positive_entries(dataset, counts, column, form)
         self._rows = rows[np.argsort(labels, kind="stable")]  # those of class 0, those of class 1, ...
         self._counts = np.bincount(labels, minlength=counts.num_labels)
-        self.set_epoch(0)
+        self._epoch = torch.zeros((), dtype=torch.long).share_memory_()  # persistent workers hear of a new one, too
+        self._drawn_epoch: int | None = None
 
     def set_epoch(self, epoch: int) -> None:
-        """Draw the rows of an epoch; `PLMTrainer` calls it when the epoch begins."""
-        generator = np.random.default_rng((self.seed, epoch))
-        classes = generator.choice(np.flatnonzero(self._counts), len(self.dataset))
-        first = np.cumsum(self._counts) - self._counts
-        self.drawn = self.dataset.select(self._rows[first[classes] + generator.integers(self._counts[classes])])
+        """Turn to the rows of an epoch; `PLMTrainer` calls it when the epoch begins."""
+        self._epoch.fill_(epoch)
+
+    @property
+    def drawn(self) -> Dataset:
+        """The rows of this epoch."""
+        epoch = int(self._epoch)
+        if epoch != self._drawn_epoch:
+            generator = np.random.default_rng((self.seed, epoch))
+            classes = generator.choice(np.flatnonzero(self._counts), len(self.dataset))
+            first = np.cumsum(self._counts) - self._counts
+            self._drawn = self.dataset.select(self._rows[first[classes] + generator.integers(self._counts[classes])])
+            self._drawn_epoch = epoch
+        return self._drawn
 
     def __len__(self) -> int:
         return len(self.dataset)

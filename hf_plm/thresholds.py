@@ -1,8 +1,14 @@
 """From probabilities to decisions: thresholds chosen on held-out data."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
+import torch
 from numpy.typing import ArrayLike
 from scipy.special import expit
+from torch import Tensor
+from transformers import PreTrainedModel
 
 OBJECTIVES = ("macro_f1", "micro_f1", "precision", "recall")
 
@@ -57,6 +63,26 @@ def tune_thresholds(
             own = best(curve, curve.gain(best_micro_f1) if objective == "micro_f1" else curve.f1())
             thresholds[label] = share * own + (1 - share) * common
     return expit(thresholds)
+
+
+def predict(model: PreTrainedModel, inputs: Mapping[str, Tensor]) -> list[list[str]]:
+    """The names of the labels that a trained model predicts for each row.
+
+    A label is predicted where its probability is at least its threshold in `model.config.plm_thresholds`, 0.5 without
+    any; a single-label model predicts its most probable class. The model is put into evaluation mode.
+
+    Args:
+        inputs: of the model, as tokenizers and image processors give them with `return_tensors="pt"`.
+    """
+    model.eval()
+    with torch.inference_mode():
+        logits = model(**inputs).logits.float()
+    config: Any = model.config
+    if config.problem_type == "single_label_classification":
+        return [[config.id2label[index]] for index in logits.argmax(-1).tolist()]
+    thresholds = getattr(config, "plm_thresholds", None) or [0.5] * config.num_labels
+    predicted = torch.sigmoid(logits) >= torch.tensor(thresholds, device=logits.device)
+    return [[config.id2label[index] for index in row.nonzero().flatten().tolist()] for row in predicted]
 
 
 class _Curve:

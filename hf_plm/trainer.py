@@ -5,6 +5,7 @@ import os
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import numpy as np
 import torch
 from datasets import Dataset
 from torch import Tensor, nn
@@ -18,10 +19,12 @@ from .data_collator import MultiLabelCollator
 from .functional import known_labels, one_hot_labels
 from .label_counts import LabelCounts, feature_names_of, read_labels
 from .loss import PLMLoss
+from .metrics import MultiLabelComputeMetrics, first_array
 from .objectives import Objective
 from .reporting import TRACKERS
 from .sampling import ClassAwareDataset
 from .state import PLMState
+from .thresholds import tune_thresholds
 from .training_args import PLMTrainingArguments
 
 logger = logging.get_logger(__name__)
@@ -84,6 +87,7 @@ class PLMTrainer(Trainer):
         self._eval_totals = torch.zeros(2, device=self.args.device)  # of the objective, and of known labels
         self.start_plm()
         self._wrap_collator()
+        self._use_thresholds()
         update_steps = self.args.plm_update_steps if isinstance(self.args, PLMTrainingArguments) else None
         self.add_callback(PLMCallback(self, update_steps))
         for tracker in TRACKERS:  # behind PLMCallback, whose pictures come before they close
@@ -94,6 +98,11 @@ class PLMTrainer(Trainer):
     def plm_state(self) -> PLMState:
         """Counts, measurements and ideal ratios of the labels, live."""
         return self.plm_loss.state
+
+    @property
+    def _config(self) -> Any:
+        """The model's configuration; None if it has none."""
+        return getattr(self.model, "config", None)
 
     def start_plm(self) -> None:
         """Begin with the initial ideal ratios, or with those of the checkpoint that training resumes from.
@@ -186,6 +195,36 @@ class PLMTrainer(Trainer):
             num_known += known_labels(self._labels_of(batch)).sum().to(device)
         return batches, self.accelerator.reduce(num_known, reduction="sum").clamp(min=1)
 
+    def tune_thresholds(self, dataset: Any = None, **kwargs: Any) -> np.ndarray:
+        """Choose thresholds on held-out data and keep them in `model.config.plm_thresholds`.
+
+        From then on, and in every `PLMTrainer` of the saved model, the metrics of `multilabel_compute_metrics` use
+        them, in `evaluate` and in `predict`; so does `hf_plm.predict`.
+
+        Args:
+            dataset: rows with labels that the model was not trained on; None for `eval_dataset`.
+            **kwargs: of `hf_plm.tune_thresholds`.
+
+        Returns:
+            float64, `(num_labels,)`, probabilities.
+
+        Raises:
+            ValueError: if there is no data set, or the thresholds cannot be chosen.
+        """
+        rows: Any = dataset if dataset is not None else self.eval_dataset
+        if rows is None or isinstance(rows, dict):
+            raise ValueError(f"eval_dataset is {'a dictionary of several sets' if rows else None}; pass dataset=...")
+        output = self.predict(rows)
+        thresholds = tune_thresholds(first_array(output.predictions), first_array(output.label_ids), **kwargs)
+        self._config.plm_thresholds = thresholds.tolist()
+        self._use_thresholds()
+        return thresholds
+
+    def _use_thresholds(self) -> None:
+        thresholds = getattr(self._config, "plm_thresholds", None)
+        if thresholds is not None and isinstance(self.compute_metrics, MultiLabelComputeMetrics):
+            self.compute_metrics.threshold = np.array(thresholds)
+
     def evaluation_loop(
         self,
         dataloader: DataLoader,
@@ -245,17 +284,20 @@ class PLMTrainer(Trainer):
                 f"plm_class_aware is True and train_dataset a {type(self.train_dataset).__name__}; class-aware "
                 "sampling needs a datasets.Dataset"
             )
-        num_labels = getattr(getattr(self.model, "config", None), "num_labels", None)
-        label_format = getattr(self.data_collator, "label_format", "auto")
+        config = self._config
         self.train_dataset = ClassAwareDataset(
-            self.train_dataset, num_labels, self.label_names[0], label_format, self.args.seed
+            self.train_dataset,
+            getattr(config, "num_labels", None),
+            self.label_names[0],
+            getattr(self.data_collator, "label_format", "auto"),
+            self.args.seed,
+            _own_label_names(config),
         )
 
     def _count_labels(self, label_counts: LabelCounts | Mapping[str, Any] | None) -> LabelCounts:
         """The label counts as given or counted; sets `_label_form` where the data tell it."""
-        config = getattr(self.model, "config", None)
-        num_labels = getattr(config, "num_labels", None)
-        names = _own_label_names(config)
+        num_labels = getattr(self._config, "num_labels", None)
+        names = _own_label_names(self._config)
         self._label_form = None
         if label_counts is not None:
             num_rows = len(self.train_dataset) if has_length(self.train_dataset) else None
@@ -270,7 +312,8 @@ class PLMTrainer(Trainer):
             counts = self._counts_to_estimate(num_labels, names)
         else:
             rows = self.train_dataset
-            rows = rows.drawn if isinstance(rows, ClassAwareDataset) else rows
+            if isinstance(rows, ClassAwareDataset):
+                rows, names = rows.drawn, names or rows.label_names  # a rare name may be in no row of the first epoch
             label_format = getattr(self.data_collator, "label_format", "auto")
             counts, self._label_form = read_labels(rows, num_labels, self.label_names[0], label_format, names)
         if num_labels is not None and counts.num_labels != num_labels:
@@ -298,7 +341,7 @@ class PLMTrainer(Trainer):
 
     def _fit_model(self) -> None:
         """Set the model's `problem_type`, and its label names if it has only generic ones."""
-        config = getattr(self.model, "config", None)
+        config = self._config
         self._is_single_label = _set_problem_type(config, self._label_form)
         names = self.label_counts.label_names
         if config is not None and names is not None and _own_label_names(config) is None:
@@ -307,7 +350,7 @@ class PLMTrainer(Trainer):
 
     def _wrap_collator(self) -> None:
         if not (self._is_single_label or isinstance(self.data_collator, MultiLabelCollator)):
-            names = self.label_counts.label_names or _own_label_names(getattr(self.model, "config", None))
+            names = self.label_counts.label_names or _own_label_names(self._config)
             self.data_collator = MultiLabelCollator(
                 self.label_counts.num_labels,
                 self.data_collator,

@@ -4,10 +4,14 @@ import itertools
 
 import numpy as np
 import pytest
+import scenarios
+import torch
 from scipy.special import expit, logit
 from sklearn.metrics import precision_score, recall_score
+from transformers import BertForSequenceClassification
 
-from hf_plm import tune_thresholds
+from hf_plm import PLMTrainer, count_labels, multilabel_compute_metrics, predict, tune_thresholds
+from hf_plm.metrics import multilabel_scores
 
 
 @pytest.fixture
@@ -110,3 +114,60 @@ def test_a_label_without_positives_has_the_common_threshold(data):
 def test_what_cannot_be_tuned_is_named(arguments, message, data):
     with pytest.raises(ValueError, match=message):
         tune_thresholds(**{"logits": data[0], "labels": data[1], **arguments})
+
+
+@pytest.fixture
+def trained(make_bert, make_args):
+    data = scenarios.make_rows(64)
+    names = dict(enumerate(["red", "green", "blue", "round", "square"]))
+    model = make_bert(id2label=names, label2id={name: index for index, name in names.items()})
+    compute_metrics = multilabel_compute_metrics(count_labels(data))
+    trainer = PLMTrainer(
+        model,
+        make_args(num_train_epochs=3),
+        train_dataset=data,
+        eval_dataset=data,
+        compute_metrics=compute_metrics,
+    )
+    trainer.train()
+    return trainer
+
+
+def test_a_trainer_keeps_its_thresholds_and_scores_with_them(trained, make_args, tmp_path):
+    before = trained.evaluate()["eval_macro_f1"]
+    thresholds = trained.tune_thresholds(shrinkage=0)
+    after = trained.evaluate()
+    assert after["eval_macro_f1"] > before
+    output = trained.predict(trained.eval_dataset)
+    expected = multilabel_scores(expit(output.predictions), output.label_ids, {}, thresholds)["macro_f1"]
+    assert after["eval_macro_f1"] == pytest.approx(expected)
+    assert output.metrics["test_macro_f1"] == pytest.approx(expected)
+
+    trained.save_model(str(tmp_path / "model"))
+    again = BertForSequenceClassification.from_pretrained(tmp_path / "model")
+    data = trained.eval_dataset
+    compute_metrics = multilabel_compute_metrics(count_labels(data))
+    other = PLMTrainer(again, make_args(), eval_dataset=data, compute_metrics=compute_metrics)
+    assert other.evaluate()["eval_macro_f1"] == pytest.approx(expected)
+
+
+def test_a_trainer_without_data_to_choose_on_says_so(trained):
+    trained.eval_dataset = {"one": trained.eval_dataset}
+    with pytest.raises(ValueError, match="eval_dataset is a dictionary of several sets; pass dataset="):
+        trained.tune_thresholds()
+    trained.eval_dataset = None
+    with pytest.raises(ValueError, match="eval_dataset is None; pass dataset="):
+        trained.tune_thresholds()
+
+
+def test_predict_gives_the_names_above_the_thresholds(trained):
+    model, inputs = trained.model, {"input_ids": torch.tensor(trained.eval_dataset["input_ids"][:8])}
+    model.train()
+    names = predict(model, inputs)
+    probabilities = torch.sigmoid(model(**inputs).logits)
+    assert not model.training
+    assert names == [[model.config.id2label[c] for c in range(5) if row[c] >= 0.5] for row in probabilities]
+    model.config.plm_thresholds = [0.0, 1.0, 0.5, 0.5, 0.5]
+    assert all("red" in row and "green" not in row for row in predict(model, inputs))
+    model.config.problem_type = "single_label_classification"
+    assert predict(model, inputs) == [[model.config.id2label[row.argmax().item()]] for row in probabilities]
