@@ -7,7 +7,7 @@ from .inspection import LabelReport, inspect_labels
 from .label_counts import LabelCounts, count_labels
 from .loss import PLMLoss
 from .metrics import MultiLabelMetrics, multilabel_compute_metrics
-from .sampling import ClassAwareDataset, make_long_tailed
+from .sampling import ClassAwareDataset, make_long_tailed, train_test_split_multilabel
 from .state import PLMState
 from .thresholds import predict, tune_thresholds
 from .trainer import PLMTrainer
@@ -31,6 +31,7 @@ __all__ = [
     "inspect_labels",
     "make_long_tailed",
     "predict",
+    "train_test_split_multilabel",
     "tune_thresholds",
     "multilabel_compute_metrics",
 ]

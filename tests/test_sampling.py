@@ -7,7 +7,7 @@ import torch
 from datasets import Dataset
 from torch import nn
 
-from hf_plm import ClassAwareDataset, PLMTrainer, count_labels, make_long_tailed
+from hf_plm import ClassAwareDataset, PLMTrainer, count_labels, make_long_tailed, train_test_split_multilabel
 
 IDS = [[0], [0, 1], [0], [0, 2], [], [0], [0, 1], [0]] * 50
 FORMS = {
@@ -45,14 +45,15 @@ def test_the_draw_is_a_function_of_seed_and_epoch():
     assert again[5] == again.__getitems__([5])[0]
 
 
-def test_a_trainer_draws_every_epoch_anew_and_counts_what_is_drawn(make_args):
+@pytest.mark.parametrize("workers", [{}, {"dataloader_num_workers": 2, "dataloader_persistent_workers": True}])
+def test_a_trainer_draws_every_epoch_anew_and_counts_what_is_drawn(workers, make_args):
     data = Dataset.from_dict({"input_ids": [[5 + row // 10] * 8 for row in range(400)], "labels": IDS})
     seen = []
     model = scenarios.make_bert(num_labels=3)
     model.register_forward_pre_hook(
         lambda module, args, kwargs: seen.append(kwargs["input_ids"][:, 0].tolist()), with_kwargs=True
     )
-    args = make_args(num_train_epochs=2, plm_class_aware=True)
+    args = make_args(num_train_epochs=2, plm_class_aware=True, **workers)
     trainer = PLMTrainer(model, args, train_dataset=data)
     rows = trainer.train_dataset
     assert trainer.label_counts.positives.tolist() == count_labels(rows.drawn, 3).positives.tolist()
@@ -69,6 +70,30 @@ def test_a_trainer_draws_every_epoch_anew_and_counts_what_is_drawn(make_args):
     drawn = rows.drawn["input_ids"][:]
     rows.set_epoch(3)
     assert rows.drawn["input_ids"][:] == drawn
+
+
+@pytest.mark.parametrize("names", ["abc", "cabd"])
+def test_names_may_be_the_models(names, make_args):
+    config = {"id2label": dict(enumerate(names)), "label2id": {name: index for index, name in enumerate(names)}}
+    labels = [["abc"[label] for label in row] for row in IDS]
+    data = Dataset.from_dict({"input_ids": [[5] * 8] * 400, "labels": labels})
+    model = scenarios.make_bert(num_labels=len(names), **config)
+    counts = PLMTrainer(model, make_args(plm_class_aware=True), train_dataset=data).label_counts
+    assert counts.label_names == list(names)
+    positives = dict(zip(names, counts.positives.tolist(), strict=True))
+    assert positives["a"] == 400
+    assert positives["c"] == pytest.approx(150, abs=30)  # 50 as the data are
+    assert positives.get("d", 0) == 0
+
+
+def test_a_name_that_no_row_of_the_first_epoch_has_is_a_label(make_args):
+    names = [f"{label:02d}" for label in range(40)]
+    data = Dataset.from_dict({"input_ids": [[5] * 8] * 40, "labels": [[name] for name in names]})
+    trainer = PLMTrainer(scenarios.make_bert(num_labels=40), make_args(plm_class_aware=True), train_dataset=data)
+    assert trainer.label_counts.label_names == names
+    assert trainer.label_counts.positives.sum() == 40
+    assert trainer.label_counts.positives.min() == 0
+    trainer.train()
 
 
 @pytest.mark.parametrize("factor", [1, 10, 100])
@@ -118,3 +143,42 @@ def test_a_single_label_trainer_takes_a_long_tail_re_sampled(make_args):
     positives = trainer.plm_state.histograms[0].sum(-1)
     assert positives.sum() == len(thinned)
     assert positives.min() > 0.2 * positives.sum()
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("test_size", [0.1, 0.3])
+def test_a_split_gives_every_label_its_share_on_both_sides(form, test_size):
+    data = Dataset.from_dict({"row": range(400), "labels": FORMS[form]})
+    split = train_test_split_multilabel(data, test_size, seed=3)
+    whole = count_labels(data, 3).positives
+    assert sorted(split["train"]["row"][:] + split["test"]["row"][:]) == list(range(400))
+    assert len(split["test"]) == pytest.approx(400 * test_size, abs=4)
+    assert (count_labels(split["test"], 3).positives - test_size * whole).abs().max() <= 3
+    again = train_test_split_multilabel(data, test_size, seed=3)["test"]["row"][:]
+    assert again == split["test"]["row"][:] == sorted(again)
+    assert train_test_split_multilabel(data, test_size, seed=4)["test"]["row"][:] != again
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_no_label_with_two_positives_is_missing_from_a_side(seed):
+    generator = np.random.default_rng(seed)
+    ids = [np.flatnonzero(row).tolist() for row in generator.random((200, 60)) < 3 / 200]
+    data = Dataset.from_dict({"labels": ids})
+    counts = count_labels(data, 60, label_format="ids").positives
+    assert ((counts >= 2) & (counts <= 3)).sum() > 10
+    split = train_test_split_multilabel(data, 0.1, seed=seed, label_format="ids")
+    for side in split.values():
+        assert (count_labels(side, 60, label_format="ids").positives[counts >= 2] > 0).all()
+    assert len(split["test"]) < 60
+
+
+def test_a_split_that_no_rows_allow_is_said():
+    rows = Dataset.from_dict({"labels": [["a", "b"], ["b", "c"], ["a", "c"]]})  # two of the three must lie together
+    with pytest.warns(UserWarning, match=r"no split has these labels on both sides: \['[abc]'\]"):
+        train_test_split_multilabel(rows, 0.4)
+
+
+@pytest.mark.parametrize("test_size", [0, 1, 200])
+def test_a_test_size_out_of_range_is_named(test_size):
+    with pytest.raises(ValueError, match=f"test_size is {test_size}; it must be a share of the rows"):
+        train_test_split_multilabel(Dataset.from_dict({"labels": IDS}), test_size)
