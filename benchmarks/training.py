@@ -109,7 +109,8 @@ def make_run(run: Run, source: Source) -> None:
     path = run.path(source)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps(result, indent=1))
+    rounded = json.loads(json.dumps(result), parse_float=lambda text: round(float(text), 6))
+    temporary.write_text(json.dumps(rounded, indent=1))
     os.replace(temporary, path)
 
 

@@ -116,7 +116,7 @@ CHECKPOINTS = {
     "on the last step of an epoch, before its end": ({"save_steps": 8}, 10),
     "with accumulation": ({"save_steps": 3, "gradient_accumulation_steps": 2}, 4),
     "with data loader workers": ({"save_steps": 3, "dataloader_num_workers": 2}, 5),
-    "with class-aware sampling": ({"save_steps": 3, "plm_class_aware": True}, 13),
+    "with class-aware sampling": ({"save_steps": 12, "plm_class_aware": True}, 13),
 }
 """How a run of 3 epochs of 8 (with accumulation 4) steps saves, and after which step it is killed."""
 
