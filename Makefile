@@ -26,7 +26,7 @@ install: .venv/installed ## set up .venv with everything below (1.8 GB)
 demo: install ## train three text models, compare them, draw two pictures (4 minutes on 2 cores)
 	$(BIN)/python examples/demo.py
 
-test: install lint ## lint, check types and run the fast tests (3 minutes)
+test: install lint ## lint, check types and run all tests (5 minutes; the fast ones alone: pytest -m "not slow")
 	$(BIN)/pytest --quiet
 
 lint: install ## check style and types

@@ -206,6 +206,7 @@ class InThisProcess:
         pass
 
 
+@pytest.mark.slow
 def test_every_kind_of_run_is_made_and_scored(tiny_task):
     source = tasks.Source()
     methods = [trials[0] for trials in studies.METHODS.values()]

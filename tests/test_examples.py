@@ -46,6 +46,7 @@ def first_rows(name, rows):
     return data, data.features["labels"].feature.names
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["text", "image"])
 def test_without_arguments_it_trains_on_the_data_of_the_repository(name, tmp_path):
     trainer = run(name, tmp_path, "--max_train_samples", "200", "--save_steps", "2", "--save_strategy", "steps")
@@ -101,6 +102,7 @@ def test_a_trained_model_and_own_pictures_from_csv(tmp_path):
     assert not torch.equal(trainer.model.classifier.weight, first.classifier.weight)
 
 
+@pytest.mark.slow
 def test_accelerate_launch_runs_the_example_on_two_processes(tmp_path):
     launch = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(TWO_CPUS)]
     flags = ["--use_cpu", "true", "--max_train_samples", "256", "--num_train_epochs", "1", "--report_to", "none"]
