@@ -11,13 +11,13 @@ from datasets import Dataset
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from transformers import Trainer
-from transformers.trainer_utils import EvalLoopOutput, TrainOutput, get_last_checkpoint, has_length
-from transformers.utils import logging
+from transformers.trainer_utils import EvalLoopOutput, TrainOutput, get_last_checkpoint
 
 from .callback import PLMCallback
 from .data_collator import MultiLabelCollator
 from .functional import known_labels, one_hot_labels
-from .label_counts import LabelCounts, feature_names_of, read_labels
+from .label_counts import LabelCounts
+from .label_setup import count_training_labels, fit_config, own_label_names
 from .loss import PLMLoss
 from .metrics import MultiLabelComputeMetrics, first_array
 from .objectives import Objective
@@ -26,8 +26,6 @@ from .sampling import ClassAwareDataset
 from .state import PLMState
 from .thresholds import tune_thresholds
 from .training_args import PLMTrainingArguments
-
-logger = logging.get_logger(__name__)
 
 STATE_NAME = "plm_state.safetensors"
 """The file of a checkpoint that holds the `PLMState`."""
@@ -82,14 +80,20 @@ class PLMTrainer(Trainer):
         self.label_names = self.label_names or ["labels"]  # a model without labels in its forward will do, too
         if getattr(self.args, "plm_class_aware", False):
             self._draw_rows_by_class()
-        self.label_counts = self._count_labels(label_counts)
+        self.label_counts, self._label_form = count_training_labels(
+            self.train_dataset,
+            label_counts,
+            self._config,
+            self.label_names[0],
+            getattr(self.data_collator, "label_format", "auto"),
+            getattr(self.args, "plm_update_steps", None),
+        )
         self._checkpoint: str | os.PathLike | None = None
         self._eval_totals = torch.zeros(2, device=self.args.device)  # of the objective, and of known labels
         self.start_plm()
         self._wrap_collator()
         self._use_thresholds()
-        update_steps = self.args.plm_update_steps if isinstance(self.args, PLMTrainingArguments) else None
-        self.add_callback(PLMCallback(self, update_steps))
+        self.add_callback(PLMCallback(self, getattr(self.args, "plm_update_steps", None)))
         for tracker in TRACKERS:  # behind PLMCallback, whose pictures come before they close
             if (callback := self.pop_callback(tracker)) is not None:
                 self.add_callback(callback)
@@ -109,7 +113,8 @@ class PLMTrainer(Trainer):
 
         `PLMCallback` calls it when training begins: what was done to `plm_state` before is lost.
         """
-        self._fit_model()  # model_init may have made another model
+        # model_init may have made another model
+        self._is_single_label = fit_config(self._config, self._label_form, self.label_counts.label_names)
         settings = self.args.plm_settings() if isinstance(self.args, PLMTrainingArguments) else {}
         if self.objective is not None:
             settings["objective"] = self.objective
@@ -291,66 +296,12 @@ class PLMTrainer(Trainer):
             self.label_names[0],
             getattr(self.data_collator, "label_format", "auto"),
             self.args.seed,
-            _own_label_names(config),
+            own_label_names(config),
         )
-
-    def _count_labels(self, label_counts: LabelCounts | Mapping[str, Any] | None) -> LabelCounts:
-        """The label counts as given or counted; sets `_label_form` where the data tell it."""
-        num_labels = getattr(self._config, "num_labels", None)
-        names = _own_label_names(self._config)
-        self._label_form = None
-        if label_counts is not None:
-            num_rows = len(self.train_dataset) if has_length(self.train_dataset) else None
-            if isinstance(label_counts, Mapping):
-                label_counts = LabelCounts.from_mapping(label_counts, num_rows)
-            counts = label_counts
-            if names is not None and counts.label_names is not None:
-                counts = counts.reordered(names)
-        elif self.train_dataset is None:  # only to evaluate or predict
-            counts = LabelCounts([0] * (num_labels or 1), [0] * (num_labels or 1), names)
-        elif not has_length(self.train_dataset):
-            counts = self._counts_to_estimate(num_labels, names)
-        else:
-            rows = self.train_dataset
-            if isinstance(rows, ClassAwareDataset):
-                rows, names = rows.drawn, names or rows.label_names  # a rare name may be in no row of the first epoch
-            label_format = getattr(self.data_collator, "label_format", "auto")
-            counts, self._label_form = read_labels(rows, num_labels, self.label_names[0], label_format, names)
-        if num_labels is not None and counts.num_labels != num_labels:
-            raise ValueError(
-                f"the model has num_labels={num_labels}, there are counts of {counts.num_labels} labels; make the "
-                f"model with num_labels={counts.num_labels}"
-            )
-        return counts
-
-    def _counts_to_estimate(self, num_labels: int | None, names: list[str] | None) -> LabelCounts:
-        """Counts of a stream, all 0: `PLMState` estimates them on the way."""
-        update_steps = getattr(self.args, "plm_update_steps", None)
-        if update_steps is None or num_labels is None:
-            raise ValueError(
-                "train_dataset has no length, so its labels are not counted beforehand. Set plm_update_steps, and the "
-                "model's config.num_labels, to estimate the counts on the way; or pass "
-                "label_counts=count_labels(train_dataset)"
-            )
-        logger.warning(
-            f"The training stream's labels are counted on the way, every {update_steps} steps (plm_update_steps); "
-            "until the first count no label is masked. label_counts=count_labels(train_dataset) counts beforehand"
-        )
-        names = names or feature_names_of(self.train_dataset, self.label_names[0])
-        return LabelCounts([0] * num_labels, [0] * num_labels, names)
-
-    def _fit_model(self) -> None:
-        """Set the model's `problem_type`, and its label names if it has only generic ones."""
-        config = self._config
-        self._is_single_label = _set_problem_type(config, self._label_form)
-        names = self.label_counts.label_names
-        if config is not None and names is not None and _own_label_names(config) is None:
-            config.id2label = dict(enumerate(names))
-            config.label2id = {name: index for index, name in enumerate(names)}
 
     def _wrap_collator(self) -> None:
         if not (self._is_single_label or isinstance(self.data_collator, MultiLabelCollator)):
-            names = self.label_counts.label_names or _own_label_names(self._config)
+            names = self.label_counts.label_names or own_label_names(self._config)
             self.data_collator = MultiLabelCollator(
                 self.label_counts.num_labels,
                 self.data_collator,
@@ -358,30 +309,6 @@ class PLMTrainer(Trainer):
                 names,
                 self.label_names[0],
             )
-
-
-def _own_label_names(config: Any) -> list[str] | None:
-    """The label names of a model's configuration in the order of their ids; None for the generic LABEL_0, ..."""
-    id2label = getattr(config, "id2label", None)
-    if not id2label or all(name == f"LABEL_{index}" for index, name in id2label.items()):
-        return None
-    return [id2label[index] for index in sorted(id2label)]
-
-
-def _set_problem_type(config: Any, form: str | None) -> bool:
-    """Set `config.problem_type` where it is not set, by the form of the labels. Returns whether it is single-label."""
-    problem_type = getattr(config, "problem_type", None)
-    if problem_type is None:
-        problem_type = "single_label_classification" if form == "class_id" else "multi_label_classification"
-    single_label = problem_type == "single_label_classification"
-    if problem_type == "regression" or (form is not None and single_label != (form == "class_id")):
-        raise ValueError(
-            f"the model's config.problem_type is '{problem_type}' and the labels are of the form '{form}'; set it to "
-            "'multi_label_classification' for several labels per row, 'single_label_classification' for one class id"
-        )
-    if config is not None:
-        config.problem_type = problem_type
-    return single_label
 
 
 def _logits_of(outputs: Any) -> Tensor:

@@ -216,7 +216,7 @@ def test_an_output_without_logits_is_named(text_data, make_args):
 
 
 def test_counts_may_be_given_and_are_not_counted_again(make_bert, text_data, make_args, monkeypatch):
-    monkeypatch.setattr("hf_plm.trainer.read_labels", lambda *args: pytest.fail("counted"))
+    monkeypatch.setattr("hf_plm.label_setup.read_labels", lambda *args: pytest.fail("counted"))
     trainer = PLMTrainer(
         make_bert(), make_args(), train_dataset=text_data, label_counts=LabelCounts([9, 8, 7, 6, 5], [55] * 5)
     )
