@@ -10,6 +10,7 @@ import reference
 import torch
 
 from hf_plm import functional
+from hf_plm.presets import RULES
 
 
 def random_case(seed, rows=40, num_labels=7):
@@ -55,7 +56,7 @@ def test_histograms_equal_the_slow_twin(seed, num_bins):
 
 
 @pytest.mark.parametrize("seed", range(5))
-@pytest.mark.parametrize("rule", ["kl", "marginal", "fixed"])
+@pytest.mark.parametrize("rule", RULES)
 def test_many_updates_equal_the_slow_twin(seed, rule):
     positives, negatives, _, _ = random_case(seed)
     ratio = functional.label_ratio(positives, negatives)

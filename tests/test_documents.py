@@ -1,0 +1,172 @@
+"""Every code block of README, CONTRIBUTING and docs runs, in its order, with small stand-ins for data and models.
+
+Python blocks of a document share their names. A line of a shell block is run if a few seconds suffice, else checked:
+that its target, its files and its arguments exist.
+"""
+
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from accelerate.commands.config.config_args import load_config_from_file
+from datasets import Dataset
+from PIL import Image
+from tokenizers import Tokenizer, models, pre_tokenizers
+from torch import nn
+from transformers import BertConfig, BertModel, PreTrainedTokenizerFast, ViTConfig, ViTImageProcessorPil, ViTModel
+
+from hf_plm import PLMState, PLMTrainingArguments
+from hf_plm.command_line import main as run_hf_plm
+
+ROOT = Path(__file__).parent.parent
+DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+WORDS = ["[PAD]", "[UNK]", "a", "small", "editor", "game", "library", "of", "colours"]
+TEXTS = ["a small editor", "a game of colours", "library", "a small game"]
+NAMES = ["use::editing", "use::gaming", "devel::library"]
+LABELS = [[0], [1, 2], [], [0, 2]]
+
+
+def blocks(document, language):
+    return re.findall(rf"```{language}\n(.*?)```", document.read_text(), re.DOTALL)
+
+
+def commands():
+    """(document, command) of every line of a shell block, without its comment."""
+    lines = []
+    for document in DOCUMENTS:
+        for block in blocks(document, "bash"):
+            joined = block.replace("\\\n", " ").splitlines()
+            lines += [(document.name, line) for line in joined if shlex.split(line, comments=True)]
+    return lines
+
+
+def save_text_model(path):
+    tokenizer = Tokenizer(models.WordLevel({word: index for index, word in enumerate(WORDS)}, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="[PAD]", unk_token="[UNK]").save_pretrained(path)
+    config = BertConfig(
+        vocab_size=len(WORDS), hidden_size=8, num_hidden_layers=1, num_attention_heads=2, intermediate_size=8
+    )
+    BertModel(config).save_pretrained(path)
+
+
+def save_image_model(path):
+    config = ViTConfig(
+        image_size=8, patch_size=4, hidden_size=8, num_hidden_layers=1, num_attention_heads=2, intermediate_size=8
+    )
+    ViTModel(config).save_pretrained(path)
+    ViTImageProcessorPil(size={"height": 8, "width": 8}).save_pretrained(path)
+
+
+@pytest.fixture
+def stand_ins(tmp_path, monkeypatch):
+    """A folder with what the documents read, under the names that they read it by; and the names they use."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "examples").symlink_to(ROOT / "examples")
+    save_text_model("answerdotai/ModernBERT-base")
+    save_image_model("google/vit-base-patch16-224-in21k")
+    names = [", ".join(NAMES[index] for index in labels) for labels in LABELS]
+    Dataset.from_dict({"text": TEXTS * 8, "labels": names * 8}).to_csv("packages.csv")
+    for name in ("train", "validation"):
+        pictures = [f"pictures/{index}.png" for index in range(16)]
+        columns = {"comment": TEXTS * 4, "text": TEXTS * 4, "image": pictures, "labels": names * 4}
+        Dataset.from_dict(columns).to_csv(f"{name}.csv")
+    Path("pictures").mkdir()
+    for index in range(32):
+        Image.fromarray(np.full((8, 8, 3), 8 * index, np.uint8)).save(f"pictures/{index}.png")
+    Dataset.from_dict({"file": [f"{index}.png" for index in range(32)], "tags": names * 8}).to_csv("tags.csv")
+
+    network = nn.Linear(4, 3)
+    tokens = {"input_ids": [[2, 3, 4, 0]] * 16, "labels": LABELS * 4}
+
+    def make_model():
+        from transformers import AutoModelForSequenceClassification
+
+        return AutoModelForSequenceClassification.from_pretrained("answerdotai/ModernBERT-base", num_labels=3)
+
+    return {
+        "train_set": Dataset.from_dict({"text": TEXTS * 4, **tokens}),
+        "validation_set": Dataset.from_dict({"text": TEXTS * 4, **tokens}),
+        "name": "answerdotai/ModernBERT-base",
+        "model": make_model(),
+        "make_model": make_model,
+        "training_args": PLMTrainingArguments("other", use_cpu=True, max_steps=1),
+        "network": network,
+        "loader": [(torch.randn(8, 4), torch.tensor([[1.0, 0.0, torch.nan]] * 8))],
+        "optimizer": torch.optim.SGD(network.parameters(), 0.1),
+    }
+
+
+@pytest.mark.parametrize(
+    "document", [each for each in DOCUMENTS if blocks(each, "python")], ids=lambda document: document.name
+)
+def test_python_blocks_run(document, stand_ins):
+    names = dict(stand_ins)
+    for block in blocks(document, "python"):
+        exec(compile(block, str(document), "exec"), names)
+    check = {"README.md": check_readme, "method.md": check_method, "text.md": check_text, "images.md": check_images}
+    check.get(document.name, lambda names: None)(names)
+
+
+def check_readme(names):
+    assert names["trainer"].plm_loss.objective is names["squared_hinge"]
+    assert names["trainer"].train().global_step == 1
+    assert len(PLMState.load("plm_state.safetensors").history) == 4
+
+
+def check_method(names):
+    kept, labels = names["kept"], names["labels"]
+    ratio = (kept & (labels == 1)).sum(0) / (kept & (labels == 0)).sum(0)
+    assert torch.allclose(ratio, torch.tensor(0.25), atol=0.15)
+
+
+def check_text(names):
+    assert names["trainer"].model.config.id2label == dict(enumerate(sorted(NAMES)))
+    assert len(names["trainer"].model.config.plm_thresholds) == 3
+    assert Path("packages/plots/label_scores.png").is_file()
+
+
+def check_images(names):
+    scores = names["tagger"](Image.open("pictures/1.png"), top_k=3)
+    assert {score["label"] for score in scores} == set(NAMES)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("document", "command"), commands())
+def test_shell_lines_run_or_exist(document, command, stand_ins):
+    words = shlex.split(command, comments=True)
+    if words[0] == "make":
+        subprocess.run([*words, "--dry-run"], cwd=ROOT, check=True, capture_output=True)
+    elif words[0] == "hf-plm":
+        run_hf_plm(words[1:])
+    elif words[0] == "python":
+        run_example(words[1], words[2:])
+    elif words[:2] == ["accelerate", "launch"]:
+        script = next(index for index, word in enumerate(words) if word.endswith(".py"))
+        assert load_config_from_file(words[words.index("--config_file") + 1]).num_processes >= 2
+        run_example(words[script], words[script + 1 :])
+    elif words[0] == "pip":
+        assert words == ["pip", "install", "."] and (ROOT / "pyproject.toml").is_file()
+    else:
+        assert words[0].startswith(".venv/bin/") and shutil.which(
+            Path(words[0]).name, path=Path(sys.executable).parent
+        )
+
+
+def run_example(script, arguments):
+    """As on the command line, for three steps, on the CPU."""
+    sys.path.insert(0, str(ROOT / Path(script).parent))
+    try:
+        main = __import__(Path(script).stem).main
+    finally:
+        sys.path.pop(0)
+    short = ["--max_steps", "3", "--max_train_samples", "64", "--eval_strategy", "no", "--save_strategy", "no"]
+    trainer = main([*arguments, *short, "--bf16", "false", "--use_cpu", "true", "--output_dir", "output"])
+    assert trainer.state.global_step == 3
