@@ -2,6 +2,7 @@
 
 import functools
 import hashlib
+import inspect
 import json
 import os
 import platform
@@ -27,6 +28,7 @@ from variants import VARIANTS
 import hf_plm
 from hf_plm import PLMTrainer, PLMTrainingArguments
 from hf_plm.metrics import multilabel_scores
+from hf_plm.objectives import OBJECTIVES
 from hf_plm.presets import PLMSettings
 
 RESULTS = Path(__file__).parent / "results"
@@ -34,7 +36,7 @@ RESULTS = Path(__file__).parent / "results"
 
 @dataclass(frozen=True)
 class Run:
-    """A run. Its file is named after all its settings, so that no result outlives a change of the presets.
+    """A run. Its file is named after all its settings, so that no result outlives a change of a preset or default.
 
     Attributes:
         task: a name in `TASKS`.
@@ -54,10 +56,13 @@ class Run:
         return RESULTS / source.size / self.task / f"{hashlib.sha256(text.encode()).hexdigest()[:10]}-{self.seed}.json"
 
     def resolved(self) -> dict[str, Any]:
-        """The settings with the preset's values in place of its name."""
+        """The settings with the preset's values in place of its name, and the objective's own arguments."""
         names = [name for name in self.settings if name.startswith("plm_")]
-        plm = PLMSettings.from_preset(**{name.removeprefix("plm_"): self.settings[name] for name in names})
-        return {**asdict(plm), **{name: value for name, value in self.settings.items() if name not in names}}
+        plm = asdict(PLMSettings.from_preset(**{name.removeprefix("plm_"): self.settings[name] for name in names}))
+        arguments = inspect.signature(OBJECTIVES[plm["objective"]]).parameters.values()
+        defaults = {each.name: each.default for each in arguments if each.default is not each.empty}
+        plm["objective_kwargs"] = {**defaults, **plm["objective_kwargs"]}
+        return {**plm, **{name: value for name, value in self.settings.items() if name not in names}}
 
     def result(self, source: Source) -> dict[str, Any] | None:
         """What the file holds; None if the run is still to be made."""
