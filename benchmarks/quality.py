@@ -20,9 +20,9 @@ from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # two runs side by side are faster than one on two cores
 
-from results import SEEDS, best_trial, read_results, select_rows
+from results import best_trial, read_results, select_rows
 from rich.progress import track
-from studies import STUDIES, Study
+from studies import SEEDS, STUDIES, Study
 from tables import DOCUMENTS, ROOT, SUMMARY_TASKS, draw_summary, fill, study_table
 from tasks import TASKS, Source
 from training import Run, be_quiet, make_run
@@ -47,7 +47,9 @@ def make_study(study: Study, task: str, source: Source, workers: int) -> None:
     rows = select_rows(study, source)
     make_runs((Run(task, settings, SEEDS[0]) for trials in rows.values() for settings in trials), source, workers)
     chosen = [best_trial(task, trials, source) for trials in rows.values()]
-    make_runs((Run(task, settings, seed) for seed in SEEDS[1:] for settings in chosen if settings), source, workers)
+    make_runs(
+        (Run(task, settings, seed) for seed in study.seeds[1:] for settings in chosen if settings), source, workers
+    )
 
 
 def report(name: str, task: str, source: Source) -> None:
@@ -56,7 +58,8 @@ def report(name: str, task: str, source: Source) -> None:
     if not results:
         return
     table = study_table(STUDIES[name], results)
-    print(f"\n{STUDIES[name].question} {task}, {source.size} runs, seeds {SEEDS}\n\n{table}\n")
+    study = STUDIES[name]
+    print(f"\n{study.question} {task}, {source.size} runs, {study.split} data, seeds {study.seeds}\n\n{table}\n")
     OUTPUT.mkdir(parents=True, exist_ok=True)
     (OUTPUT / f"{name}-{task}-{source.size}.md").write_text(table + "\n")
     (OUTPUT / f"{name}-{task}-{source.size}.json").write_text(json.dumps(results, indent=1))

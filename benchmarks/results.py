@@ -3,11 +3,10 @@
 from collections.abc import Sequence
 from typing import Any
 
-from studies import QUICK, Settings, Study
+from studies import QUICK, SEEDS, Settings, Study
 from tasks import Source
 from training import Run
 
-SEEDS = (0, 1, 2)
 Results = dict[str, list[dict[str, Any]]]
 """For each row of a study, the results of its best trial, seed by seed."""
 
@@ -40,12 +39,12 @@ def read_results(study: Study, task: str, source: Source) -> Results:
     for name, trials in select_rows(study, source).items():
         settings = best_trial(task, trials, source)
         if settings is not None:
-            runs = [Run(task, settings, seed).result(source) for seed in SEEDS]
+            runs = [Run(task, settings, seed).result(source) for seed in study.seeds]
             if None not in runs:
                 results[name] = [run for run in runs if run is not None]
     return results
 
 
-def values_of(results: Sequence[dict[str, Any]], score: str) -> list[float]:
-    """Percent on `validation`, seed by seed."""
-    return [100 * result["scores"]["validation"][score] for result in results]
+def values_of(results: Sequence[dict[str, Any]], score: str, split: str = "validation") -> list[float]:
+    """Percent, seed by seed."""
+    return [100 * result["scores"][split][score] for result in results]

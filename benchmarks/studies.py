@@ -2,6 +2,7 @@
 
 A study has rows, and a row one or several settings: its trials. Every trial runs with the first seed; the one with the
 best score on `dev` runs with the other seeds, too, and is the row of the table. So every method has the same budget.
+The defaults of the package are chosen by the study `defaults`, on `dev` alone.
 """
 
 from collections.abc import Mapping, Sequence
@@ -9,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 Settings = Mapping[str, Any]
+SEEDS = (0, 1, 2)
 
 
 @dataclass(frozen=True)
@@ -20,12 +22,16 @@ class Study:
         rows: name -> trials.
         tasks: on which tasks it is asked; names in `TASKS`.
         baseline: the row that the others are compared with, seed by seed.
+        seeds: the first is that of the trials.
+        split: what the table reports, `validation` or `dev`.
     """
 
     question: str
     rows: Mapping[str, Sequence[Settings]]
     tasks: Sequence[str]
     baseline: str = "BCE"
+    seeds: Sequence[int] = SEEDS
+    split: str = "validation"
 
 
 def off(**settings: Any) -> Settings:
@@ -38,19 +44,22 @@ def masks(**settings: Any) -> Settings:
     return {"plm_preset": "default", **settings}
 
 
-def fixed(initial_ratio: str | float, temper: float | None = None, objective: str = "bce") -> Settings:
-    """Masks that stay as they are in the beginning."""
+def fixed(initial_ratio: str | float, temper: float | None = None, **settings: Any) -> Settings:
+    """Masks that stay as they are in the beginning; on BCE unless an objective is given."""
     start = {"plm_initial_ratio": initial_ratio} | ({"plm_temper": temper} if temper is not None else {})
-    return masks(plm_rule="fixed", plm_objective=objective, **start)
+    return masks(**{"plm_rule": "fixed", "plm_objective": "bce", "plm_change_rate": 0.5, **start, **settings})
+
+
+def asymmetric(gamma_negative: float, gamma_positive: float = 0, margin: float = 0.05) -> Settings:
+    """The asymmetric loss with these arguments."""
+    kwargs = {"gamma_negative": gamma_negative, "gamma_positive": gamma_positive, "margin": margin}
+    return {"plm_objective": "asymmetric", "plm_objective_kwargs": kwargs}
 
 
 def at_rates(*trials: Settings, rates: Sequence[float] = (0.5, 1)) -> list[Settings]:
     """Each of the settings at each learning rate, in multiples of the task's."""
     return [{**settings, "rate": rate} for settings in trials for rate in rates]
 
-
-ASL = {"gamma_negative": 4, "gamma_positive": 1, "margin": 0.05}
-"""The usual setting of the asymmetric loss."""
 
 MULTI_LABEL = ("debtags", "clipart", "multimnist")
 LONG_TAILED = ("mnist-lt-10", "mnist-lt-50", "mnist-lt-100")
@@ -61,12 +70,7 @@ METHODS = {
         *(off(plm_objective="weighted_bce", plm_objective_kwargs={"max_weight": cap}) for cap in (10, 50))
     ),
     "focal": at_rates(*(off(plm_objective="focal", plm_objective_kwargs={"gamma": gamma}) for gamma in (1, 2))),
-    "asymmetric": at_rates(
-        *(
-            off(plm_objective="asymmetric", plm_objective_kwargs=kwargs)
-            for kwargs in (ASL, {"gamma_negative": 2, "gamma_positive": 0, "margin": 0.05})
-        )
-    ),
+    "asymmetric": at_rates(off(**asymmetric(4, 1)), off(**asymmetric(2))),
     "class-balanced": at_rates(
         *(off(plm_objective="class_balanced", plm_objective_kwargs={"beta": beta}) for beta in (0.9, 0.999))
     ),
@@ -82,17 +86,30 @@ METHODS = {
     "re-sampling": at_rates(off(class_aware=True), rates=(0.25, 0.5, 1, 2)),
     "PLM paper": at_rates(*({"plm_preset": "paper", "plm_change_rate": rate} for rate in (0.01, 0.03))),
     "PLM default's masks on BCE": at_rates(*(masks(plm_objective="bce", plm_temper=temper) for temper in (0.6, 0.8))),
-    "PLM default": at_rates(*(masks(plm_temper=temper) for temper in (0.6, 0.8))),
+    "PLM default": at_rates(masks(), rates=(0.25, 0.5, 1, 2)),
     "PLM and focal": at_rates(*(masks(plm_objective="focal", plm_temper=temper) for temper in (0.6, 0.8))),
-    "PLM and asymmetric (4, 1)": at_rates(
-        *(masks(plm_objective="asymmetric", plm_objective_kwargs=ASL, plm_temper=temper) for temper in (0.6, 0.8))
-    ),
+    "PLM and asymmetric (4, 1)": at_rates(*(masks(**asymmetric(4, 1), plm_temper=temper) for temper in (0.6, 0.8))),
     "PLM and class-balanced": at_rates(
         *(masks(plm_objective="class_balanced", plm_temper=temper) for temper in (0.6, 0.8))
     ),
     "PLM and re-sampling": at_rates(
         *(masks(plm_objective="bce", plm_temper=temper, class_aware=True) for temper in (0.6, 0.8))
     ),
+}
+
+DEFAULTS = {
+    "BCE": [off()],
+    **{
+        f"asymmetric ({gamma:g}, 0), R^{temper:g}, rate {rate:g}": [
+            masks(**asymmetric(gamma), plm_temper=temper, plm_change_rate=rate)
+        ]
+        for gamma in (1, 1.5, 2)
+        for temper in (0.6, 0.8)
+        for rate in (0.5, 1.0)
+    },
+    **{
+        f"asymmetric ({gamma:g}, 0), R^1, rate 0.5": [masks(**asymmetric(gamma), plm_temper=1.0)] for gamma in (1.5, 2)
+    },
 }
 
 STARTS = {
@@ -103,37 +120,29 @@ STARTS = {
     "mean ratio": [fixed("mean")],
     "0.1 for all": [fixed(0.1)],
     "1 for all": [fixed(1)],
-    **{f"R^{temper}": [fixed("tempered", temper)] for temper in (0.4, 0.5, 0.6, 0.7, 0.8, 0.9)},
-    **{f"asymmetric, R^{temper}": [fixed("tempered", temper, "asymmetric")] for temper in (0.6, 0.7, 0.8, 0.9, 1)},
+    **{f"R^{temper}": [fixed("tempered", temper)] for temper in (0.4, 0.6, 0.8)},
+    **{f"asymmetric (1, 0), R^{temper}": [fixed("tempered", temper, **asymmetric(1))] for temper in (0.6, 0.8, 1)},
 }
 
 ADAPTING: dict[str, Settings] = {
     "fixed": {"plm_rule": "fixed"},
     "kl 0.003": {"plm_rule": "kl", "plm_change_rate": 0.003},
     "kl 0.03": {"plm_rule": "kl", "plm_change_rate": 0.03},
-    "marginal 0.25": {"plm_change_rate": 0.25},
-    "marginal 0.5": {},
-    "marginal 1": {"plm_change_rate": 1.0},
+    **{f"marginal {rate:g}": {"plm_rule": "marginal", "plm_change_rate": rate} for rate in (0.25, 0.5, 1.0)},
     **{
         f"marginal 0.5, {variant}": {"variant": variant}
-        for variant in (
-            "held out",
-            "smoothed 5",
-            "smoothed 20",
-            "pooled 1",
-            "pooled 5",
-            "shrunken 20",
-            "shrunken 200",
-            "held out, pooled 5",
-            "held out, shrunken 20",
-        )
+        for variant in ("held out", "late", "smoothed 20", "pooled 5", "shrunken 20")
     },
 }
+START = {"plm_temper": 0.6, "plm_change_rate": 0.5}
 
 RULES = {
     "BCE": [off()],
-    **{f"BCE, {name}": [masks(plm_objective="bce", **settings)] for name, settings in ADAPTING.items()},
-    **{f"asymmetric, {name}": [masks(**settings)] for name, settings in ADAPTING.items()},
+    **{f"BCE, {name}": [masks(**{**START, **settings}, plm_objective="bce")] for name, settings in ADAPTING.items()},
+    **{
+        f"asymmetric (1, 0), {name}": [masks(**{**START, **asymmetric(1), **settings})]
+        for name, settings in ADAPTING.items()
+    },
 }
 
 PARTS = {
@@ -141,19 +150,18 @@ PARTS = {
     "BCE, masks": [masks(plm_objective="bce")],
     "focal": [off(plm_objective="focal")],
     "focal, masks": [masks(plm_objective="focal")],
-    "asymmetric (1, 0)": [off(plm_objective="asymmetric")],
-    "asymmetric (1, 0), masks": [masks()],
-    "asymmetric (2, 0)": [off(plm_objective="asymmetric", plm_objective_kwargs={"gamma_negative": 2})],
-    "asymmetric (2, 0), masks": [masks(plm_objective="asymmetric", plm_objective_kwargs={"gamma_negative": 2})],
-    "asymmetric (4, 1)": [off(plm_objective="asymmetric", plm_objective_kwargs=ASL)],
-    "asymmetric (4, 1), masks": [masks(plm_objective="asymmetric", plm_objective_kwargs=ASL)],
+    **{
+        f"asymmetric ({gammas[0]:g}, {gammas[1]:g}){name}": [preset(**asymmetric(*gammas))]
+        for gammas in ((1, 0), (1.5, 0), (2, 0), (4, 1))
+        for name, preset in (("", off), (", masks", masks))
+    },
 }
 
 MASK = {
     "BCE": [off()],
     **{
-        f"{objective}, R^0.6, {name}": [{**fixed("tempered", 0.6, objective), **variant}]
-        for objective in ("bce", "asymmetric")
+        f"{objective}, R^0.6, {name}": [fixed("tempered", 0.6, **settings, **variant)]
+        for objective, settings in (("BCE", {}), ("asymmetric (1, 0)", asymmetric(1)))
         for name, variant in (("mask", {}), ("its expectation", {"variant": "expected mask"}))
     },
 }
@@ -184,6 +192,7 @@ STUDIES: dict[str, Study] = {
     "methods": Study("Against what does it help?", METHODS, (*MULTI_LABEL, *LONG_TAILED)),
     "starts": Study("Which initial ideal ratio?", STARTS, MULTI_LABEL),
     "rules": Study("Does adapting help over a fixed ratio, and by which rule?", RULES, MULTI_LABEL),
+    "defaults": Study("Which settings for the default?", DEFAULTS, MULTI_LABEL, seeds=SEEDS[:1], split="dev"),
     "parts": Study("How much of the gain is the mask, how much the objective?", PARTS, MULTI_LABEL),
     "mask": Study("Does the random mask beat its expectation?", MASK, MULTI_LABEL),
     "bins": Study("Which bins and rate for the paper's rule?", BINS, ("debtags", "multimnist")),
