@@ -58,7 +58,7 @@ def asymmetric(gamma_negative: float, gamma_positive: float = 0, margin: float =
 
 def at_rates(*trials: Settings, rates: Sequence[float] = (0.5, 1)) -> list[Settings]:
     """Each of the settings at each learning rate, in multiples of the task's."""
-    return [{**settings, "rate": rate} for settings in trials for rate in rates]
+    return [settings if rate == 1 else {**settings, "rate": rate} for settings in trials for rate in rates]
 
 
 MULTI_LABEL = ("debtags", "clipart", "multimnist")
