@@ -61,7 +61,9 @@ class Run:
         plm = asdict(PLMSettings.from_preset(**{name.removeprefix("plm_"): self.settings[name] for name in names}))
         arguments = inspect.signature(OBJECTIVES[plm["objective"]]).parameters.values()
         defaults = {each.name: each.default for each in arguments if each.default is not each.empty}
-        plm["objective_kwargs"] = {name: float(value) for name, value in {**defaults, **plm["objective_kwargs"]}.items()}
+        plm["objective_kwargs"] = {
+            name: float(value) for name, value in {**defaults, **plm["objective_kwargs"]}.items()
+        }
         return {**plm, **{name: value for name, value in self.settings.items() if name not in names}}
 
     def result(self, source: Source) -> dict[str, Any] | None:
