@@ -2,7 +2,6 @@
 
 import functools
 import hashlib
-import inspect
 import json
 import os
 import platform
@@ -28,7 +27,7 @@ from variants import VARIANTS
 import hf_plm
 from hf_plm import PLMTrainer, PLMTrainingArguments
 from hf_plm.metrics import multilabel_scores
-from hf_plm.objectives import OBJECTIVES
+from hf_plm.objectives import OBJECTIVES, default_arguments
 from hf_plm.presets import PLMSettings
 
 RESULTS = Path(__file__).parent / "results"
@@ -59,11 +58,8 @@ class Run:
         """The settings with the preset's values in place of its name, and the objective's own arguments."""
         names = [name for name in self.settings if name.startswith("plm_")]
         plm = asdict(PLMSettings.from_preset(**{name.removeprefix("plm_"): self.settings[name] for name in names}))
-        arguments = inspect.signature(OBJECTIVES[plm["objective"]]).parameters.values()
-        defaults = {each.name: each.default for each in arguments if each.default is not each.empty}
-        plm["objective_kwargs"] = {
-            name: float(value) for name, value in {**defaults, **plm["objective_kwargs"]}.items()
-        }
+        arguments = default_arguments(OBJECTIVES[plm["objective"]]) | plm["objective_kwargs"]
+        plm["objective_kwargs"] = {name: float(value) for name, value in arguments.items()}
         return {**plm, **{name: value for name, value in self.settings.items() if name not in names}}
 
     def result(self, source: Source) -> dict[str, Any] | None:

@@ -28,6 +28,12 @@ def needs_counts(objective: Objective) -> bool:
     return {"positives", "negatives"} <= {each.name for each in parameters if each.default is each.empty}
 
 
+def default_arguments(objective: Objective) -> dict[str, float]:
+    """The arguments of an objective that have a default, by name."""
+    parameters = inspect.signature(objective).parameters.values()
+    return {each.name: each.default for each in parameters if each.default is not each.empty}
+
+
 def binary_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
     """`-log p` for positives, `-log(1 - p)` for negatives."""
     return F.binary_cross_entropy_with_logits(logits, labels, reduction="none")

@@ -3,6 +3,8 @@
 import itertools
 import os
 from collections.abc import Iterator, Mapping
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -12,6 +14,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from transformers import Trainer
 from transformers.trainer_utils import EvalLoopOutput, TrainOutput, get_last_checkpoint
+from transformers.utils import logging
 
 from .callback import PLMCallback
 from .data_collator import MultiLabelCollator
@@ -20,12 +23,15 @@ from .label_counts import LabelCounts
 from .label_setup import count_training_labels, fit_config, own_label_names
 from .loss import PLMLoss
 from .metrics import MultiLabelComputeMetrics, first_array
+from .model_card import make_model_card
 from .objectives import Objective
 from .reporting import TRACKERS
 from .sampling import ClassAwareDataset
 from .state import PLMState
 from .thresholds import tune_thresholds
 from .training_args import PLMTrainingArguments
+
+logger = logging.get_logger(__name__)
 
 STATE_NAME = "plm_state.safetensors"
 """The file of a checkpoint that holds the `PLMState`."""
@@ -150,7 +156,9 @@ class PLMTrainer(Trainer):
             resume_from_checkpoint = get_last_checkpoint(self.args.output_dir) or True
         self._checkpoint = None if isinstance(resume_from_checkpoint, bool | None) else resume_from_checkpoint
         self.start_plm()  # a state that does not fit is named before anything else is read
-        return super().train(resume_from_checkpoint, *args, **kwargs)
+        output = super().train(resume_from_checkpoint, *args, **kwargs)
+        self._warn_of_failed_uploads()
+        return output
 
     def compute_loss(
         self,
@@ -261,6 +269,78 @@ class PLMTrainer(Trainer):
             self.plm_state.save(os.path.join(directory, STATE_NAME))
         super().save_model(output_dir, _internal_call)
 
+    def create_model_card(
+        self,
+        language: str | None = None,
+        license: str | None = None,
+        tags: str | list[str] | None = None,
+        model_name: str | None = None,
+        finetuned_from: str | None = None,
+        tasks: str | list[str] | None = None,
+        dataset_tags: str | list[str] | None = None,
+        dataset: str | list[str] | None = None,
+        dataset_args: str | list[str] | None = None,
+    ) -> None:
+        """Write the model card, `README.md` in the output folder, on the first rank alone; see `make_model_card`.
+
+        `dataset_tags` are ids of data sets of the Hub, and taken for `dataset` where that is None. `dataset_args` are
+        not shown.
+        """
+        if not self.is_world_process_zero():
+            return
+        folder = Path(self.args.output_dir or ".")
+        card = make_model_card(
+            self,
+            model_name or folder.absolute().name,
+            language,
+            license,
+            _listed(tags),
+            finetuned_from,
+            _listed(tasks),
+            _listed(dataset or dataset_tags),
+        )
+        folder.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(dir=folder, prefix="_") as temporary:
+            card.save(Path(temporary) / "README.md")
+            os.replace(Path(temporary) / "README.md", folder / "README.md")
+
+    def push_to_hub(
+        self,
+        commit_message: str | None = "End of training",
+        blocking: bool = True,
+        token: str | None = None,
+        revision: str | None = None,
+        private: bool | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        """As `Trainer.push_to_hub`, with the model card of `create_model_card`.
+
+        Raises:
+            RuntimeError: if the upload failed; by then everything is in the output folder.
+        """
+        try:
+            if self.hub_model_id is None:
+                try:
+                    self.init_hf_repo(token=token, private=private)
+                except Exception:
+                    self.save_model(_internal_call=True)
+                    raise
+            return super().push_to_hub(commit_message, blocking, token, revision, private, **kwargs)
+        except Exception as error:  # what the client raises changes with its version
+            raise RuntimeError(
+                f"the model could not be uploaded: {error}\nNothing is lost: it is in '{self.args.output_dir}'. Call "
+                "push_to_hub() again when the cause is removed (without a token: `hf auth login`, or hub_token=...)"
+            ) from error
+
+    def _warn_of_failed_uploads(self) -> None:
+        """Uploads during training run in the background, where nobody sees an error."""
+        for job in getattr(getattr(self, "push_in_progress", None), "jobs", []):
+            if job.done() and not job.cancelled() and job.exception() is not None:
+                logger.warning(
+                    f"An upload during training failed: {job.exception()}\nNothing is lost: the checkpoints are in "
+                    f"'{self.args.output_dir}'. push_to_hub() uploads the trained model"
+                )
+
     def _without_repeated_rows(self, labels: Tensor) -> Tensor:
         """The labels of a batch; unknown in the rows that only fill up the last batch of an epoch on several ranks.
 
@@ -309,6 +389,10 @@ class PLMTrainer(Trainer):
                 names,
                 self.label_names[0],
             )
+
+
+def _listed(values: str | list[str] | None) -> list[str]:
+    return [values] if isinstance(values, str) else list(values or [])
 
 
 def _logits_of(outputs: Any) -> Tensor:

@@ -1,0 +1,149 @@
+"""The model card says what is known, leaves out what is not, and is written by one rank."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import scenarios
+import torch
+from huggingface_hub import ModelCard
+
+from hf_plm import LabelCounts, PLMTrainer, multilabel_compute_metrics
+
+
+@pytest.fixture
+def make_trainer(make_bert, text_data, make_args):
+    def make(num_labels=5, names=None, metrics=True, **kwargs):
+        names = names or [f"name {index}" for index in range(num_labels)]
+        model = make_bert(
+            num_labels, id2label=dict(enumerate(names)), label2id={name: index for index, name in enumerate(names)}
+        )
+        counts = LabelCounts([5] * num_labels, [60] * num_labels) if num_labels > 5 else None
+        return PLMTrainer(
+            model,
+            make_args(**kwargs),
+            train_dataset=text_data,
+            eval_dataset=text_data,
+            label_counts=counts,
+            compute_metrics=multilabel_compute_metrics(text_data) if metrics else None,
+        )
+
+    return make
+
+
+def card_of(trainer, **kwargs):
+    trainer.create_model_card(**kwargs)
+    card = ModelCard.load(Path(trainer.args.output_dir) / "README.md")
+    assert not re.search(
+        r"\bNone\b|\bnan\b|TODO|More information needed|\[optional\]", card.content.replace("top_k=None", "")
+    )
+    for heading, text in re.findall(r"^## (.*)\n+((?:(?!## ).*\n?)*)", card.text, re.MULTILINE):
+        assert text.strip(), heading
+    return card
+
+
+def test_a_trained_model_has_scores_labels_settings_and_plots(make_trainer):
+    trainer = make_trainer(save_strategy="epoch")
+    trainer.train()
+    metrics = trainer.evaluate()
+    trainer.tune_thresholds(shrinkage=0.0)
+    card = card_of(
+        trainer, model_name="tagger", license="apache-2.0", tags="mine", dataset="someone/texts", tasks=None
+    )
+    assert (card.data.library_name, card.data.pipeline_tag) == ("transformers", "text-classification")
+    assert (card.data.license, card.data.datasets) == ("apache-2.0", ["someone/texts"])
+    assert {"hf_plm", "multi-label", "mine"} <= set(card.data.tags)
+    results = {each.metric_type: each for each in card.data.eval_results}
+    assert results["macro_f1"].metric_value != 0
+    assert results["macro_f1"].dataset_type == "someone/texts"
+    assert set(results) >= {key.removeprefix("eval_") for key in metrics if "f1" in key}
+    for label, threshold in enumerate(trainer.model.config.plm_thresholds):
+        row = next(line for line in card.text.splitlines() if line.startswith(f"| name {label} |"))
+        assert f"| {trainer.label_counts.positives[label]} |" in row
+        assert row.endswith(f" {threshold:.3f} |")
+    assert "| objective | asymmetric (gamma_negative 2, gamma_positive 0, margin 0.05) |" in card.text
+    assert "| initial ideal ratio | R ^ 0.8 |" in card.text
+    assert 'pipeline("text-classification", "tagger")' in card.text
+    assert "config.plm_thresholds" in card.text
+    assert "@inproceedings{duarte2021plm" in card.text
+    linked = re.findall(r"!\[.*?\]\((.*?)\)", card.text)
+    assert linked and all((Path(trainer.args.output_dir) / path).is_file() for path in linked)
+
+
+def test_before_training_and_without_metrics_it_is_shorter(make_trainer):
+    card = card_of(make_trainer(metrics=False, plm_preset="off"))
+    assert card.data.eval_results is None
+    assert "## Scores" not in card.text and "| AP |" not in card.text
+    assert "by plain training: no label was masked" in card.text
+    assert "![" not in card.text
+
+
+def test_a_custom_objective_and_class_aware_sampling_are_named(make_bert, text_data, make_args):
+    def own_loss(logits, labels):
+        return (logits - labels) ** 2
+
+    trainer = PLMTrainer(make_bert(), make_args(plm_class_aware=True), train_dataset=text_data, objective=own_loss)
+    card = card_of(trainer)
+    assert "| objective | own_loss |" in card.text
+    assert "| class-aware re-sampling | yes |" in card.text
+
+
+@pytest.mark.parametrize(("num_labels", "folded"), [(50, False), (51, True)])
+def test_more_than_fifty_labels_are_folded(make_trainer, num_labels, folded):
+    trainer = make_trainer(num_labels, names=[f"a|b {index}" for index in range(num_labels)], metrics=False)
+    card = card_of(trainer)
+    assert ("<details><summary>" in card.text) is folded
+    assert card.text.count("a\\|b ") == num_labels  # and the table is whole
+
+
+def test_an_image_model_shows_its_own_pipeline(make_vit, image_data, make_args):
+    card = card_of(PLMTrainer(make_vit(), make_args(), train_dataset=image_data))
+    assert card.data.pipeline_tag == "image-classification"
+    assert "top_k=tagger.model.config.num_labels" in card.text
+
+
+def test_a_model_without_configuration_has_a_card(make_args):
+    class Plain(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = torch.nn.Linear(8, 5)
+
+        def forward(self, inputs):
+            return {"logits": self.layer(inputs)}
+
+    rows = scenarios.make_rows(16).rename_column("input_ids", "inputs")
+    card = card_of(PLMTrainer(Plain(), make_args(), train_dataset=rows))
+    assert "## Use" not in card.text and "| LABEL_4 |" in card.text
+
+
+def test_labels_are_listed_from_frequent_to_rare(make_trainer):
+    card = card_of(make_trainer(metrics=False))
+    shown = [int(count) for count in re.findall(r"^\| name \d \| (\d+) \|", card.text, re.MULTILINE)]
+    assert len(shown) == 5 and shown == sorted(shown, reverse=True)
+
+
+def test_only_the_first_rank_writes(make_trainer, monkeypatch):
+    trainer = make_trainer(metrics=False)
+    monkeypatch.setattr(trainer, "is_world_process_zero", lambda: False)
+    trainer.create_model_card()
+    assert not (Path(trainer.args.output_dir) / "README.md").exists()
+
+
+def test_a_card_is_replaced_whole_or_stays(make_trainer, monkeypatch):
+    trainer = make_trainer(metrics=False)
+    trainer.create_model_card(model_name="first")
+    monkeypatch.setattr(ModelCard, "save", lambda self, path: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        trainer.create_model_card(model_name="second")
+    folder = Path(trainer.args.output_dir)
+    assert "# first" in (folder / "README.md").read_text()
+    assert [each.name for each in folder.iterdir() if each.name.startswith("_")] == []
+
+
+def test_scores_that_are_not_finite_are_left_out_of_the_model_index(make_trainer):
+    trainer = make_trainer(metrics=False)
+    trainer.state.log_history.append({"eval_own": 0.5, "eval_tail_f1": np.nan, "eval_runtime": 1.0, "epoch": 1.0})
+    trainer.create_model_card()
+    card = ModelCard.load(Path(trainer.args.output_dir) / "README.md")
+    assert [(each.metric_type, each.metric_value) for each in card.data.eval_results] == [("own", 0.5)]
