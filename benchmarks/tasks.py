@@ -4,12 +4,14 @@
 is what the tables report.
 """
 
+import copy
 import functools
 import json
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,6 +24,7 @@ from transformers import (
     AutoModelForSequenceClassification,
     AutoTokenizer,
     ModernBertConfig,
+    PreTrainedConfig,
     ViTConfig,
 )
 
@@ -138,7 +141,7 @@ def debtags(source: Source) -> Task:
             num_labels=num_labels,
             **special,
         )
-        make_model = functools.partial(AutoModelForSequenceClassification.from_config, config)
+        make_model = functools.partial(_from_config, AutoModelForSequenceClassification, config)
 
     def encode(rows: Dataset) -> Dataset:
         encoded = tokenizer(
@@ -287,7 +290,12 @@ def _image_model(size: int, num_labels: int, source: Source) -> tuple[Callable, 
         pictures = [np.asarray(image.convert("RGB").resize((size, size))) for image in rows["image"]]
         return rows_of({"pixel_values": scaled(np.stack(pictures))}, rows["labels"])
 
-    return encode_small, functools.partial(AutoModelForImageClassification.from_config, config)
+    return encode_small, functools.partial(_from_config, AutoModelForImageClassification, config)
+
+
+def _from_config(auto_class: Any, config: PreTrainedConfig) -> nn.Module:
+    """A new model with a configuration of its own: training and calibration write into it."""
+    return auto_class.from_config(copy.deepcopy(config))
 
 
 class DigitNet(nn.Module):

@@ -16,10 +16,12 @@ from sklearn.metrics import f1_score
 from transformers import ViTImageProcessorPil
 
 from hf_plm import count_labels
+from hf_plm.calibration import log_odds_shift
 
 ROOT = Path(__file__).parent.parent
 sys.path += [str(ROOT / "benchmarks"), str(ROOT / "examples")]
 
+import calibration  # noqa: E402
 import quality  # noqa: E402
 import results  # noqa: E402
 import studies  # noqa: E402
@@ -245,6 +247,26 @@ def test_a_study_chooses_on_dev_goes_on_where_it_stopped_and_makes_its_table(tin
     cells = table.splitlines()[3].split(" | ")
     assert cells[2] == f"{np.mean(values):.1f} ± {np.std(values, ddof=1):.1f}"
     assert cells[-1] == f"{np.mean(differences):.1f} ± {np.std(differences, ddof=1):.1f} |"
+
+
+def test_the_calibration_error_is_measured_before_and_after(tiny_task, monkeypatch, tmp_path):
+    monkeypatch.setattr(calibration, "TASK", "tiny")
+    monkeypatch.setattr(calibration, "SEEDS", (0, 1))
+    monkeypatch.setattr(calibration, "OUTPUT", tmp_path)
+    calibration.main()
+    found = json.loads((tmp_path / "calibration.json").read_text())["results"]
+    assert [(one["method"], one["seed"]) for one in found] == [(m, s) for m in calibration.METHODS for s in (0, 1)]
+    assert set(found[0]["before"]) == {"all", "head", "medium", "tail"}
+    assert found[0]["before"] == found[0]["after"]  # without masks nothing is shifted
+    assert (tmp_path / "calibration.png").is_file()
+
+    run = training.Run("tiny", studies.masks(plm_objective="bce"), 1)
+    trainer = training.train(tiny_task, run, str(tmp_path))
+    output = trainer.predict(tiny_task.validation)
+    for moment, shift in (("before", 0), ("after", log_odds_shift(trainer.plm_state).numpy())):
+        expected = training.calibration_error(expit(output.predictions - shift), output.label_ids)
+        assert found[3][moment]["all"] == pytest.approx(100 * expected)
+    assert found[3]["before"]["all"] != pytest.approx(found[3]["after"]["all"])
 
 
 @pytest.mark.parametrize("name", studies.STUDIES)
