@@ -26,6 +26,7 @@ from hf_plm.command_line import main as run_hf_plm
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+SLOW = ["sharing.md"]  # exports to ONNX
 WORDS = ["[PAD]", "[UNK]", "a", "small", "editor", "game", "library", "of", "colours"]
 TEXTS = ["a small editor", "a game of colours", "library", "a small game"]
 NAMES = ["use::editing", "use::gaming", "devel::library"]
@@ -105,14 +106,18 @@ def stand_ins(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "document", [each for each in DOCUMENTS if blocks(each, "python")], ids=lambda document: document.name
+    "document",
+    [
+        pytest.param(each, id=each.name, marks=[pytest.mark.slow] * (each.name in SLOW))
+        for each in DOCUMENTS
+        if blocks(each, "python")
+    ],
 )
 def test_python_blocks_run(document, stand_ins):
     names = dict(stand_ins)
     for block in blocks(document, "python"):
         exec(compile(block, str(document), "exec"), names)
-    check = {"README.md": check_readme, "method.md": check_method, "text.md": check_text, "images.md": check_images}
-    check.get(document.name, lambda names: None)(names)
+    CHECKS.get(document.name, lambda names: None)(names)
 
 
 def check_readme(names):
@@ -136,6 +141,28 @@ def check_text(names):
 def check_images(names):
     scores = names["tagger"](Image.open("pictures/1.png"), top_k=3)
     assert {score["label"] for score in scores} == set(NAMES)
+
+
+def check_sharing(names):
+    assert names["model"].config.plm_calibrated
+    assert set(names["thresholds"]) == set(names["model"].config.id2label.values())
+    for texts in (["a small editor", "a game of colours"], ["a library of a small game of colours"] * 3):
+        inputs = names["tokenizer"](texts, padding=True, return_tensors="pt")
+        (logits,) = names["session"].run(["logits"], {name: tensor.numpy() for name, tensor in inputs.items()})
+        with torch.no_grad():
+            expected = names["model"](**inputs).logits
+        torch.testing.assert_close(torch.tensor(logits), expected, rtol=1e-4, atol=1e-5)
+    assert names["probabilities"].shape == (2, 3)
+    assert 0 < names["probabilities"].min() < names["probabilities"].max() < 1
+
+
+CHECKS = {
+    "README.md": check_readme,
+    "method.md": check_method,
+    "text.md": check_text,
+    "images.md": check_images,
+    "sharing.md": check_sharing,
+}
 
 
 @pytest.mark.slow
