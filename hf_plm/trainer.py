@@ -81,7 +81,6 @@ class PLMTrainer(Trainer):
                 f"label_smoothing_factor is {self.args.label_smoothing_factor}; labels are masked here, not smoothed: "
                 "set it to 0"
             )
-        self.model_accepts_loss_kwargs = True  # what loss_is_scaled_for_ga says, for transformers before 5.20
         self.objective: Objective | None = objective
         self.label_names = self.label_names or ["labels"]  # a model without labels in its forward will do, too
         if getattr(self.args, "plm_class_aware", False):
