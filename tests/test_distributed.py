@@ -8,6 +8,7 @@ import pytest
 import scenarios
 import torch
 from safetensors.torch import load_file
+from transformers.distributed import DistributedConfig
 
 from hf_plm import count_labels
 
@@ -86,6 +87,7 @@ def test_a_run_resumed_on_another_number_of_ranks_has_the_right_totals(ranks, ki
         assert result["one then two"]["history"].shape == (4, 5)
 
 
+@pytest.mark.skipif(not hasattr(DistributedConfig, "fsdp_plan"), reason="sharding plans begin with transformers 5.23")
 def test_a_model_sharded_by_fsdp2_learns_what_a_copied_one_learns(ranks, killed_runs):
     for result in ranks:
         assert result["sharded"]["losses"] == pytest.approx(result["copied"]["losses"], rel=1e-6)

@@ -93,7 +93,9 @@ def main():
     folder = Path(sys.argv[1])
     args = scenarios.make_args(folder)
     assert args.world_size == 2, args.world_size
-    result = {"world_size": args.world_size, **scale(folder), **masks(folder), **resumed(folder), **sharded(folder)}
+    result = {"world_size": args.world_size, **scale(folder), **masks(folder), **resumed(folder)}
+    if hasattr(DistributedConfig, "fsdp_plan"):
+        result |= sharded(folder)
     torch.save(result, folder / f"rank{args.process_index}.pt")
     dist.barrier()
     dist.destroy_process_group()
