@@ -47,9 +47,7 @@ def make_study(study: Study, task: str, source: Source, workers: int) -> None:
     rows = select_rows(study, source)
     make_runs((Run(task, settings, SEEDS[0]) for trials in rows.values() for settings in trials), source, workers)
     chosen = [best_trial(task, trials, source) for trials in rows.values()]
-    make_runs(
-        (Run(task, settings, seed) for seed in study.seeds[1:] for settings in chosen if settings), source, workers
-    )
+    make_runs((Run(task, settings, seed) for seed in SEEDS[1:] for settings in chosen if settings), source, workers)
 
 
 def report(name: str, task: str, source: Source) -> None:
@@ -58,8 +56,7 @@ def report(name: str, task: str, source: Source) -> None:
     if not results:
         return
     table = study_table(STUDIES[name], results)
-    study = STUDIES[name]
-    print(f"\n{study.question} {task}, {source.size} runs, {study.split} data, seeds {study.seeds}\n\n{table}\n")
+    print(f"\n{STUDIES[name].question} {task}, {source.size} runs, seeds {SEEDS}\n\n{table}\n")
     OUTPUT.mkdir(parents=True, exist_ok=True)
     (OUTPUT / f"{name}-{task}-{source.size}.md").write_text(table + "\n")
     (OUTPUT / f"{name}-{task}-{source.size}.json").write_text(json.dumps(results, indent=1))

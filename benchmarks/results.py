@@ -39,12 +39,12 @@ def read_results(study: Study, task: str, source: Source) -> Results:
     for name, trials in select_rows(study, source).items():
         settings = best_trial(task, trials, source)
         if settings is not None:
-            runs = [Run(task, settings, seed).result(source) for seed in study.seeds]
+            runs = [Run(task, settings, seed).result(source) for seed in SEEDS]
             if None not in runs:
                 results[name] = [run for run in runs if run is not None]
     return results
 
 
-def values_of(results: Sequence[dict[str, Any]], score: str, split: str = "validation") -> list[float]:
-    """Percent, seed by seed."""
-    return [100 * result["scores"][split][score] for result in results]
+def values_of(results: Sequence[dict[str, Any]], score: str) -> list[float]:
+    """Percent on `validation`, seed by seed."""
+    return [100 * result["scores"]["validation"][score] for result in results]

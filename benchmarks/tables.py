@@ -56,8 +56,6 @@ SUMMARY_TASKS = {
 
 
 def mean_and_spread(values: Sequence[float]) -> str:
-    if len(values) == 1:
-        return f"{values[0]:.1f}"
     return f"{statistics.mean(values):.1f} ± {statistics.stdev(values):.1f}"
 
 
@@ -68,7 +66,7 @@ def markdown(rows: Sequence[Sequence[str]]) -> str:
 
 
 def study_table(study: Study, results: Results) -> str:
-    """Percent: mean ± standard deviation over the seeds, and the paired difference to the baseline."""
+    """Percent on `validation`: mean ± standard deviation over the seeds, and the paired difference to the baseline."""
     single_label = "error" in next(iter(results.values()))[0]["scores"]["validation"]
     columns = SINGLE_LABEL_COLUMNS if single_label else COLUMNS
     main = next(iter(columns)) if single_label else "macro_f1"
@@ -77,9 +75,9 @@ def study_table(study: Study, results: Results) -> str:
     for name, runs in results.items():
         difference = "-"
         if baseline is not None and name != study.baseline:
-            pairs = zip(*(values_of(each, main, study.split) for each in (runs, baseline)), strict=True)
+            pairs = zip(*(values_of(each, main) for each in (runs, baseline)), strict=True)
             difference = mean_and_spread([one - other for one, other in pairs])
-        rows.append([name, *(mean_and_spread(values_of(runs, score, study.split)) for score in columns), difference])
+        rows.append([name, *(mean_and_spread(values_of(runs, score)) for score in columns), difference])
     return markdown(rows)
 
 

@@ -52,7 +52,7 @@ def focal(logits: Tensor, labels: Tensor, gamma: float = 2.0) -> Tensor:
 def asymmetric(
     logits: Tensor,
     labels: Tensor,
-    gamma_negative: float = 2.0,
+    gamma_negative: float = 1.0,
     gamma_positive: float = 0.0,
     margin: float = 0.05,
 ) -> Tensor:

@@ -103,7 +103,7 @@ def _require(condition: bool, settings: PLMSettings, name: str, expected: str) -
 PRESETS: dict[str, PLMSettings] = {
     "default": PLMSettings(
         initial_ratio="tempered",
-        temper=0.8,
+        temper=0.6,
         rule="marginal",
         change_rate=0.5,
         num_bins=20,
@@ -112,7 +112,7 @@ PRESETS: dict[str, PLMSettings] = {
     ),
     "paper": PLMSettings(
         initial_ratio="mean",
-        temper=0.8,
+        temper=0.6,
         rule="kl",
         change_rate=0.01,
         num_bins=10,
@@ -121,7 +121,7 @@ PRESETS: dict[str, PLMSettings] = {
     ),
     "off": PLMSettings(
         initial_ratio="dataset",
-        temper=0.8,
+        temper=0.6,
         rule="fixed",
         change_rate=0.0,
         num_bins=20,

@@ -156,7 +156,7 @@ def update_ideal_ratio(ideal_ratio, ratio, valid, histograms, rule, change_rate,
 
 
 def update_estimated(
-    ideal_ratio, positives, negatives, histograms, start, rule, change_rate, temper=0.8, max_shift=100
+    ideal_ratio, positives, negatives, histograms, start, rule, change_rate, temper=0.6, max_shift=100
 ):
     """Counts and ideal ratios after an update, where the counts begin at 0 and grow by what was seen."""
     before = initial_ideal_ratio(positives, negatives, start, temper, max_shift)

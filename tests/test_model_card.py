@@ -62,8 +62,8 @@ def test_a_trained_model_has_scores_labels_settings_and_plots(make_trainer):
         row = next(line for line in card.text.splitlines() if line.startswith(f"| name {label} |"))
         assert f"| {trainer.label_counts.positives[label]} |" in row
         assert row.endswith(f" {threshold:.3f} |")
-    assert "| objective | asymmetric (gamma_negative 2, gamma_positive 0, margin 0.05) |" in card.text
-    assert "| initial ideal ratio | R ^ 0.8 |" in card.text
+    assert "| objective | asymmetric (gamma_negative 1, gamma_positive 0, margin 0.05) |" in card.text
+    assert "| initial ideal ratio | R ^ 0.6 |" in card.text
     assert 'pipeline("text-classification", "tagger")' in card.text
     assert "config.plm_thresholds" in card.text
     assert "@inproceedings{duarte2021plm" in card.text

@@ -35,7 +35,7 @@ def test_ratio_is_positives_per_negative():
 
 def test_presets_start_where_the_specification_says():
     ratio = PLMLoss(COUNTS).state.ratio
-    torch.testing.assert_close(PLMLoss(COUNTS).state.ideal_ratio, ratio**0.8)
+    torch.testing.assert_close(PLMLoss(COUNTS).state.ideal_ratio, ratio**0.6)
     torch.testing.assert_close(PLMLoss(COUNTS, "paper").state.ideal_ratio, ratio.mean().expand(3))
 
 
