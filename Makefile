@@ -56,7 +56,7 @@ build: install ## make the wheel and the sdist in dist/, and try both where noth
 test-oldest: .venv-oldest/installed ## run the fast tests with the oldest versions that pyproject.toml allows (5 minutes)
 	.venv-oldest/bin/pytest --quiet -m "not slow"
 
-# Of all that pyproject.toml declares, only torch is not the oldest; TORCH=2.4.0 makes it so.
+# All that pyproject.toml declares is the oldest, but torch: that is TORCH.
 .venv-oldest/installed: .venv/installed
 	$(PYTHON) -m venv --clear .venv-oldest
 	.venv-oldest/bin/pip install --quiet torch==$(TORCH)$(CPU_BUILD)
