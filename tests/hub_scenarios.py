@@ -22,8 +22,7 @@ import logging  # noqa: E402
 import scenarios  # noqa: E402
 import torch  # noqa: E402
 from huggingface_hub import ModelCard, snapshot_download  # noqa: E402
-from test_documents import WORDS, save_text_model  # noqa: E402
-from transformers import AutoModelForSequenceClassification, AutoTokenizer, pipeline  # noqa: E402
+from transformers import AutoModelForSequenceClassification, pipeline  # noqa: E402
 
 from hf_plm import PLMTrainer, multilabel_compute_metrics  # noqa: E402
 
@@ -41,8 +40,7 @@ logging.getLogger("hf_plm").addHandler(Keep())
 
 def make_trainer(name, token=TOKEN, **kwargs):
     data = scenarios.make_rows(32)
-    data = data.map(lambda row: {"input_ids": [token % len(WORDS) for token in row["input_ids"]]})
-    save_text_model(folder / "tokenizer")
+    data = data.map(lambda row: {"input_ids": [token % len(scenarios.WORDS) for token in row["input_ids"]]})
     settings = {
         "num_train_epochs": 2,
         "per_device_train_batch_size": 8,
@@ -55,7 +53,7 @@ def make_trainer(name, token=TOKEN, **kwargs):
         scenarios.make_args(folder / name, hub_token=token, hub_model_id=name, **settings),
         train_dataset=data,
         eval_dataset=data,
-        processing_class=AutoTokenizer.from_pretrained(folder / "tokenizer"),
+        processing_class=scenarios.make_tokenizer(),
         compute_metrics=multilabel_compute_metrics(data),
     )
 

@@ -6,12 +6,14 @@ import signal
 
 import torch
 from datasets import Dataset
-from transformers import BertConfig, BertForSequenceClassification, TrainerCallback
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import BertConfig, BertForSequenceClassification, PreTrainedTokenizerFast, TrainerCallback
 
 import hf_plm.loss
 from hf_plm import PLMTrainer, PLMTrainingArguments
 
 NUM_LABELS = 5
+WORDS = ["[PAD]", "[UNK]", "a", "small", "editor", "game", "library", "of", "colours"]
 OBJECTIVES = {
     "off": {"plm_preset": "off"},
     "paper": {"plm_preset": "paper"},
@@ -36,6 +38,13 @@ def make_bert(num_labels=NUM_LABELS, dropout=0.0, **kwargs):
         **kwargs,
     )
     return BertForSequenceClassification(config)
+
+
+def make_tokenizer():
+    """A tokenizer of the few `WORDS`."""
+    tokenizer = Tokenizer(models.WordLevel({word: index for index, word in enumerate(WORDS)}, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="[PAD]", unk_token="[UNK]")
 
 
 def make_rows(rows, unknown=0.0):

@@ -13,13 +13,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import scenarios
 import torch
 from accelerate.commands.config.config_args import load_config_from_file
 from datasets import Dataset
 from PIL import Image
-from tokenizers import Tokenizer, models, pre_tokenizers
 from torch import nn
-from transformers import BertConfig, BertModel, PreTrainedTokenizerFast, ViTConfig, ViTImageProcessorPil, ViTModel
+from transformers import BertConfig, BertModel, ViTConfig, ViTImageProcessorPil, ViTModel
 
 from hf_plm import PLMState, PLMTrainingArguments
 from hf_plm.command_line import main as run_hf_plm
@@ -27,7 +27,6 @@ from hf_plm.command_line import main as run_hf_plm
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 SLOW = ["sharing.md"]  # exports to ONNX
-WORDS = ["[PAD]", "[UNK]", "a", "small", "editor", "game", "library", "of", "colours"]
 TEXTS = ["a small editor", "a game of colours", "library", "a small game"]
 NAMES = ["use::editing", "use::gaming", "devel::library"]
 LABELS = [[0], [1, 2], [], [0, 2]]
@@ -48,11 +47,13 @@ def commands():
 
 
 def save_text_model(path):
-    tokenizer = Tokenizer(models.WordLevel({word: index for index, word in enumerate(WORDS)}, unk_token="[UNK]"))
-    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
-    PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="[PAD]", unk_token="[UNK]").save_pretrained(path)
+    scenarios.make_tokenizer().save_pretrained(path)
     config = BertConfig(
-        vocab_size=len(WORDS), hidden_size=8, num_hidden_layers=1, num_attention_heads=2, intermediate_size=8
+        vocab_size=len(scenarios.WORDS),
+        hidden_size=8,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=8,
     )
     BertModel(config).save_pretrained(path)
 

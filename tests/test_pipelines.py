@@ -12,18 +12,15 @@ import scenarios
 from datasets import Dataset
 from PIL import Image
 from scipy.special import expit
-from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import (
     AutoImageProcessor,
     AutoModelForImageClassification,
-    PreTrainedTokenizerFast,
     ViTImageProcessorPil,
 )
 
 from hf_plm import PLMTrainer
 
 GUIDE = Path(__file__).parent.parent / "docs" / "sharing.md"
-WORDS = ["[PAD]", "[UNK]", "a", "small", "editor", "game", "library", "of", "colours"]
 TEXTS = ["a small editor", "a game of colours", "library", "a small unheard game"] * 4
 NAMES = [["writing"], ["play", "art"], [], ["play"]] * 4
 
@@ -52,12 +49,6 @@ assert "hf_plm" not in sys.modules
 """
 
 
-def make_tokenizer():
-    tokenizer = Tokenizer(models.WordLevel({word: index for index, word in enumerate(WORDS)}, unk_token="[UNK]"))
-    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
-    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="[PAD]", unk_token="[UNK]")
-
-
 def train(model, processor, rows, folder):
     args = scenarios.make_args(folder / "run", learning_rate=1e-2, remove_unused_columns=False)
     trainer = PLMTrainer(model, args, train_dataset=rows, processing_class=processor)
@@ -70,7 +61,7 @@ def train(model, processor, rows, folder):
 def text_model(tmp_path_factory):
     """The folder of a trained model, and its probabilities of `TEXTS`."""
     folder = tmp_path_factory.mktemp("text")
-    tokenizer = make_tokenizer()
+    tokenizer = scenarios.make_tokenizer()
     rows = Dataset.from_dict({**tokenizer(TEXTS), "labels": NAMES})
     return folder, train(scenarios.make_bert(num_labels=3), tokenizer, rows, folder)
 
