@@ -20,7 +20,8 @@ class PLMCallback(TrainerCallback):
     """Updates the ideal ratios at the end of each epoch, or every `plm_update_steps` optimizer steps.
 
     `PLMTrainer` adds one by itself. The state goes into checkpoints as `plm_state.safetensors`, beside the model. When
-    training ends, pictures of the run are drawn, see `report_plots`, unless `save_strategy` is `no`.
+    training ends, pictures of the run are drawn, see `report_plots`, unless `save_strategy` is `no`. What is pushed to
+    the Hub while the model trains has the model card of that moment.
 
     Args:
         trainer: the trainer whose state is updated.
@@ -57,6 +58,13 @@ class PLMCallback(TrainerCallback):
     ) -> None:
         if self.update_steps is None:
             self.update(args, control)
+
+    def on_push_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        self.trainer.warn_of_failed_uploads()
+        if self.trainer.is_in_train:  # push_to_hub writes the card by itself
+            self.trainer.create_model_card()
 
     def on_train_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any

@@ -21,10 +21,14 @@ if TYPE_CHECKING:
     from .trainer import PLMTrainer
 
 PIPELINES = {
-    "input_ids": ("text-classification", '"a text"', "top_k=None"),
-    "pixel_values": ("image-classification", '"picture.png"', "top_k=tagger.model.config.num_labels"),
+    "input_ids": ("text-classification", "AutoModelForSequenceClassification", '"a text", top_k=None'),
+    "pixel_values": (
+        "image-classification",
+        "AutoModelForImageClassification",
+        '"picture.png", top_k=tagger.model.config.num_labels',
+    ),
 }
-"""By the model's main input: the pipeline, what it takes, and how it gives every label."""
+"""By the model's main input: the pipeline, the class of the model, and how the pipeline gives every label."""
 
 METRICS = {
     "micro_f1": "micro-F1",
@@ -75,12 +79,12 @@ def make_model_card(
     """
     pipeline = PIPELINES.get(getattr(trainer.model, "main_input_name", ""))
     finetuned_from = finetuned_from or _base_model(trainer.model)
-    scores = last_scores(trainer)
+    scores = scores_of_model(trainer)
     data = ModelCardData(
         model_name=name,
         language=language,
         license=license,
-        library_name="peft" if hasattr(trainer.model, "peft_config") else "transformers",
+        library_name="peft" if _is_adapter(trainer.model) else "transformers",
         pipeline_tag=pipeline[0] if pipeline else None,
         base_model=finetuned_from,
         datasets=list(dataset) or None,
@@ -91,20 +95,26 @@ def make_model_card(
     sections = (
         f"# {name}\n\n{_introduction(trainer, finetuned_from, dataset)}",
         _scores_section(trainer, scores),
-        _labels_section(trainer),
-        _use_section(trainer, name, pipeline),
+        _labels_section(trainer, scores),
+        _use_section(trainer, name, pipeline, finetuned_from),
         _training_section(trainer),
-        f"## Citation\n\n```bibtex\n{CITATION}\n```",
+        "" if _masks_nothing(trainer) else f"## Citation\n\n```bibtex\n{CITATION}\n```",
     )
     return ModelCard(f"---\n{data.to_yaml()}\n---\n\n" + "\n\n".join(filter(None, sections)) + "\n")
 
 
-def last_scores(trainer: "PLMTrainer") -> dict[str, float]:
-    """The scores of the last evaluation without the prefix `eval_`; empty if there was none."""
+def scores_of_model(trainer: "PLMTrainer") -> dict[str, float]:
+    """The scores of the last evaluation of this model without the prefix `eval_`; empty if there was none.
+
+    With `load_best_model_at_end` the model is that of the best step again when training ends.
+    """
+    step = None
     for log in reversed(trainer.state.log_history):
+        if "train_runtime" in log and trainer.args.load_best_model_at_end:
+            step = trainer.state.best_global_step
         scores = {key.removeprefix("eval_"): value for key, value in log.items() if key.startswith("eval_")}
-        if scores:
-            return {key: value for key, value in scores.items() if key not in SPEED and not key.endswith(SPEED)}
+        if scores and step in (None, log.get("step")):
+            return {key: value for key, value in scores.items() if not key.endswith(SPEED)}
     return {}
 
 
@@ -113,9 +123,17 @@ def _kind(trainer: "PLMTrainer") -> str:
     return "single-label classifier" if single else "multi-label classifier"
 
 
+def _is_adapter(model: Any) -> bool:
+    """Whether it is a model of peft, of which the adapters alone are saved."""
+    return hasattr(model, "active_peft_config")
+
+
 def _base_model(model: Any) -> str | None:
     """The name of the model on the Hub that training started from."""
-    name = getattr(getattr(model, "config", None), "name_or_path", "")
+    if _is_adapter(model):
+        name = model.active_peft_config.base_model_name_or_path
+    else:
+        name = getattr(getattr(model, "config", None), "name_or_path", "")
     return name if name and not Path(name).exists() else None
 
 
@@ -172,14 +190,14 @@ def _scores_section(trainer: "PLMTrainer", scores: Mapping[str, float]) -> str:
     return text + "".join(_plot(trainer, each) for each in ("label_scores", "calibration"))
 
 
-def _labels_section(trainer: "PLMTrainer") -> str:
-    """A line for each label, from frequent to rare."""
+def _labels_section(trainer: "PLMTrainer", scores: Mapping[str, float]) -> str:
+    """A line for each label, from frequent to rare; with its scores if they are of the evaluation of `scores`."""
     counts = trainer.label_counts
     names = counts.label_names or own_label_names(getattr(trainer.model, "config", None))
     names = names or [f"LABEL_{index}" for index in range(counts.num_labels)]
     columns: dict[str, list[str]] = {"positives in training": [f"{count:,}" for count in counts.positives.tolist()]}
     each = getattr(trainer.compute_metrics, "label_scores", None)
-    if each is not None:
+    if each is not None and np.isclose(np.nanmean(each.f1), scores.get("macro_f1", np.nan)):
         columns["in evaluation"] = [f"{count:,}" for count in each.positives.tolist()]
         for name, key in (("precision", "precision"), ("recall", "recall"), ("F1", "f1"), ("AP", "average_precision")):
             columns[name] = ["" if np.isnan(value) else f"{value:.3f}" for value in getattr(each, key)]
@@ -194,22 +212,32 @@ def _labels_section(trainer: "PLMTrainer") -> str:
     return f"## Labels\n\n{table}"
 
 
-def _use_section(trainer: "PLMTrainer", name: str, pipeline: tuple[str, str, str] | None) -> str:
+def _use_section(
+    trainer: "PLMTrainer", name: str, pipeline: tuple[str, str, str] | None, finetuned_from: str | None
+) -> str:
     """How to load it: with transformers alone, and with its thresholds."""
-    if pipeline is None:
+    if pipeline is None or (_is_adapter(trainer.model) and finetuned_from is None):
         return ""
-    kind, example, every_label = pipeline
+    kind, model_class, example = pipeline
     repository = trainer.hub_model_id or name
-    text = (
-        "## Use\n\n```python\nfrom transformers import pipeline\n\n"
-        f'tagger = pipeline("{kind}", "{repository}")\ntagger({example}, {every_label})  # every label, with its score'
-        "\n```"
-    )
+    if _is_adapter(trainer.model):
+        num_labels = trainer.label_counts.num_labels
+        code = (
+            f"from peft import PeftModel\nfrom transformers import {model_class}\n\n"
+            f'model = {model_class}.from_pretrained("{finetuned_from}", num_labels={num_labels})\n'
+            f'model = PeftModel.from_pretrained(model, "{repository}")'
+        )
+    else:
+        code = (
+            f'from transformers import pipeline\n\ntagger = pipeline("{kind}", "{repository}")\n'
+            f"tagger({example})  # every label, with its score"
+        )
+    text = f"## Use\n\n```python\n{code}\n```"
     config = getattr(trainer.model, "config", None)
     if getattr(config, "plm_thresholds", None) is not None:
         text += (
-            "\n\nA label is predicted where its score reaches its threshold in `config.plm_thresholds` (in the table "
-            "above). `hf_plm.predict(model, inputs)` does that."
+            "\n\nA label is predicted where its score reaches its threshold (in the table above, and in "
+            "`config.plm_thresholds`). `hf_plm.predict(model, inputs)` does that."
         )
     if getattr(config, "plm_calibrated", False):
         text += "\n\nThe scores are calibrated: they are probabilities for the frequencies of the training data."

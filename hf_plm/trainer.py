@@ -156,7 +156,7 @@ class PLMTrainer(Trainer):
         self._checkpoint = None if isinstance(resume_from_checkpoint, bool | None) else resume_from_checkpoint
         self.start_plm()  # a state that does not fit is named before anything else is read
         output = super().train(resume_from_checkpoint, *args, **kwargs)
-        self._warn_of_failed_uploads()
+        self.warn_of_failed_uploads()
         return output
 
     def compute_loss(
@@ -331,14 +331,17 @@ class PLMTrainer(Trainer):
                 "push_to_hub() again when the cause is removed (without a token: `hf auth login`, or hub_token=...)"
             ) from error
 
-    def _warn_of_failed_uploads(self) -> None:
-        """Uploads during training run in the background, where nobody sees an error."""
-        for job in getattr(getattr(self, "push_in_progress", None), "jobs", []):
+    def warn_of_failed_uploads(self) -> None:
+        """Warn of each upload during training that failed, once: they run in the background, where nobody sees it."""
+        push = getattr(self, "push_in_progress", None)
+        for job in push.jobs if push is not None else ():
             if job.done() and not job.cancelled() and job.exception() is not None:
                 logger.warning(
                     f"An upload during training failed: {job.exception()}\nNothing is lost: the checkpoints are in "
-                    f"'{self.args.output_dir}'. push_to_hub() uploads the trained model"
+                    f"'{self.args.output_dir}'. The next save uploads again; after training, push_to_hub() does"
                 )
+        if push is not None:
+            push.jobs = [job for job in push.jobs if not job.done()]
 
     def _without_repeated_rows(self, labels: Tensor) -> Tensor:
         """The labels of a batch; unknown in the rows that only fill up the last batch of an epoch on several ranks.

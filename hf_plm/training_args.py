@@ -132,6 +132,10 @@ class PLMTrainingArguments(TrainingArguments):
         if self.plm_initial_ratio is not None:
             self.plm_initial_ratio = settings.initial_ratio  # a number, if the command line gave one
 
+    def __getstate__(self) -> dict[str, Any]:
+        """All but `hub_token`: what is pickled becomes `training_args.bin`, which is uploaded with the model."""
+        return {**self.__dict__, "hub_token": None}
+
     def plm_settings(self) -> dict[str, Any]:
         """The preset and its changes, as keyword arguments of `PLMLoss` and `PLMSettings.from_preset`."""
         return {

@@ -5,6 +5,7 @@ A process of its own, because the client reads HF_ENDPOINT when it is imported. 
 
 import json
 import os
+import re
 import sys
 from pathlib import Path
 from unittest import mock
@@ -63,6 +64,7 @@ def push(strategy):
     trainer = make_trainer(strategy, push_to_hub=True, hub_strategy=strategy, hub_always_push=True)
     trainer.train()
     during = list(hub.commits[f"someone/{strategy}"])
+    card_during = hub.files[f"someone/{strategy}"]["README.md"].decode()
     trainer.evaluate()
     trainer.push_to_hub()
     repository = trainer.hub_model_id
@@ -75,8 +77,13 @@ def push(strategy):
     )
     model = AutoModelForSequenceClassification.from_pretrained(repository, token=TOKEN)
     scores = pipeline("text-classification", repository, top_k=None, token=TOKEN)(["a small editor"])
+    (code,) = re.findall(r"```python\n(.*?)```", (downloaded / "README.md").read_text(), re.DOTALL)
+    exec(code, names := {})  # reading needs no token
     result = {
         "during": during,
+        "card during": card_during,
+        "code gives": len(names["tagger"]("a small editor", top_k=None)),
+        "with token": [name for name in files if TOKEN.encode() in (downloaded / name).read_bytes()],
         "commits": hub.commits[repository],
         "files": files,
         "equal": equal,

@@ -29,8 +29,16 @@ def test_what_was_pushed_comes_back_byte_by_byte_and_works(results, strategy):
     assert result["commits"] == [*result["during"], "End of training"]
     assert set(result["files"]) >= MODEL | PLOTS
     assert result["equal"] and result["same weights"]
+    assert result["code gives"] == 5
+    assert result["with token"] == []
     assert result["labels"] == ["a", "b", "c", "d", "e"]
     assert {"micro_f1", "macro_f1", "map", "tail_recall"} <= set(result["results"])
+
+
+def test_a_push_during_training_has_a_card_of_that_moment(results):
+    card = results["every_save"]["card during"]
+    assert "| steps | 8 |" in card and "## Labels" in card
+    assert "## Scores" not in card  # there was no evaluation yet
 
 
 def test_training_goes_on_from_a_checkpoint_that_was_downloaded(results):

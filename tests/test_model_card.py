@@ -8,6 +8,7 @@ import pytest
 import scenarios
 import torch
 from huggingface_hub import ModelCard
+from peft import LoraConfig, get_peft_model
 
 from hf_plm import LabelCounts, PLMTrainer, multilabel_compute_metrics
 
@@ -76,7 +77,7 @@ def test_before_training_and_without_metrics_it_is_shorter(make_trainer):
     assert card.data.eval_results is None
     assert "## Scores" not in card.text and "| AP |" not in card.text
     assert "by plain training: no label was masked" in card.text
-    assert "![" not in card.text
+    assert "![" not in card.text and "## Citation" not in card.text
 
 
 def test_a_custom_objective_and_class_aware_sampling_are_named(make_bert, text_data, make_args):
@@ -95,6 +96,24 @@ def test_more_than_fifty_labels_are_folded(make_trainer, num_labels, folded):
     card = card_of(trainer)
     assert ("<details><summary>" in card.text) is folded
     assert card.text.count("a\\|b ") == num_labels  # and the table is whole
+
+
+def test_the_code_for_adapters_loads_them(make_bert, text_data, make_args, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    base = make_bert()
+    base.save_pretrained("someone/base")
+    config = LoraConfig(task_type="SEQ_CLS", target_modules=["query"], modules_to_save=["classifier"])
+    trainer = PLMTrainer(get_peft_model(base, config), make_args(), train_dataset=text_data)
+    trainer.train()
+    trainer.save_model("adapters")
+    card = card_of(trainer, model_name="adapters", finetuned_from="someone/base")
+    assert (card.data.library_name, card.data.base_model) == ("peft", "someone/base")
+    (code,) = re.findall(r"```python\n(.*?)```", card.text, re.DOTALL)
+    names = {}
+    exec(code, names)
+    tokens = torch.tensor(text_data["input_ids"][:4])
+    torch.testing.assert_close(names["model"].eval()(tokens).logits, trainer.model.eval()(tokens).logits)
+    assert "## Use" not in card_of(trainer).text  # nobody knows the base
 
 
 def test_an_image_model_shows_its_own_pipeline(make_vit, image_data, make_args):
@@ -121,6 +140,28 @@ def test_labels_are_listed_from_frequent_to_rare(make_trainer):
     card = card_of(make_trainer(metrics=False))
     shown = [int(count) for count in re.findall(r"^\| name \d \| (\d+) \|", card.text, re.MULTILINE)]
     assert len(shown) == 5 and shown == sorted(shown, reverse=True)
+
+
+def test_the_scores_are_those_of_the_best_model_once_it_is_loaded(make_trainer):
+    trainer = make_trainer(
+        num_train_epochs=3,
+        eval_strategy="epoch",
+        save_strategy="epoch",
+        load_best_model_at_end=True,
+        metric_for_best_model="macro_f1",
+        learning_rate=3e-2,  # so high that the last epoch is not the best
+    )
+    trainer.train()
+    scores = {log["step"]: log["eval_macro_f1"] for log in trainer.state.log_history if "eval_macro_f1" in log}
+    best = max(scores.values())
+    assert best > list(scores.values())[-1]
+    card = card_of(trainer)
+    values = {each.metric_type: each.metric_value for each in card.data.eval_results}
+    assert values["macro_f1"] == pytest.approx(best, abs=1e-4)
+    assert "| AP |" not in card.text  # the labels' scores are of another evaluation
+    metrics = trainer.evaluate()
+    assert metrics["eval_macro_f1"] == pytest.approx(best)
+    assert "| AP |" in card_of(trainer).text
 
 
 def test_only_the_first_rank_writes(make_trainer, monkeypatch):

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import pickle
 
 import pytest
 from transformers import HfArgumentParser, TrainingArguments
@@ -105,3 +106,9 @@ def test_arguments_survive_json():
 def test_wrong_values_are_named(arguments, message):
     with pytest.raises(ValueError, match=message):
         PLMTrainingArguments("x", **arguments)
+
+
+def test_the_token_is_not_pickled(tmp_path):
+    args = PLMTrainingArguments(str(tmp_path), use_cpu=True, hub_token="secret", seed=7)
+    loaded = pickle.loads(pickle.dumps(args))
+    assert (loaded.hub_token, loaded.seed, args.hub_token) == (None, 7, "secret")
