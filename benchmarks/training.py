@@ -143,7 +143,8 @@ def train(task: Task, run: Run, folder: str) -> PLMTrainer:
         raise ValueError(f"the run has settings that nothing reads: {settings}")
     args.__post_init__()  # checks them
     set_seed(run.seed)
-    counts = None if args.plm_class_aware else task.counts  # the trainer counts what is drawn
+    # The trainer counts what is drawn, and sees that each row has one class.
+    counts = None if args.plm_class_aware or task.is_single_label else task.counts
     trainer = PLMTrainer(task.make_model(), args, train_dataset=task.train, label_counts=counts)
     trainer.remove_callback(PrinterCallback)
     with variant(trainer, task) if variant is not None else nullcontext():
