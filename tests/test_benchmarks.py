@@ -249,6 +249,22 @@ def test_a_study_chooses_on_dev_goes_on_where_it_stopped_and_makes_its_table(tin
     assert cells[-1] == f"{np.mean(differences):.1f} ± {np.std(differences, ddof=1):.1f} |"
 
 
+@pytest.mark.parametrize("settings", [studies.off(), studies.masks(), studies.off(class_aware=True)])
+def test_a_single_label_run_reports_its_error(tiny_task, monkeypatch, digits, settings):
+    images, classes = digits
+    rows = tasks.rows_of({"pixel_values": tasks.scaled(images)}, classes.tolist())
+    parts = [rows.select(range(first, last)) for first, last in ((0, 400), (400, 500), (500, 600))]
+    task = tasks.Task(
+        *parts, count_labels(parts[0], 10), lambda: tasks.DigitNet(10), 1, 16, 1e-2, is_single_label=True
+    )
+    monkeypatch.setitem(tasks.TASKS, "tiny", lambda source: task)
+    run = training.Run("tiny", settings, 0)
+    training.make_run(run, tasks.Source())
+    scores = run.result(tasks.Source())["scores"]["validation"]
+    assert scores["error"] == pytest.approx(1 - scores["accuracy"])
+    assert scores["error"] < 0.7  # of 0.9 by chance
+
+
 def test_the_calibration_error_is_measured_before_and_after(tiny_task, monkeypatch, tmp_path):
     monkeypatch.setattr(calibration, "TASK", "tiny")
     monkeypatch.setattr(calibration, "SEEDS", (0, 1))
