@@ -24,7 +24,7 @@ def expected_mask(trainer: PLMTrainer, task: Task) -> Iterator[None]:
         keep_positive, keep_negative = trainer.plm_state.keep_probabilities()
         return torch.where(labels == 1, keep_positive, keep_negative) * objective(logits, labels)
 
-    trainer.objective = weighted
+    trainer.objective, trainer.args.plm_objective_kwargs = weighted, None
     with mock.patch("hf_plm.loss.sample_mask", lambda labels, *args: known_labels(labels)):
         yield
 
@@ -93,52 +93,9 @@ def pooled(num_groups: int) -> Variant:
     return variant
 
 
-def shrunken(pseudo_count: float) -> Variant:
-    """After an update, every class's log(I / R) is drawn towards a line over log R.
-
-    The line is fitted by least squares, weighted by the positives. A class with `pseudo_count` positives goes half
-    way, one with more not so far.
-    """
-
-    @contextmanager
-    def variant(trainer: PLMTrainer, task: Task) -> Iterator[None]:
-        original = functional.update_ideal_ratio
-
-        def update(ideal_ratio: Tensor, ratio: Tensor, valid: Tensor, histograms: Tensor, *settings) -> Tensor:
-            updated = original(ideal_ratio, ratio, valid, histograms, *settings)
-            weights = histograms[0].sum(-1) * valid
-            x, y = torch.log(ratio), torch.log(updated / ratio)
-            x_mean, y_mean = (weights * x).sum() / weights.sum(), (weights * y).sum() / weights.sum()
-            slope = (weights * (x - x_mean) * (y - y_mean)).sum() / (weights * (x - x_mean) ** 2).sum()
-            line = y_mean + slope * (x - x_mean)
-            share = weights / (weights + pseudo_count)
-            return torch.where(valid, ratio * torch.exp(share * y + (1 - share) * line), updated)
-
-        with mock.patch("hf_plm.functional.update_ideal_ratio", update):
-            yield
-
-    return variant
-
-
-@contextmanager
-def late(trainer: PLMTrainer, task: Task) -> Iterator[None]:
-    """The histograms are those of the second half of each epoch, when predictions are close to those of its end."""
-
-    class Forget(TrainerCallback):
-        def on_step_end(self, args, state, control, **kwargs):
-            steps = round(state.max_steps / args.num_train_epochs)
-            if state.global_step % steps == steps // 2:
-                trainer.plm_state.histograms.zero_()
-
-    trainer.add_callback(Forget())
-    yield
-
-
 VARIANTS: dict[str, Variant] = {
     "expected mask": expected_mask,
     "held out": held_out,
-    "late": late,
     "smoothed 20": smoothed(20),
     "pooled 5": pooled(5),
-    "shrunken 20": shrunken(20),
 }
