@@ -5,6 +5,9 @@ CVPR Workshops 2021 (arXiv 2105.10782). Names are the paper's: `ratio` is R, `id
 This file needs torch alone. Nothing in it reads a value back to the host.
 """
 
+import math
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -18,7 +21,7 @@ FACTOR_BOUND = 5.0
 
 def known_labels(labels: Tensor) -> Tensor:
     """Where a label is known: neither NaN nor -100. Bool, the shape of `labels`."""
-    return ~(torch.isnan(labels) | (labels == -100))
+    return (labels == labels) & (labels != -100)  # NaN alone is not equal to itself
 
 
 def one_hot_labels(class_ids: Tensor, num_labels: int) -> Tensor:
@@ -84,22 +87,98 @@ def keep_probabilities(ratio: Tensor, ideal_ratio: Tensor) -> tuple[Tensor, Tens
     return (ideal_ratio / ratio).clamp(max=1), (ratio / ideal_ratio).clamp(max=1)
 
 
-def sample_mask(
-    labels: Tensor, keep_positive: Tensor, keep_negative: Tensor, generator: torch.Generator | None = None
-) -> Tensor:
+def scramble(values: Tensor) -> Tensor:
+    """Each number mapped to another that looks random, one to one: the integer hash `lowbias32`. int32 to int32.
+
+    Source: C. Wellons, "Prospecting for Hash Functions", 2018.
+    """
+    values = (values ^ ((values >> 16) & 0xFFFF)) * 0x7FEB352D
+    values = (values ^ ((values >> 15) & 0x1FFFF)) * (0x846CA68B - 2**32)
+    return values ^ ((values >> 16) & 0xFFFF)
+
+
+def uniform_draws(row_seeds: Tensor, label_seeds: Tensor) -> Tensor:
+    """A random number for every entry: a function of the seeds of its row and of its label alone, on every device.
+
+    Args:
+        row_seeds (int32, `(batch,)`), label_seeds (int32, `(num_labels,)`): random bits, none twice.
+
+    Returns:
+        float32, `(batch, num_labels)`: multiples of `2 ** -24` in [0, 1).
+    """
+    return ((scramble(row_seeds[:, None] ^ label_seeds) >> 8) & 0xFFFFFF).float() * 2**-24
+
+
+def sample_mask(labels: Tensor, keep_positive: Tensor, keep_negative: Tensor, draws: Tensor) -> Tensor:
     """g: which labels of a batch enter the loss, drawn anew for every batch.
 
     Args:
         labels (float, `(batch, num_labels)`): 1, 0, or unknown (NaN or -100): unknown labels are never kept.
         keep_positive, keep_negative (float, `(num_labels,)`): see `keep_probabilities`.
-        generator: on the device of `labels`; the mask is a function of its state alone.
+        draws (float, `(batch, num_labels)`): uniform in [0, 1), see `uniform_draws`.
 
     Returns:
         bool, `(batch, num_labels)`.
     """
-    keep = torch.where(labels == 1, keep_positive, keep_negative)
-    draws = torch.rand(labels.shape, generator=generator, device=labels.device)  # in [0, 1): 1 is always kept
-    return (draws < keep) & known_labels(labels)
+    return (draws < torch.where(labels == 1, keep_positive, keep_negative)) & known_labels(labels)
+
+
+def masked_total(
+    logits: Tensor, labels: Tensor, kept: Tensor, objective: Callable[[Tensor, Tensor], Tensor]
+) -> tuple[Tensor, Tensor]:
+    """The sum of an element-wise objective over the labels that are kept, and the objective of every entry.
+
+    What is masked is taken out before and after, so that no gradient can come of it (0 * inf is NaN).
+
+    Args:
+        logits (float, `(batch, num_labels)`), labels (float, the same shape), kept (bool, the same shape).
+        objective: `(logits, labels) -> (batch, num_labels)`.
+
+    Returns:
+        a scalar, and float `(batch, num_labels)`.
+
+    Raises:
+        ValueError: if the objective's output is not of the shape of `logits`.
+    """
+    losses = objective(logits.masked_fill(~kept, 0), labels.masked_fill(~known_labels(labels), 0))
+    check_losses(losses, logits)
+    return losses.masked_fill(~kept, 0).sum(-1).sum(), losses
+
+
+def check_losses(losses: Tensor, logits: Tensor) -> None:
+    """Raise a ValueError unless an objective's output has the shape of the logits."""
+    if losses.shape != logits.shape:
+        raise ValueError(
+            f"the objective returned the shape {tuple(losses.shape)} for logits of {tuple(logits.shape)}; it must "
+            "return the loss of every entry (in PyTorch: reduction='none')"
+        )
+
+
+def count_nonfinite(logits: Tensor, labels: Tensor, losses: Tensor) -> Tensor:
+    """Of how many known labels the logit or the loss is NaN or infinite. int64, `()`.
+
+    Args:
+        logits, labels, losses (float, `(batch, num_labels)`).
+    """
+    return (known_labels(labels) & ~(is_finite(logits) & is_finite(losses))).sum(-1).sum()
+
+
+def is_finite(values: Tensor) -> Tensor:
+    """`torch.isfinite`, in terms that the compiler vectorizes. Bool, the shape of `values`."""
+    return values.abs() < torch.inf
+
+
+def probability_bins(logits: Tensor, num_bins: int) -> Tensor:
+    """In which of `num_bins` equal bins over `[0, 1]` the probability of each finite logit lies; 1 in the last.
+
+    (The sigmoid is written with a power of 2, because the compiler for the CPU writes every `exp` to memory whose
+    result it needs twice.)
+
+    Returns:
+        int32, the shape of `logits`.
+    """
+    probabilities = 1 / (1 + torch.exp2(logits.float() * -math.log2(math.e)))
+    return (probabilities * num_bins).int().clamp(max=num_bins - 1)
 
 
 def probability_histograms(logits: Tensor, labels: Tensor, num_bins: int) -> Tensor:
@@ -112,15 +191,14 @@ def probability_histograms(logits: Tensor, labels: Tensor, num_bins: int) -> Ten
         logits (float, `(batch, num_labels)`), labels (float, `(batch, num_labels)`).
 
     Returns:
-        int64, `(2, num_labels, num_bins)`: `[0]` of the positives, `[1]` of the negatives.
+        int32, `(2, num_labels, num_bins)`: `[0]` of the positives, `[1]` of the negatives.
     """
     num_labels = logits.shape[-1]
-    counted = known_labels(labels) & torch.isfinite(logits)
-    probabilities = torch.sigmoid(logits.detach().float())
-    bins = (probabilities * num_bins).nan_to_num(0).long().clamp(max=num_bins - 1)
+    counted = known_labels(labels) & is_finite(logits)
+    bins = probability_bins(logits.detach().masked_fill(~counted, 0), num_bins).long()
     rows = torch.arange(num_labels, device=logits.device) + num_labels * (labels != 1)  # row of (2 * num_labels)
-    histograms = torch.zeros(2 * num_labels * num_bins, dtype=torch.long, device=logits.device)
-    histograms.scatter_add_(0, (rows * num_bins + bins).flatten(), counted.flatten().long())
+    histograms = torch.zeros(2 * num_labels * num_bins, dtype=torch.int32, device=logits.device)
+    histograms.scatter_add_(0, (rows * num_bins + bins).flatten(), counted.flatten().int())
     return histograms.view(2, num_labels, num_bins)
 
 

@@ -1,19 +1,27 @@
 """Partial Label Masking as a loss for any PyTorch loop; `PLMTrainer` uses the same."""
 
 import functools
+import logging
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch._dynamo.exc import TorchDynamoException
 
-from .functional import known_labels, sample_mask
+from .functional import known_labels, masked_total, sample_mask, scramble, uniform_draws
+from .fused import MAX_BINS, LossWithGradient, compiled_total
 from .label_counts import LabelCounts, count_labels
 from .objectives import OBJECTIVES, Objective, needs_counts
 from .presets import PLMSettings
 from .state import PLMState, process_rank
+
+logger = logging.getLogger(__name__)
+
+FUSED_LABELS = 5_000
+"""From so many labels on, the loss is compiled unless it is said otherwise: it is then a good part of a step."""
 
 
 class PLMLoss(nn.Module):
@@ -39,6 +47,8 @@ class PLMLoss(nn.Module):
         initial_ratio, temper, rule, change_rate, num_bins, max_shift, objective_kwargs: see `PLMSettings`; None for
             the preset's.
         seed: of the masks. A mask is a function of the seed, the number of the batch and the rank.
+        fused: whether to compile what is computed of a training batch (`fused.py`), which takes some seconds at the
+            first batch; None for yes from `FUSED_LABELS` labels on.
 
     Attributes:
         state: the live `PLMState`; it may be replaced by a loaded one.
@@ -62,6 +72,7 @@ class PLMLoss(nn.Module):
         max_shift: float | None = None,
         objective_kwargs: Mapping[str, Any] | None = None,
         seed: int = 0,
+        fused: bool | None = None,
     ):
         super().__init__()
         if callable(objective) and objective_kwargs:
@@ -88,6 +99,17 @@ class PLMLoss(nn.Module):
         self._needs_counts = needs_counts(self.objective)
         self.seed = seed
         self.state = PLMState(count_labels(label_counts), self.settings)
+        self.fused = self.state.num_labels >= FUSED_LABELS if fused is None else fused
+        self._must_be_fused = fused
+        if self.fused and self.settings.num_bins > MAX_BINS:
+            raise ValueError(
+                f"num_bins is {self.settings.num_bins}; with many labels, or fused=True, it must be {MAX_BINS} or less"
+            )
+        if self.fused:
+            logger.warning(
+                f"The loss of {self.state.num_labels} labels is compiled at the first batch, which takes some seconds"
+            )
+        self._label_seeds = scramble(torch.arange(self.state.num_labels, dtype=torch.int32))
 
     def forward(self, logits: Tensor, labels: Tensor, num_known: Tensor | int | None = None) -> Tensor:
         """The loss of a batch: the sum over the kept labels, divided by the number of known labels.
@@ -105,27 +127,62 @@ class PLMLoss(nn.Module):
             ValueError: if a shape is wrong, or the objective's output is not of the shape of `logits`.
         """
         self._check_shapes(logits, labels)
+        self.state.to(logits.device)
+        if self.training and self.fused:
+            try:
+                return self._fused_loss(logits, labels, num_known)
+            except TorchDynamoException as error:
+                if self._must_be_fused:
+                    raise
+                self.fused = False
+                logger.warning(
+                    f"The loss could not be compiled and takes several times as long as it could: {error}\n"
+                    "A C++ compiler (on a GPU: Triton) is needed; fused=False (plm_fused) silences this"
+                )
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
         labels = labels.to(logits.dtype)
-        known = kept = known_labels(labels)
-        self.state.to(logits.device)
         if self.training:
-            kept = sample_mask(labels, *self.state.keep_probabilities(), self._generator(logits.device))
-        counts = {"positives": self.state.positives, "negatives": self.state.negatives}
-        # What is masked is taken out before and after, so that no gradient can come of it (0 * inf is NaN).
-        losses = self.objective(
-            logits.masked_fill(~kept, 0), labels.masked_fill(~known, 0), **(counts if self._needs_counts else {})
-        )
-        if losses.shape != logits.shape:
-            raise ValueError(
-                f"the objective returned the shape {tuple(losses.shape)} for logits of {tuple(logits.shape)}; it must "
-                "return the loss of every entry (in PyTorch: reduction='none')"
-            )
+            draws = uniform_draws(*self._seeds(logits))
+            kept = sample_mask(labels, *self.state.keep_probabilities(), draws)
+        else:
+            kept = known_labels(labels)
+        if num_known is None:
+            num_known = known_labels(labels).sum().clamp(min=1)
+        total, losses = masked_total(logits, labels, kept, self._objective())
         if self.training:
             self.state.observe(logits, labels, losses)
+        return total / num_known
+
+    def _fused_loss(self, logits: Tensor, labels: Tensor, num_known: Tensor | int | None) -> Tensor:
+        values, targets = logits.detach(), labels
+        if len(logits) == 1:  # the compiler would make a case of its own of it: add a row that nobody knows
+            values = torch.cat([values, values])
+            targets = torch.cat([targets, torch.full_like(targets, -100)])
+        fused = compiled_total(
+            values,
+            targets,
+            *self.state.keep_probabilities(),
+            *self._seeds(values),
+            self._objective(),
+            self.state.num_bins,
+        )
+        self.state.observe_bins(fused.bins, fused.nonfinite)
         if num_known is None:
-            num_known = known.sum().clamp(min=1)
-        return losses.masked_fill(~kept, 0).sum() / num_known
+            num_known = fused.known.clamp(min=1)
+        return LossWithGradient.apply(logits, fused.total, fused.gradient[: len(logits)], num_known)
+
+    def _objective(self) -> Callable[[Tensor, Tensor], Tensor]:
+        if not self._needs_counts:
+            return self.objective
+        return functools.partial(self.objective, positives=self.state.positives, negatives=self.state.negatives)
+
+    def _seeds(self, logits: Tensor) -> tuple[Tensor, Tensor]:
+        """Of the rows and of the labels of a batch, see `uniform_draws`."""
+        generator = np.random.default_rng((self.seed, self.state.num_batches, process_rank()))
+        rows = torch.from_numpy(generator.integers(-(2**31), 2**31, len(logits), np.int32))
+        if self._label_seeds.device != logits.device:
+            self._label_seeds = self._label_seeds.to(logits.device)
+        return rows.to(logits.device, non_blocking=True), self._label_seeds
 
     def end_epoch(self) -> None:
         """Adapt the ideal ratios to what was measured since the last call. On several ranks, all must call it.
@@ -141,10 +198,6 @@ class PLMLoss(nn.Module):
                 "learning rate, or clip the gradients",
                 stacklevel=2,
             )
-
-    def _generator(self, device: torch.device) -> torch.Generator:
-        seed = np.random.SeedSequence((self.seed, self.state.num_batches, process_rank())).generate_state(1, np.uint64)
-        return torch.Generator(device).manual_seed(int(seed[0]))
 
     def _check_shapes(self, logits: Tensor, labels: Tensor) -> None:
         num_labels = self.state.num_labels

@@ -66,14 +66,13 @@ def asymmetric(
     _require(gamma_negative >= 0, "gamma_negative", gamma_negative, "0 or more")
     _require(gamma_positive >= 0, "gamma_positive", gamma_positive, "0 or more")
     _require(0 <= margin < 1, "margin", margin, "in [0, 1)")
-    probabilities = torch.sigmoid(logits.detach())
-    positive_weight = (1 - probabilities) ** gamma_positive
-    negative_weight = (probabilities - margin).clamp(min=0) ** gamma_negative
-    if margin == 0:
-        log_negative = F.logsigmoid(-logits)  # exact where 1 - p underflows
-    else:
-        log_negative = torch.log((torch.sigmoid(-logits) + margin).clamp(max=1))
-    return -torch.where(labels == 1, positive_weight * F.logsigmoid(logits), negative_weight * log_negative)
+    truth_logits = torch.where(labels == 1, logits, -logits)
+    probabilities = torch.sigmoid(truth_logits)  # of the true label: the negatives' is 1 - p
+    wrong = 1 - probabilities.detach()
+    loss = -F.logsigmoid(truth_logits)  # exact where 1 - p underflows
+    shifted_loss = -torch.log((probabilities + margin).clamp(max=1)) if margin > 0 else loss
+    negative_weight = (wrong - margin).clamp(min=0) ** gamma_negative
+    return torch.where(labels == 1, wrong**gamma_positive * loss, negative_weight * shifted_loss)
 
 
 def weighted_bce(

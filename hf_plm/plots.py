@@ -46,7 +46,7 @@ def plot_ratios(state: PLMState) -> Figure:
     """How far each label's ideal ratio lies from its own ratio, update by update, with the medians of the groups."""
     counts = LabelCounts(state.positives.cpu(), state.negatives.cpu())
     shifts = (state.history / state.ratio).cpu().numpy()
-    updates = np.arange(len(shifts))
+    updates = state.history_updates.cpu().numpy()
     figure = Figure(figsize=(8, 5), layout="constrained")
     axis = figure.subplots()
     for group, mask in counts.groups().items():

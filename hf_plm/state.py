@@ -10,12 +10,15 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from . import functional
+from . import functional, fused
 from .label_counts import LabelCounts
 from .presets import PLMSettings
 
 FILE_FORMAT = "hf_plm.state"
-TENSORS = ("positives", "negatives", "ideal_ratio", "histograms", "nonfinite", "history")
+TENSORS = ("positives", "negatives", "ideal_ratio", "histograms", "nonfinite", "history", "history_updates")
+
+MAX_HISTORY = 5_000_000
+"""So many numbers of `history` are kept: 20 MB, beside 176 MB for all else of a million labels."""
 
 
 class PLMState:
@@ -30,14 +33,16 @@ class PLMState:
         positives, negatives (float32, `(num_labels,)`): the counts.
         is_estimating (bool): whether each update adds what was seen since the last to the counts.
         ideal_ratio (float32, `(num_labels,)`): I, in positives per negative.
-        histograms (int64, `(2, num_labels, num_bins)`): how often each predicted probability was seen, `[0]` over the
+        histograms (int32, `(2, num_labels, num_bins)`): how often each predicted probability was seen, `[0]` over the
             positives, `[1]` over the negatives, since the last update. After an update they stay readable until the
             next batch. While an epoch runs on several ranks, each holds what it has seen itself.
         nonfinite (int64, `()`): of how many known labels the logit or the loss was NaN or infinite since the last
             update. Such logits are in no histogram.
         is_measuring (bool): whether `histograms` hold measurements that no update has used yet.
         num_batches (int): how many training batches were seen, by each rank; it makes every batch's mask another.
-        history (float32, `(num_updates + 1, num_labels)`): the ideal ratios at the start and after each update.
+        history (float32, `(num_updates + 1, num_labels)`): the ideal ratios at the start and after each update. When
+            it would hold more than `MAX_HISTORY` numbers, every second row goes, but for the last two.
+        history_updates (int64, `(len(history),)`): after how many updates each row of `history` was taken.
     """
 
     def __init__(self, label_counts: LabelCounts, settings: PLMSettings):
@@ -45,15 +50,20 @@ class PLMState:
         self.negatives = label_counts.negatives.float()
         self.is_estimating = not (self.positives + self.negatives).any().item()
         self.ideal_ratio = self._initial_ideal_ratio(settings)
-        self.histograms = torch.zeros(2, self.num_labels, settings.num_bins, dtype=torch.long)
+        self.histograms = torch.zeros(2, self.num_labels, settings.num_bins, dtype=torch.int32)
         self.nonfinite = torch.zeros((), dtype=torch.long)
         self.history = self.ideal_ratio[None].clone()
+        self.history_updates = torch.zeros(1, dtype=torch.long)
         self.is_measuring = False
         self.num_batches = 0
 
     @property
     def num_labels(self) -> int:
         return len(self.positives)
+
+    @property
+    def num_bins(self) -> int:
+        return self._histograms.shape[1]
 
     @property
     def ratio(self) -> Tensor:
@@ -65,9 +75,35 @@ class PLMState:
         """Which classes have both positives and negatives, bool `(num_labels,)`. The others keep every label."""
         return functional.has_ratio(self.positives, self.negatives)
 
+    @property
+    def ideal_ratio(self) -> Tensor:
+        return self._ideal_ratio
+
+    @ideal_ratio.setter
+    def ideal_ratio(self, ideal_ratio: Tensor) -> None:
+        self._ideal_ratio = ideal_ratio
+        self._keep_probabilities: tuple[Tensor, Tensor] | None = None
+
     def keep_probabilities(self) -> tuple[Tensor, Tensor]:
-        """With which probability positives and negatives enter the loss: two float32 tensors `(num_labels,)`."""
-        return functional.keep_probabilities(self.ratio, self.ideal_ratio)
+        """With which probability positives and negatives enter the loss: two float32 tensors `(num_labels,)`.
+
+        They are computed anew when `ideal_ratio` is set.
+        """
+        if self._keep_probabilities is None:
+            self._keep_probabilities = functional.keep_probabilities(self.ratio, self.ideal_ratio)
+        return self._keep_probabilities
+
+    @property
+    def histograms(self) -> Tensor:
+        self._unpack()
+        return self._histograms.transpose(1, 2)
+
+    @histograms.setter
+    def histograms(self, histograms: Tensor) -> None:
+        # The labels last, so that what is added for one bin lies together.
+        self._histograms = histograms.transpose(1, 2).contiguous()
+        self._packed: Tensor | None = None
+        self._packed_rows = 0
 
     def to(self, device: torch.device) -> "PLMState":
         """Move all tensors to a device, in place."""
@@ -78,13 +114,20 @@ class PLMState:
 
     def observe(self, logits: Tensor, labels: Tensor, losses: Tensor) -> None:
         """Add a batch to the histograms. All arguments float `(batch, num_labels)`; unknown labels do not count."""
-        if not self.is_measuring:
-            self._forget()
-            self.is_measuring = True
-        self.num_batches += 1
-        self.histograms += functional.probability_histograms(logits, labels, self.histograms.shape[-1])
-        finite = torch.isfinite(logits) & torch.isfinite(losses)
-        self.nonfinite += (functional.known_labels(labels) & ~finite).sum()
+        self._begin_batch()
+        self.histograms += functional.probability_histograms(logits, labels, self.num_bins)
+        self.nonfinite += functional.count_nonfinite(logits, labels, losses)
+
+    def observe_bins(self, bins: Tensor, nonfinite: Tensor) -> None:
+        """As `observe`, of what `fused_total` has measured."""
+        self._begin_batch()
+        self.nonfinite += nonfinite
+        for part in bins.chunk(-(-len(bins) // fused.MAX_ROWS)):
+            if self._packed_rows + len(part) > fused.MAX_ROWS:
+                self._unpack()
+            packed = fused.compiled_histograms(part, self.num_bins)
+            self._packed = packed if self._packed is None else self._packed.add_(packed)
+            self._packed_rows += len(part)
 
     def update(self, settings: PLMSettings) -> None:
         """Adapt the ideal ratios to the measurements of all ranks. Every rank must call it; all end up equal.
@@ -107,7 +150,7 @@ class PLMState:
             settings.change_rate,
             settings.max_shift,
         )
-        self.history = torch.cat([self.history, self.ideal_ratio[None]])
+        self._remember()
         self.is_measuring = False
 
     def merge_ranks(self) -> None:
@@ -133,13 +176,38 @@ class PLMState:
         ideal_ratio = self._initial_ideal_ratio(settings) * shift
         self.ideal_ratio = functional.bound_ideal_ratio(ideal_ratio, self.ratio, settings.max_shift)
 
+    def _remember(self) -> None:
+        self.history = torch.cat([self.history, self.ideal_ratio[None]])
+        self.history_updates = torch.cat([self.history_updates, self.history_updates[-1:] + 1])
+        if len(self.history) > 4 and self.history.numel() > MAX_HISTORY:
+            rows = torch.arange(len(self.history), device=self.history.device)
+            rows = rows[(rows % 2 == 0) | (rows >= len(rows) - 2)]
+            self.history, self.history_updates = self.history[rows], self.history_updates[rows]
+
+    def _begin_batch(self) -> None:
+        if not self.is_measuring:
+            self._forget()
+            self.is_measuring = True
+        self.num_batches += 1
+
+    def _unpack(self) -> None:
+        """Add what `observe_bins` has collected to the histograms."""
+        if self._packed is not None:
+            histograms = self._histograms.view(2 * self.num_bins, -1)
+            for lane in range(4):
+                bins = histograms[lane::4]
+                bins += (self._packed[: len(bins)] >> (8 * lane)) & 0xFF
+        self._packed = None
+        self._packed_rows = 0
+
     def _forget(self) -> None:
         self.histograms.zero_()
         self.nonfinite.zero_()
 
     def _sum_over_ranks(self) -> None:
+        self._unpack()
         if _is_distributed():
-            dist.all_reduce(self.histograms)
+            dist.all_reduce(self._histograms)
             dist.all_reduce(self.nonfinite)
 
     def save(self, path: str | os.PathLike) -> None:
@@ -200,9 +268,11 @@ def _check_tensors(tensors: dict[str, Tensor], path: str | os.PathLike) -> None:
         raise ValueError(f"{path} lacks {', '.join(missing)}; restore it from a copy")
     num_labels = tensors["positives"].numel()
     shapes = {"histograms": (2, num_labels, -1), "nonfinite": (), "history": (-1, num_labels)}  # -1: any size
+    shapes["history_updates"] = tuple(tensors["history"].shape[:1])
+    dtypes = {"histograms": torch.int32, "nonfinite": torch.int64, "history_updates": torch.int64}
     for name in TENSORS:
         shape, expected = tuple(tensors[name].shape), shapes.get(name, (num_labels,))
-        dtype = torch.int64 if name in ("histograms", "nonfinite") else torch.float32
+        dtype = dtypes.get(name, torch.float32)
         fits = len(shape) == len(expected) and all(e in (-1, s) for s, e in zip(shape, expected, strict=True))
         if not fits or tensors[name].dtype != dtype:
             raise ValueError(

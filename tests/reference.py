@@ -31,6 +31,15 @@ def keep_probabilities(ratio, ideal_ratio):
     return [min(1, i / r) for r, i in pairs], [min(1, r / i) for r, i in pairs]
 
 
+def scramble(value):
+    """The hash lowbias32, on a signed number of 32 bits."""
+    value %= 2**32
+    value = (value ^ (value >> 16)) * 0x7FEB352D % 2**32
+    value = (value ^ (value >> 15)) * 0x846CA68B % 2**32
+    value ^= value >> 16
+    return value - 2**32 if value >= 2**31 else value
+
+
 def masked_loss(logits, labels, mask):
     """BCE over the kept entries, divided by the number of known ones."""
     total, known = 0.0, 0

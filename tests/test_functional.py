@@ -5,6 +5,7 @@ import math
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import reference
 import torch
@@ -51,7 +52,7 @@ def test_ratios_and_keep_probabilities_equal_the_slow_twin(seed, start):
 def test_histograms_equal_the_slow_twin(seed, num_bins):
     _, _, logits, labels = random_case(seed)
     histograms = functional.probability_histograms(logits.double(), labels, num_bins)
-    assert histograms.dtype == torch.int64
+    assert histograms.dtype == torch.int32
     assert histograms.tolist() == reference.probability_histograms(logits.tolist(), labels.tolist(), num_bins)
 
 
@@ -114,7 +115,7 @@ def test_the_effective_ratio_is_the_ideal_one(ideal):
     generator = torch.Generator().manual_seed(0)
     labels = (torch.arange(rows) < rows * ratio / (1 + ratio)).float()[:, None]
     keep = functional.keep_probabilities(torch.tensor([ratio]), torch.tensor([ideal]))
-    mask = functional.sample_mask(labels, *keep, generator)
+    mask = functional.sample_mask(labels, *keep, torch.rand(rows, 1, generator=generator))
     kept_positives = (mask & (labels == 1)).sum().item()
     kept_negatives = (mask & (labels == 0)).sum().item()
     # Binomial standard errors of the kept counts, carried over to their quotient.
@@ -130,12 +131,42 @@ def test_the_effective_ratio_is_the_ideal_one(ideal):
         assert not mask.all()
 
 
-def test_masks_repeat_with_their_generator_and_differ_without():
-    labels = torch.zeros(50, 20)
-    half = torch.full((20,), 0.5)
-    draw = [functional.sample_mask(labels, half, half, torch.Generator().manual_seed(seed)) for seed in (1, 1, 2)]
-    assert torch.equal(draw[0], draw[1])
-    assert not torch.equal(draw[0], draw[2])
+def random_seeds(count, seed):
+    return torch.from_numpy(np.random.default_rng(seed).integers(-(2**31), 2**31, count, np.int32))
+
+
+def test_the_hash_is_its_slow_twins():
+    values = random_seeds(2000, 0)
+    assert functional.scramble(values).tolist() == [reference.scramble(value) for value in values.tolist()]
+    assert len(functional.scramble(torch.arange(100_000, dtype=torch.int32)).unique()) == 100_000
+
+
+def test_draws_are_a_function_of_the_seeds_of_row_and_label():
+    rows, labels = random_seeds(50, 0), random_seeds(20, 1)
+    draws = functional.uniform_draws(rows, labels)
+    assert draws.dtype == torch.float32
+    assert torch.equal(functional.uniform_draws(rows[10:11], labels), draws[10:11])
+    assert torch.equal(functional.uniform_draws(rows, labels[5:6]), draws[:, 5:6])
+    assert not torch.equal(functional.uniform_draws(random_seeds(50, 2), labels), draws)
+
+
+def test_draws_are_uniform_and_independent():
+    # Labels in a row have the seeds 0, 1, 2, ... scrambled, as in PLMLoss.
+    labels = functional.scramble(torch.arange(300, dtype=torch.int32))
+    draws = functional.uniform_draws(random_seeds(2000, 0), labels)
+    assert draws.min() >= 0
+    assert draws.max() < 1
+    counts = torch.histc(draws, 100, 0, 1)
+    expected = draws.numel() / 100
+    chi_square = ((counts - expected) ** 2 / expected).sum().item()
+    assert 49 < chi_square < 170  # 99 degrees of freedom: all but one of 100,000 cases
+    for means, size in ((draws.mean(0), 2000), (draws.mean(1), 300)):
+        assert (means - 0.5).abs().max() < 5 * math.sqrt(1 / 12 / size)
+    deviations = draws - 0.5
+    for left, right in ((draws[:, 1:], draws[:, :-1]), (draws[1:], draws[:-1]), (draws[:, 150:], draws[:, :150])):
+        correlation = 12 * ((left - 0.5) * (right - 0.5)).mean()
+        assert abs(correlation) < 5 / math.sqrt(left.numel())
+    assert abs(12 * (deviations**2).mean() - 1) < 0.01
 
 
 def test_one_hot_labels_mark_an_unknown_class_as_unknown():

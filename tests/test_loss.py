@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from hf_plm import LabelCounts, PLMLoss
-from hf_plm.functional import sample_mask
+from hf_plm.functional import sample_mask, uniform_draws
 
 COUNTS = LabelCounts([500, 100, 10], [500, 900, 990])
 
@@ -42,7 +42,8 @@ def test_masked_entries_have_exactly_zero_gradient_and_the_loss_is_the_slow_twin
     plm_loss = PLMLoss(COUNTS, "paper")
     logits, labels = batch()
     labels[0, 0] = torch.nan
-    mask = sample_mask(labels, *plm_loss.state.keep_probabilities(), plm_loss._generator(logits.device))
+    draws = uniform_draws(*plm_loss._seeds(logits))
+    mask = sample_mask(labels, *plm_loss.state.keep_probabilities(), draws)
     assert 0 < mask.sum() < 191
     loss = plm_loss(logits, labels)
     loss.backward()

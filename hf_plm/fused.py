@@ -1,0 +1,121 @@
+"""What `PLMLoss` computes of a training batch, compiled: for many labels, where the loss is most of a step.
+
+The same equations (`functional.py`), but mask, objective, gradient and bins come of one pass over logits and labels,
+and nothing of the size of the batch is kept but the gradient and, for a moment, one byte for each entry. The random
+numbers are a hash, so that the mask is the mask of the eager path.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from . import functional
+
+MAX_ROWS = 255
+"""So many rows a counter of 8 bits can count."""
+
+NOT_COUNTED = 255
+MAX_BINS = 127
+"""So many bins, twice, fit into a byte beside `NOT_COUNTED`."""
+
+# Otherwise the compiler writes the mask to memory, because it is long to compute and used twice.
+OPTIONS: dict[str, Any] = {"realize_opcount_threshold": 100_000, "realize_reads_threshold": 100_000}
+
+
+class FusedTotal(NamedTuple):
+    """What `fused_total` computes.
+
+    Attributes:
+        total (float32, `()`; float64 for float64 logits): the sum of the objective over the labels that are kept.
+        gradient: of the total by the logits, in their shape and dtype.
+        bins (uint8, `(batch, num_labels)`): the bin of each probability; of a negative, plus the number of bins.
+            `NOT_COUNTED` for unknown labels and logits that are NaN or infinite.
+        known (int64, `()`): how many labels are known.
+        nonfinite (int64, `()`): see `count_nonfinite`.
+    """
+
+    total: Tensor
+    gradient: Tensor
+    bins: Tensor
+    known: Tensor
+    nonfinite: Tensor
+
+
+def fused_total(
+    logits: Tensor,
+    labels: Tensor,
+    keep_positive: Tensor,
+    keep_negative: Tensor,
+    row_seeds: Tensor,
+    label_seeds: Tensor,
+    objective: Callable[[Tensor, Tensor], Tensor],
+    num_bins: int,
+) -> FusedTotal:
+    """The total of a batch over a mask that is drawn on the way, its gradient, and what is measured.
+
+    Args:
+        logits (any floating dtype, `(batch, num_labels)`).
+        labels (`(batch, num_labels)`): 1, 0, or unknown (NaN or -100), in any dtype.
+        keep_positive, keep_negative (float, `(num_labels,)`): see `keep_probabilities`.
+        row_seeds, label_seeds: see `uniform_draws`.
+        objective: `(logits, labels) -> (batch, num_labels)`.
+        num_bins: of the histograms, `MAX_BINS` at most.
+    """
+    draws = functional.uniform_draws(row_seeds, label_seeds)
+    kept = functional.sample_mask(labels, keep_positive, keep_negative, draws)
+    known = functional.known_labels(labels)
+    values = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    targets = labels.to(values.dtype).masked_fill(~known, 0)
+
+    def total(values: Tensor) -> tuple[Tensor, Tensor]:
+        losses = objective(values, targets)
+        functional.check_losses(losses, values)
+        return losses.masked_fill(~kept, 0).sum(-1).sum(), losses
+
+    lowest = torch.finfo(values.dtype).min  # at minus infinity the compiler's derivative of BCE is NaN, not 0
+    gradient, (value, losses) = torch.func.grad_and_value(total, has_aux=True)(values.clamp(min=lowest))
+    gradient = gradient.masked_fill(~kept, 0).to(logits.dtype)  # NaN where the objective is, though it is masked
+
+    finite = functional.is_finite(values)
+    bins = functional.probability_bins(values, num_bins) + torch.where(labels == 1, 0.0, float(num_bins)).int()
+    bins = torch.where(known & finite, bins, NOT_COUNTED).to(torch.uint8)
+    nonfinite = known & ~(finite & functional.is_finite(losses))
+    return FusedTotal(value, gradient, bins, known.sum(-1).sum(), nonfinite.sum(-1).sum())
+
+
+def packed_histograms(bins: Tensor, num_bins: int) -> Tensor:
+    """`probability_histograms` of at most `MAX_ROWS` rows, from the bins of `fused_total`.
+
+    Four bins share a number, 8 bits each: bin b (of a negative, `num_bins + b`) is in number `b // 4`, from bit
+    `8 * (b % 4)` on.
+
+    Returns:
+        int32, `(ceil(2 * num_bins / 4), num_labels)`.
+    """
+    bins = bins.int()
+    one, number = 1 << ((bins & 3) << 3), bins >> 2
+    # `((number ^ here) - 1) >> 31` is -1, that is all bits, where `number == here`, and 0 elsewhere: it is faster.
+    parts = [(one & (((number ^ here) - 1) >> 31)).sum(0, dtype=torch.int32) for here in range(-(-num_bins // 2))]
+    return torch.stack(parts)
+
+
+compiled_total = torch.compile(fused_total, dynamic=True, options=OPTIONS)
+compiled_histograms = torch.compile(packed_histograms, dynamic=True, options=OPTIONS)
+
+
+class LossWithGradient(torch.autograd.Function):
+    """A loss whose gradient is known already: `total / num_known` and `gradient / num_known`."""
+
+    @staticmethod
+    def forward(ctx: Any, logits: Tensor, total: Tensor, gradient: Tensor, num_known: Tensor | int) -> Tensor:
+        ctx.gradient, ctx.num_known = gradient, num_known
+        return total / num_known
+
+    @staticmethod
+    def backward(ctx: Any, *grad_outputs: Tensor) -> Any:
+        if ctx.gradient is None:
+            raise RuntimeError("backward() a second time through the compiled loss; compute the loss anew")
+        gradient, ctx.gradient = ctx.gradient, None
+        return gradient.mul_(grad_outputs[0] / ctx.num_known), None, None, None

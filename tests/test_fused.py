@@ -1,0 +1,173 @@
+"""The compiled loss against the eager one: the same loss, gradient, masks and histograms, whatever the batch."""
+
+import logging
+
+import pytest
+import torch
+from torch._dynamo.exc import TorchDynamoException
+
+import hf_plm.loss
+from hf_plm import LabelCounts, PLMLoss, PLMState
+from hf_plm.objectives import OBJECTIVES
+
+NUM_LABELS = 37
+POSITIVES = torch.arange(1, NUM_LABELS + 1) * 10
+COUNTS = LabelCounts(POSITIVES, 1000 - POSITIVES)
+
+
+@pytest.fixture(autouse=True)
+def compile_anew():
+    """PyTorch compiles a function for a few kinds of arguments only, and the tests have more than a training."""
+    torch.compiler.reset()
+
+
+def batch(rows, dtype=torch.float32, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    logits = torch.randn(rows, NUM_LABELS, generator=generator) * 3 - 2
+    labels = (torch.rand(rows, NUM_LABELS, generator=generator) < 0.2).float()
+    labels[torch.rand(rows, NUM_LABELS, generator=generator) < 0.05] = torch.nan
+    labels[torch.rand(rows, NUM_LABELS, generator=generator) < 0.05] = -100
+    return logits.to(dtype), labels
+
+
+def both(**settings):
+    return PLMLoss(COUNTS, fused=True, **settings), PLMLoss(COUNTS, fused=False, **settings)
+
+
+def loss_and_gradient(plm_loss, logits, labels, num_known=None):
+    logits = logits.clone().requires_grad_()
+    loss = plm_loss(logits, labels, num_known)
+    (loss * 3).backward()
+    return loss, logits.grad
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_it_equals_the_eager_loss(objective):
+    fused, eager = both(objective=objective)
+    for seed, rows in enumerate((16, 300, 7)):
+        logits, labels = batch(rows, seed=seed)
+        loss, gradient = loss_and_gradient(fused, logits, labels)
+        expected_loss, expected_gradient = loss_and_gradient(eager, logits, labels)
+        torch.testing.assert_close(loss, expected_loss, rtol=1e-6, atol=0)
+        torch.testing.assert_close(gradient, expected_gradient, rtol=1e-6, atol=1e-9)
+        assert torch.equal(gradient != 0, expected_gradient != 0)  # the same mask
+        assert 0 < (gradient == 0).sum() < gradient.numel()
+    assert torch.equal(fused.state.histograms, eager.state.histograms)
+    fused.end_epoch()
+    eager.end_epoch()
+    assert torch.equal(fused.state.history, eager.state.history)
+    assert not torch.equal(fused.state.history[0], fused.state.history[1])
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64], ids=str)
+def test_it_equals_the_eager_loss_in_every_precision(dtype):
+    fused, eager = both()
+    logits, labels = batch(32, dtype)
+    loss, gradient = loss_and_gradient(fused, logits, labels)
+    expected_loss, expected_gradient = loss_and_gradient(eager, logits, labels)
+    assert loss.dtype == expected_loss.dtype
+    assert gradient.dtype == dtype
+    torch.testing.assert_close(loss, expected_loss, rtol=1e-6, atol=0)
+    # The gradient of half precision is rounded once more, when it is divided by the number of known labels.
+    torch.testing.assert_close(
+        gradient, expected_gradient, rtol=max(1e-6, 2 * torch.finfo(dtype).eps), atol=1e-6 * (dtype == torch.float16)
+    )
+
+
+def test_logits_that_are_not_finite_are_treated_as_in_the_eager_loss():
+    fused, eager = both(objective="bce")
+    logits, labels = batch(16)
+    logits[0, 0], labels[0, 0] = -torch.inf, 0
+    logits[1, 1], labels[1, 1] = torch.nan, torch.nan  # unknown
+    logits[2, 2], labels[2, 2] = torch.inf, -100
+    loss, gradient = loss_and_gradient(fused, logits, labels)
+    expected_loss, expected_gradient = loss_and_gradient(eager, logits, labels)
+    torch.testing.assert_close(loss, expected_loss, rtol=1e-6, atol=0)
+    torch.testing.assert_close(gradient, expected_gradient, rtol=1e-6, atol=1e-9)
+    assert fused.state.nonfinite == eager.state.nonfinite == 1
+    assert torch.equal(fused.state.histograms, eager.state.histograms)
+
+
+def test_num_known_divides_loss_and_gradient():
+    logits, labels = batch(16)
+    results = [loss_and_gradient(plm_loss, logits, labels, num_known=torch.tensor(50)) for plm_loss in both()]
+    torch.testing.assert_close(results[0], results[1], rtol=1e-6, atol=1e-9)
+
+
+def test_labels_may_be_integers():
+    logits, labels = batch(16)
+    labels = labels.nan_to_num(-100)
+    expected = loss_and_gradient(PLMLoss(COUNTS, fused=False), logits, labels)
+    for dtype in (torch.int8, torch.int64):
+        found = loss_and_gradient(PLMLoss(COUNTS, fused=True), logits, labels.to(dtype))
+        torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-9)
+
+
+def test_nothing_is_compiled_anew_for_a_smaller_batch():
+    fused, eager = both()
+    loss_and_gradient(fused, *batch(64))
+    loss_and_gradient(eager, *batch(64))
+    with torch.compiler.set_stance("fail_on_recompile"):
+        for rows in (63, 17, 2, 1):
+            found = loss_and_gradient(fused, *batch(rows))
+            torch.testing.assert_close(found, loss_and_gradient(eager, *batch(rows)), rtol=1e-6, atol=1e-9)
+    assert torch.equal(fused.state.histograms, eager.state.histograms)
+
+
+def test_many_rows_overflow_no_counter():
+    # All probabilities of label 0 lie in one bin: its counter of 8 bits must be emptied in time.
+    fused = PLMLoss(COUNTS, fused=True, num_bins=6)
+    for rows in (200, 56, 600, 1, 255):
+        fused(torch.full((rows, NUM_LABELS), -5.0), torch.zeros(rows, NUM_LABELS))
+    assert fused.state.histograms[1, :, 0].tolist() == [1112] * NUM_LABELS
+    assert fused.state.histograms.sum() == 1112 * NUM_LABELS
+
+
+def test_the_state_is_saved_whole_in_the_middle_of_an_epoch(tmp_path):
+    fused, eager = both()
+    for plm_loss in (fused, eager):
+        plm_loss(*batch(16))
+        plm_loss.state.save(tmp_path / "state.safetensors")
+        plm_loss.state = PLMState.load(tmp_path / "state.safetensors")
+        plm_loss(*batch(16))
+    assert torch.equal(fused.state.histograms, eager.state.histograms)
+    assert fused.state.histograms.sum() == 2 * (batch(16)[1].isin(torch.tensor([0.0, 1.0]))).sum()
+
+
+def test_a_second_backward_is_an_error():
+    logits, labels = batch(16)
+    loss = PLMLoss(COUNTS, fused=True)(logits.requires_grad_(), labels)
+    loss.backward(retain_graph=True)
+    with pytest.raises(RuntimeError, match="compute the loss anew"):
+        loss.backward()
+
+
+def test_it_is_used_for_many_labels_and_says_why_the_first_step_is_slow(caplog):
+    few, many = torch.ones(hf_plm.loss.FUSED_LABELS - 1), torch.ones(hf_plm.loss.FUSED_LABELS)
+    with caplog.at_level(logging.WARNING):
+        assert not PLMLoss(LabelCounts(few, few)).fused
+        assert not PLMLoss(LabelCounts(many, many), fused=False).fused
+        assert not caplog.messages
+        assert PLMLoss(LabelCounts(many, many)).fused
+    assert "5000 labels is compiled at the first batch" in caplog.text
+
+
+def test_without_a_compiler_the_loss_is_eager_and_says_so(monkeypatch, caplog):
+    def fail(*args):
+        raise TorchDynamoException("no compiler")
+
+    monkeypatch.setattr("hf_plm.loss.compiled_total", fail)
+    many = torch.full((hf_plm.loss.FUSED_LABELS,), 7)
+    plm_loss = PLMLoss(LabelCounts(many, 3 * many))
+    logits, labels = torch.randn(4, len(many)), torch.zeros(4, len(many))
+    expected = PLMLoss(LabelCounts(many, 3 * many), fused=False)(logits, labels)
+    assert plm_loss(logits, labels) == expected
+    assert "could not be compiled" in caplog.text
+    assert not plm_loss.fused
+    with pytest.raises(TorchDynamoException):
+        PLMLoss(LabelCounts(many, 3 * many), fused=True)(logits, labels)
+
+
+def test_more_bins_than_fit_into_a_byte_are_an_error():
+    with pytest.raises(ValueError, match="num_bins is 200; .* must be 127 or less"):
+        PLMLoss(COUNTS, fused=True, num_bins=200)
