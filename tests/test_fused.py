@@ -8,6 +8,7 @@ from torch._dynamo.exc import TorchDynamoException
 
 import hf_plm.loss
 from hf_plm import LabelCounts, PLMLoss, PLMState
+from hf_plm.functional import known_labels
 from hf_plm.objectives import OBJECTIVES
 
 NUM_LABELS = 37
@@ -16,9 +17,10 @@ COUNTS = LabelCounts(POSITIVES, 1000 - POSITIVES)
 
 
 @pytest.fixture(autouse=True)
-def compile_anew():
-    """PyTorch compiles a function for a few kinds of arguments only, and the tests have more than a training."""
-    torch.compiler.reset()
+def as_many_compilations_as_the_tests_need():
+    """PyTorch compiles a function for so many kinds of arguments, and a training needs one."""
+    with torch._dynamo.config.patch(recompile_limit=64):
+        yield
 
 
 def batch(rows, dtype=torch.float32, seed=0):
@@ -41,7 +43,12 @@ def loss_and_gradient(plm_loss, logits, labels, num_known=None):
     return loss, logits.grad
 
 
-@pytest.mark.parametrize("objective", OBJECTIVES)
+FAST = ("bce", "asymmetric", "weighted_bce")
+
+
+@pytest.mark.parametrize(
+    "objective", [name if name in FAST else pytest.param(name, marks=pytest.mark.slow) for name in OBJECTIVES]
+)
 def test_it_equals_the_eager_loss(objective):
     fused, eager = both(objective=objective)
     for seed, rows in enumerate((16, 300, 7)):
@@ -49,7 +56,8 @@ def test_it_equals_the_eager_loss(objective):
         loss, gradient = loss_and_gradient(fused, logits, labels)
         expected_loss, expected_gradient = loss_and_gradient(eager, logits, labels)
         torch.testing.assert_close(loss, expected_loss, rtol=1e-6, atol=0)
-        torch.testing.assert_close(gradient, expected_gradient, rtol=1e-6, atol=1e-9)
+        scale = expected_gradient.abs().max().item()
+        torch.testing.assert_close(gradient, expected_gradient, rtol=1e-6, atol=1e-6 * scale)
         assert torch.equal(gradient != 0, expected_gradient != 0)  # the same mask
         assert 0 < (gradient == 0).sum() < gradient.numel()
     assert torch.equal(fused.state.histograms, eager.state.histograms)
@@ -131,7 +139,7 @@ def test_the_state_is_saved_whole_in_the_middle_of_an_epoch(tmp_path):
         plm_loss.state = PLMState.load(tmp_path / "state.safetensors")
         plm_loss(*batch(16))
     assert torch.equal(fused.state.histograms, eager.state.histograms)
-    assert fused.state.histograms.sum() == 2 * (batch(16)[1].isin(torch.tensor([0.0, 1.0]))).sum()
+    assert fused.state.histograms.sum() == 2 * known_labels(batch(16)[1]).sum()
 
 
 def test_a_second_backward_is_an_error():
