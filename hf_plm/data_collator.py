@@ -25,7 +25,7 @@ PLACE = "row {} of the batch"
 
 
 class MultiLabelCollator:
-    """Makes the labels of a batch a float tensor, and leaves the other columns to another collator.
+    """Makes the labels of a batch a tensor, and leaves the other columns to another collator.
 
     Args:
         num_labels: how many labels there are.
@@ -35,6 +35,9 @@ class MultiLabelCollator:
             has labels, and an error if that batch can be read in two ways.
         label_names: the names of the labels in the order of their ids, for `names`.
         column: the column of the labels.
+        sparse: whether the labels of a batch are class ids, for thousands of labels and more: the batch is then a few
+            numbers for each row, and the multi-hot labels are made on the device, in `PLMLoss(sparse=True)`.
+            Rows must be `ids` or `names`.
 
     Raises:
         ValueError: for arguments that contradict each other.
@@ -47,10 +50,13 @@ class MultiLabelCollator:
         label_format: str = "auto",
         label_names: Sequence[str] | None = None,
         column: str = "labels",
+        sparse: bool = False,
     ):
         if num_labels < 1:
             raise ValueError(f"num_labels is {num_labels}; it must be 1 or more")
         check_label_format(label_format)
+        if sparse and label_format == "multi_hot":
+            raise ValueError("sparse is True and label_format 'multi_hot'; give lists of class ids or of class names")
         if label_names is not None:
             check_label_names(label_names, num_labels)
         self.num_labels = num_labels
@@ -58,6 +64,7 @@ class MultiLabelCollator:
         self.label_format = label_format
         self.label_names = label_names
         self.column = column
+        self.sparse = sparse
 
     @property
     def tokenizer(self) -> Any:
@@ -68,8 +75,9 @@ class MultiLabelCollator:
         """Collate rows.
 
         Returns:
-            the wrapped collator's batch, with the labels as float32 `(batch, num_labels)`, NaN where unknown. Rows
-            without the label column (for prediction) give a batch without it.
+            the wrapped collator's batch, with the labels as float32 `(batch, num_labels)`, NaN where unknown; if
+            `sparse`, as int64 `(batch, most positives of a row, at least 1)`, ids filled up with -100. Rows without
+            the label column (for prediction) give a batch without it.
 
         Raises:
             ValueError: for labels that are not of the form (with the column, the row's position in the batch, the
@@ -83,7 +91,7 @@ class MultiLabelCollator:
             raise ValueError(
                 f"column '{self.column}', {PLACE.format(missing)}: there are no labels, other rows have some"
             )
-        labels = self.multi_hot([row[self.column] for row in rows])
+        labels = self.collate_labels([row[self.column] for row in rows])
         others = [{name: value for name, value in row.items() if name != self.column} for row in rows]
         try:
             batch = dict(self.collator(others))
@@ -96,8 +104,8 @@ class MultiLabelCollator:
             ) from error
         return {**batch, self.column: labels}
 
-    def multi_hot(self, rows: Sequence[Any]) -> Tensor:
-        """The labels of rows as float32 `(batch, num_labels)`, NaN where unknown. Raises as `__call__`."""
+    def collate_labels(self, rows: Sequence[Any]) -> Tensor:
+        """The labels of a batch, from those of its rows. Returns and raises as `__call__`."""
         flat = flatten(arrow_rows(rows, self.column, PLACE, 0), self.column, PLACE)
         readings, errors = {}, {}
         for form in candidate_forms(flat, self.label_format):
@@ -113,6 +121,8 @@ class MultiLabelCollator:
 
     def _read(self, rows: LabelRows, form: str) -> Tensor:
         if form == "multi_hot":
+            if self.sparse:
+                raise rows.error(0, "these are multi-hot labels. With sparse=True, give lists of class ids or names")
             values = read_multi_hot(rows, self.num_labels).astype(np.float32)
             return torch.from_numpy(np.where(values == -100, np.float32(np.nan), values))
         if form == "names":
@@ -121,6 +131,11 @@ class MultiLabelCollator:
             rows = read_names(rows, {name: index for index, name in enumerate(self.label_names)})
         else:
             rows = read_ids(rows, self.num_labels)
+        if self.sparse:
+            positions = np.arange(rows.lengths.max(initial=1))
+            class_ids = np.full((len(rows.lengths), len(positions)), -100)
+            class_ids[positions < rows.lengths[:, None]] = rows.values
+            return torch.from_numpy(class_ids)
         values = np.zeros((len(rows.lengths), self.num_labels), np.float32)
         values[np.repeat(np.arange(len(rows.lengths)), rows.lengths), rows.values] = 1
         return torch.from_numpy(values)

@@ -96,7 +96,8 @@ class LabelCounts:
         if self.label_names is None or set(self.label_names) != set(label_names):
             unknown = sorted(set(self.label_names or ()) ^ set(label_names))[:5]
             raise ValueError(f"the counts' label names are not the model's; they differ in {unknown}")
-        order = [self.label_names.index(name) for name in label_names]
+        place = {name: index for index, name in enumerate(self.label_names)}
+        order = [place[name] for name in label_names]
         return LabelCounts(self.positives[order], self.negatives[order], label_names)
 
     def groups(self, head: float = 0.1, tail: float = 0.5) -> dict[str, Tensor]:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch._dynamo.exc import TorchDynamoException
 
-from .functional import known_labels, masked_total, sample_mask, scramble, uniform_draws
+from .functional import known_labels, masked_total, multi_hot_labels, sample_mask, scramble, uniform_draws
 from .fused import MAX_BINS, LossWithGradient, compiled_total
 from .label_counts import LabelCounts, count_labels
 from .objectives import OBJECTIVES, Objective, needs_counts
@@ -20,8 +20,8 @@ from .state import PLMState, process_rank
 
 logger = logging.getLogger(__name__)
 
-FUSED_LABELS = 5_000
-"""From so many labels on, the loss is compiled unless it is said otherwise: it is then a good part of a step."""
+MANY_LABELS = 5_000
+"""From so many labels on, the loss is a good part of a step: it is compiled unless it is said otherwise."""
 
 
 class PLMLoss(nn.Module):
@@ -48,7 +48,8 @@ class PLMLoss(nn.Module):
             the preset's.
         seed: of the masks. A mask is a function of the seed, the number of the batch and the rank.
         fused: whether to compile what is computed of a training batch (`fused.py`), which takes some seconds at the
-            first batch; None for yes from `FUSED_LABELS` labels on.
+            first batch; None for yes from `MANY_LABELS` labels on.
+        sparse: whether labels come as class ids, see `forward`.
 
     Attributes:
         state: the live `PLMState`; it may be replaced by a loaded one.
@@ -73,6 +74,7 @@ class PLMLoss(nn.Module):
         objective_kwargs: Mapping[str, Any] | None = None,
         seed: int = 0,
         fused: bool | None = None,
+        sparse: bool = False,
     ):
         super().__init__()
         if callable(objective) and objective_kwargs:
@@ -99,8 +101,9 @@ class PLMLoss(nn.Module):
         self._needs_counts = needs_counts(self.objective)
         self.seed = seed
         self.state = PLMState(count_labels(label_counts), self.settings)
-        self.fused = self.state.num_labels >= FUSED_LABELS if fused is None else fused
+        self.fused = self.state.num_labels >= MANY_LABELS if fused is None else fused
         self._must_be_fused = fused
+        self.sparse = sparse
         if self.fused and self.settings.num_bins > MAX_BINS:
             raise ValueError(
                 f"num_bins is {self.settings.num_bins}; with many labels, or fused=True, it must be {MAX_BINS} or less"
@@ -116,7 +119,8 @@ class PLMLoss(nn.Module):
 
         Args:
             logits (float, `(batch, num_labels)`): raw scores, in any floating dtype.
-            labels (`(batch, num_labels)`): 1, 0, or unknown (NaN or -100).
+            labels (`(batch, num_labels)`): 1, 0, or unknown (NaN or -100), in any dtype. If `sparse`, the ids of each
+                row's positives, see `multi_hot_labels`.
             num_known: how many known labels to divide by, for a batch that is part of a larger one (accumulation,
                 several ranks); None for those of this batch.
 
@@ -126,6 +130,8 @@ class PLMLoss(nn.Module):
         Raises:
             ValueError: if a shape is wrong, or the objective's output is not of the shape of `logits`.
         """
+        if self.sparse:
+            labels = multi_hot_labels(labels, self.state.num_labels)
         self._check_shapes(logits, labels)
         self.state.to(logits.device)
         if self.training and self.fused:

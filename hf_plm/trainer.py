@@ -18,10 +18,10 @@ from transformers.utils import logging
 
 from .callback import PLMCallback
 from .data_collator import MultiLabelCollator
-from .functional import known_labels, one_hot_labels
+from .functional import known_labels, multi_hot_labels, one_hot_labels
 from .label_counts import LabelCounts
 from .label_setup import count_training_labels, fit_config, own_label_names
-from .loss import PLMLoss
+from .loss import MANY_LABELS, PLMLoss
 from .metrics import MultiLabelComputeMetrics, first_array
 from .model_card import make_model_card
 from .objectives import Objective
@@ -96,7 +96,6 @@ class PLMTrainer(Trainer):
         self._checkpoint: str | os.PathLike | None = None
         self._eval_totals = torch.zeros(2, device=self.args.device)  # of the objective, and of known labels
         self.start_plm()
-        self._wrap_collator()
         self._use_thresholds()
         self.add_callback(PLMCallback(self, getattr(self.args, "plm_update_steps", None)))
         for tracker in TRACKERS:  # behind PLMCallback, whose pictures come before they close
@@ -123,7 +122,14 @@ class PLMTrainer(Trainer):
         settings = self.args.plm_settings() if isinstance(self.args, PLMTrainingArguments) else {}
         if self.objective is not None:
             settings["objective"] = self.objective
-        self.plm_loss = PLMLoss(self.label_counts, **settings, seed=self.args.seed)
+        self._wrap_collator()
+        self.plm_loss = PLMLoss(
+            self.label_counts,
+            **settings,
+            seed=self.args.seed,
+            fused=getattr(self.args, "plm_fused", None),
+            sparse=getattr(self.data_collator, "sparse", False),
+        )
         restart = isinstance(self.args, PLMTrainingArguments) and self.args.plm_restart
         if self._checkpoint is not None and not restart:
             self._load_state(self._checkpoint)
@@ -188,7 +194,7 @@ class PLMTrainer(Trainer):
             num_known = num_items_in_batch / self.accelerator.num_processes  # gradients are averaged over the ranks
         loss = self.plm_loss.train(model.training)(_logits_of(outputs), labels, num_known)
         if not model.training:
-            known = known_labels(labels).sum()
+            known = self._count_known(labels)
             self._eval_totals += torch.stack([loss.detach() * known, known])
         if isinstance(outputs, tuple):
             outputs = (loss, *outputs)  # where Trainer expects the loss
@@ -204,8 +210,21 @@ class PLMTrainer(Trainer):
             batches[-1] = {**batches[-1], name: self._without_repeated_rows(batches[-1][name])}
         num_known = torch.zeros((), dtype=torch.long, device=device)
         for batch in batches:
-            num_known += known_labels(self._labels_of(batch)).sum().to(device)
+            num_known += self._count_known(self._labels_of(batch)).to(device)
         return batches, self.accelerator.reduce(num_known, reduction="sum").clamp(min=1)
+
+    def prediction_step(
+        self,
+        model: nn.Module,
+        inputs: dict[str, Any],
+        prediction_loss_only: bool,
+        ignore_keys: list[str] | None = None,
+    ) -> tuple[Tensor | None, Any, Any]:
+        """As `Trainer.prediction_step`; labels that come as class ids are int8 multi-hot labels from here on."""
+        loss, logits, labels = super().prediction_step(model, inputs, prediction_loss_only, ignore_keys)
+        if labels is not None and self.plm_loss.sparse:
+            labels = multi_hot_labels(labels, self.label_counts.num_labels)
+        return loss, logits, labels
 
     def tune_thresholds(self, dataset: Any = None, **kwargs: Any) -> np.ndarray:
         """Choose thresholds on held-out data and keep them in `model.config.plm_thresholds`.
@@ -354,11 +373,17 @@ class PLMTrainer(Trainer):
             return labels
         own_rows = max(gradient_state.remainder - self.args.process_index * len(labels), 0)
         labels = labels.clone()
-        labels[own_rows:] = torch.nan if labels.is_floating_point() else -100
+        labels[own_rows:] = -1 if self.plm_loss.sparse else torch.nan if labels.is_floating_point() else -100
         return labels
 
+    def _count_known(self, labels: Tensor) -> Tensor:
+        """How many labels of a batch are known, int64 `()`."""
+        if self.plm_loss.sparse:
+            return (labels[:, 0] != -1).sum() * self.label_counts.num_labels
+        return known_labels(labels).sum()
+
     def _labels_of(self, inputs: Mapping[str, Any]) -> Tensor:
-        """The labels of a batch as `(batch, num_labels)`."""
+        """The labels of a batch, as `PLMLoss.forward` takes them."""
         name = self.label_names[0]
         if inputs.get(name) is None:
             raise ValueError(f"the batch has no '{name}', only {list(inputs)}; PLMTrainer needs labels for its loss")
@@ -390,6 +415,7 @@ class PLMTrainer(Trainer):
                 self._label_form or "auto",
                 names,
                 self.label_names[0],
+                sparse=self._label_form in ("ids", "names") and self.label_counts.num_labels >= MANY_LABELS,
             )
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from transformers import TrainingArguments
 
+from .loss import MANY_LABELS
 from .objectives import OBJECTIVES
 from .presets import PLMSettings
 
@@ -33,6 +34,9 @@ class PLMTrainingArguments(TrainingArguments):
             Adapt the ideal ratios every so many optimizer steps, 1 or more; None for every epoch.
         plm_class_aware (`bool`, defaults to `False`):
             Draw the training rows by class-aware sampling, see `ClassAwareDataset`; with masks or without.
+        plm_fused (`bool`, *optional*):
+            Compile the loss, which takes some seconds at the first step and makes it several times as fast; None for
+            yes from 5,000 labels on.
         plm_restart (`bool`, defaults to `False`):
             When training resumes from a checkpoint, start the ideal ratios anew instead of reading them from it: for
             checkpoints of a plain `Trainer`, or of other labels.
@@ -97,6 +101,13 @@ class PLMTrainingArguments(TrainingArguments):
     plm_class_aware: bool = field(
         default=False,
         metadata={"help": "Draw the training rows by class-aware sampling: first a class, then one of its rows."},
+    )
+    plm_fused: bool | None = field(
+        default=None,
+        metadata={
+            "help": "Compile the loss: slower in the first step, several times as fast then. Default: from "
+            f"{MANY_LABELS:,} labels on."
+        },
     )
     plm_restart: bool = field(
         default=False,

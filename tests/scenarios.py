@@ -10,7 +10,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import BertConfig, BertForSequenceClassification, PreTrainedTokenizerFast, TrainerCallback
 
 import hf_plm.loss
-from hf_plm import PLMTrainer, PLMTrainingArguments
+from hf_plm import MultiLabelCollator, PLMTrainer, PLMTrainingArguments
 
 NUM_LABELS = 5
 WORDS = ["[PAD]", "[UNK]", "a", "small", "editor", "game", "library", "of", "colours"]
@@ -56,6 +56,12 @@ def make_rows(rows, unknown=0.0):
     return Dataset.from_dict({"input_ids": tokens.tolist(), "labels": labels.tolist()})
 
 
+def with_class_ids(data):
+    """The same rows with the ids of their positive classes."""
+    class_ids = [[label for label, value in enumerate(row) if value == 1] for row in data["labels"]]
+    return Dataset.from_dict({"input_ids": data["input_ids"], "labels": class_ids})
+
+
 def make_args(output_dir, **kwargs):
     defaults = {
         "use_cpu": True,
@@ -87,7 +93,7 @@ def mask_by_content(labels, keep_positive, keep_negative, generator):
     return (draws < torch.where(labels == 1, keep_positive, keep_negative)) & known
 
 
-def run_scale(output_dir, name, batch_size, accumulation, rows=40, **kwargs):
+def run_scale(output_dir, name, batch_size, accumulation, rows=40, unknown=0.2, sparse=False, **kwargs):
     """One epoch that leaves the weights as they are: gradients and losses of each step, and the loss in evaluation."""
     args = make_args(
         output_dir,
@@ -104,8 +110,16 @@ def run_scale(output_dir, name, batch_size, accumulation, rows=40, **kwargs):
     hf_plm.loss.sample_mask = mask_by_content
     try:
         gradients = Gradients()
-        data = make_rows(rows, unknown=0.2)
-        trainer = PLMTrainer(make_bert(), args, train_dataset=data, eval_dataset=data, callbacks=[gradients])
+        data = make_rows(rows, unknown)
+        data = with_class_ids(data) if sparse else data
+        trainer = PLMTrainer(
+            make_bert(),
+            args,
+            MultiLabelCollator(NUM_LABELS, sparse=sparse),
+            train_dataset=data,
+            eval_dataset=data,
+            callbacks=[gradients],
+        )
         trainer.train()
         return {
             "gradients": gradients.steps,

@@ -6,6 +6,7 @@ import torch
 from transformers import DataCollatorWithPadding, PreTrainedTokenizerFast, default_data_collator
 
 from hf_plm import MultiLabelCollator
+from hf_plm.functional import multi_hot_labels
 
 IDS = [[0, 2], [], [1]]
 EXPECTED = torch.tensor([[1.0, 0, 1], [0, 0, 0], [0, 1, 0]])
@@ -42,6 +43,22 @@ def test_unknown_labels_become_nan(unknown):
     batch = MultiLabelCollator(3)(rows_of([[1, unknown, 0], [0, 0, unknown]]))
     assert batch["labels"].isnan().tolist() == [[False, True, False], [False, False, True]]
     assert batch["labels"][0, 0] == 1
+
+
+@pytest.mark.parametrize("labels", [IDS, [["a", "c"], [], ["b"]]], ids=["ids", "names"])
+def test_sparse_labels_are_class_ids(labels):
+    collator = MultiLabelCollator(3, label_names=["a", "b", "c"], sparse=True)
+    batch = collator(rows_of(labels))["labels"]
+    assert batch.dtype == torch.int64
+    assert batch.tolist() == [[0, 2], [-100, -100], [1, -100]]
+    assert torch.equal(multi_hot_labels(batch, 3), EXPECTED.to(torch.int8))
+    assert collator(rows_of([[], []]))["labels"].tolist() == [[-100], [-100]]
+    assert collator([{"input_ids": [1]}]).keys() == {"input_ids"}
+
+
+def test_integers_are_class_ids_where_labels_are_sparse():
+    rows = rows_of([[0, 1], [1, 0]])
+    assert MultiLabelCollator(2, sparse=True)(rows)["labels"].tolist() == [[0, 1], [1, 0]]
 
 
 def test_the_form_is_decided_once_and_not_row_by_row():
@@ -113,6 +130,8 @@ def test_another_column_can_hold_the_labels():
         ([[1, 2]], {"label_format": "names"}, "1 cannot be read as label_format='names'"),
         ([1, 2], {}, "1 is a single number. Give every row a multi-hot vector"),
         ([[0], None], {}, "row 1 of the batch: the labels are null"),
+        ([[1.0, 0, 1]], {"sparse": True}, "row 0 of the batch: these are multi-hot labels. With sparse=True, give"),
+        ([[0], [3]], {"sparse": True}, "row 1 of the batch: the class id 3 is not in"),
         ([[0], ["a"]], {}, r"row 1 of the batch: \['a'\] is no label row of the kind before it"),
     ],
 )
@@ -140,6 +159,10 @@ def test_a_wrapped_collator_that_wants_the_labels_is_told_so():
     [
         ({"num_labels": 0}, "num_labels is 0; it must be 1 or more"),
         ({"num_labels": 2, "label_format": "list"}, "label_format is 'list'"),
+        (
+            {"num_labels": 2, "label_format": "multi_hot", "sparse": True},
+            "sparse is True and label_format 'multi_hot'",
+        ),
         ({"num_labels": 2, "label_names": ["a"]}, "label_names has 1 names"),
         ({"num_labels": 2, "label_names": ["a", "a"]}, "1 of them distinct"),
     ],

@@ -56,6 +56,12 @@ def test_rows_that_only_even_out_the_ranks_count_once(ranks, tmp_path):
         scenarios.assert_same(result["uneven"], whole)
 
 
+def test_two_ranks_and_accumulation_compute_the_same_of_class_ids(ranks, tmp_path):
+    whole = scenarios.run_scale(tmp_path, "default", 16, 1, rows=37, unknown=0)
+    for result in ranks:
+        scenarios.assert_same(result["class ids"], whole)
+
+
 def test_masks_differ_by_rank_and_repeat_by_seed(ranks):
     masks = [result["masks"] for result in ranks]
     assert [len(drawn) for drawn in masks] == [8, 8]

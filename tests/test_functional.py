@@ -176,6 +176,13 @@ def test_one_hot_labels_mark_an_unknown_class_as_unknown():
     assert labels[2].tolist() == [1, 0, 0]
 
 
+def test_multi_hot_labels_of_class_ids():
+    class_ids = torch.tensor([[2, 0, -100], [-100, -100, -100], [-1, -1, -1], [0, 1, 2]])
+    labels = functional.multi_hot_labels(class_ids, 4)
+    assert labels.dtype == torch.int8
+    assert labels.tolist() == [[1, 0, 1, 0], [0, 0, 0, 0], [-100] * 4, [1, 1, 1, 0]]
+
+
 @pytest.mark.parametrize(("name", "others"), [("functional", set()), ("objectives", {"functional"})])
 def test_the_mathematics_needs_torch_alone(name, others):
     source = Path(functional.__file__).with_name(f"{name}.py").read_text()

@@ -151,7 +151,7 @@ def test_a_second_backward_is_an_error():
 
 
 def test_it_is_used_for_many_labels_and_says_why_the_first_step_is_slow(caplog):
-    few, many = torch.ones(hf_plm.loss.FUSED_LABELS - 1), torch.ones(hf_plm.loss.FUSED_LABELS)
+    few, many = torch.ones(hf_plm.loss.MANY_LABELS - 1), torch.ones(hf_plm.loss.MANY_LABELS)
     with caplog.at_level(logging.WARNING):
         assert not PLMLoss(LabelCounts(few, few)).fused
         assert not PLMLoss(LabelCounts(many, many), fused=False).fused
@@ -165,7 +165,7 @@ def test_without_a_compiler_the_loss_is_eager_and_says_so(monkeypatch, caplog):
         raise TorchDynamoException("no compiler")
 
     monkeypatch.setattr("hf_plm.loss.compiled_total", fail)
-    many = torch.full((hf_plm.loss.FUSED_LABELS,), 7)
+    many = torch.full((hf_plm.loss.MANY_LABELS,), 7)
     plm_loss = PLMLoss(LabelCounts(many, 3 * many))
     logits, labels = torch.randn(4, len(many)), torch.zeros(4, len(many))
     expected = PLMLoss(LabelCounts(many, 3 * many), fused=False)(logits, labels)

@@ -102,6 +102,29 @@ def test_micro_batches_add_up_to_the_whole_batch_for_the_same_masks(preset, monk
     torch.testing.assert_close(grad_parts, grad_whole, rtol=1e-6, atol=0)
 
 
+@pytest.mark.parametrize("fused", [False, True])
+def test_labels_may_be_class_ids(fused):
+    logits = torch.randn(4, 3, generator=torch.Generator().manual_seed(0))
+    class_ids = torch.tensor([[0, 2], [-1, -1], [-100, -100], [1, -100]])
+    labels = torch.tensor([[1, 0, 1], [torch.nan] * 3, [0, 0, 0], [0, 1, 0]])
+    results = []
+    for sparse in (False, True):
+        plm_loss = PLMLoss(LabelCounts([30, 5, 1], [70, 95, 99]), fused=fused, sparse=sparse)
+        values = logits.clone().requires_grad_()
+        loss = plm_loss(values, class_ids if sparse else labels)
+        loss.backward()
+        results.append(
+            (
+                loss,
+                values.grad,
+                plm_loss.state.histograms,
+                plm_loss.eval()(logits, labels=class_ids if sparse else labels),
+            )
+        )
+    assert all(torch.equal(*pair) for pair in zip(*results, strict=True))
+    assert results[0][2].sum() == 9  # a row is unknown
+
+
 def test_masks_repeat_by_seed_and_differ_by_batch():
     logits, labels = batch()
     first, second = PLMLoss(COUNTS, seed=1), PLMLoss(COUNTS, seed=1)

@@ -50,6 +50,44 @@ def test_one_call_trains_with_a_plain_training_arguments(make_bert, text_data, t
     assert trainer.model.config.problem_type == "multi_label_classification"
 
 
+def test_class_ids_on_the_device_train_and_evaluate_as_multi_hot_labels_do(make_bert, make_args, text_data):
+    results = []
+    for sparse in (False, True):
+        trainer = PLMTrainer(
+            make_bert(),
+            make_args(num_train_epochs=2),
+            MultiLabelCollator(5, sparse=sparse),
+            train_dataset=text_data,
+            eval_dataset=text_data,
+            compute_metrics=multilabel_compute_metrics(count_labels(text_data)),
+        )
+        train_loss = trainer.train().training_loss
+        prediction = trainer.predict(text_data)
+        scores = {
+            name: value
+            for name, value in prediction.metrics.items()
+            if "per_second" not in name and "runtime" not in name
+        }
+        assert np.array_equal(prediction.label_ids, multi_hot(text_data))
+        results.append((train_loss, scores, trainer.plm_state.history.tolist(), trainer.plm_state.histograms.tolist()))
+    assert results[0] == results[1]
+    assert next(iter(trainer.get_train_dataloader()))["labels"].dtype == torch.int64
+
+
+def test_many_labels_are_sparse_and_the_loss_compiled(make_bert, make_args, text_data, monkeypatch):
+    monkeypatch.setattr("hf_plm.trainer.MANY_LABELS", 5)
+    monkeypatch.setattr("hf_plm.loss.MANY_LABELS", 5)
+    trainer = PLMTrainer(make_bert(), make_args(), train_dataset=text_data)
+    assert trainer.data_collator.sparse
+    assert trainer.plm_loss.sparse
+    assert trainer.plm_loss.fused
+    assert not PLMTrainer(make_bert(), make_args(plm_fused=False), train_dataset=text_data).plm_loss.fused
+    trainer.train()
+    assert trainer.plm_state.histograms[0].sum(-1).tolist() == multi_hot(text_data).sum(0).tolist()
+    vectors = text_data.remove_columns("labels").add_column("labels", multi_hot(text_data).tolist())
+    assert not PLMTrainer(make_bert(), make_args(), train_dataset=vectors).plm_loss.sparse
+
+
 @pytest.mark.parametrize(("model", "data"), [("make_bert", "text_data"), ("make_vit", "image_data")])
 def test_every_trainable_parameter_changes(model, data, make_args, request):
     model, data = request.getfixturevalue(model)(), request.getfixturevalue(data)

@@ -57,7 +57,7 @@ def test_without_arguments_every_field_is_the_default_presets():
 
 
 def test_every_field_has_a_help_and_a_docstring_entry():
-    assert len(OWN_FIELDS) == 12
+    assert len(OWN_FIELDS) == 13
     for field in OWN_FIELDS:
         assert len(field.metadata["help"]) > 20, field.name
         assert f"{field.name} (`" in PLMTrainingArguments.__doc__, field.name

@@ -28,6 +28,7 @@ def scale(folder):
         results[name, "2 x 2 x 4"] = scenarios.run_scale(folder, name, 4, 2)
     results["not averaged"] = scenarios.run_scale(folder, "default", 4, 2, average_tokens_across_devices=False)
     results["uneven"] = scenarios.run_scale(folder, "default", 8, 1, rows=37)
+    results["class ids"] = scenarios.run_scale(folder, "default", 4, 2, rows=37, unknown=0, sparse=True)
     return results
 
 

@@ -1,0 +1,141 @@
+"""Scores of the labels ranked by their logits (extreme multi-label classification), in the memory of one batch."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import EvalPrediction
+
+from .functional import known_labels
+from .label_counts import LabelCounts, count_labels
+
+
+def propensities(label_counts: LabelCounts | Mapping[str, Any], a: float = 0.55, b: float = 1.5) -> Tensor:
+    """How probable it is that a label that applies was annotated; frequent labels are missed less often.
+
+    `1 / (1 + C * (positives + b) ** -a)` with `C = (log(rows) - 1) * (b + 1) ** a`: Eq. 2 of Jain, Prabhu and Varma,
+    "Extreme Multi-label Loss Functions for Recommendation, Tagging, Ranking & Other Missing Label Applications",
+    KDD 2016.
+
+    Args:
+        label_counts: of the training set; its rows are the most positives and negatives that a label has together.
+        a, b: above 0; fitted to the data in the paper: 0.5 and 0.4 for Wikipedia, 0.6 and 2.6 for Amazon.
+
+    Returns:
+        float64, `(num_labels,)`, in (0, 1].
+
+    Raises:
+        ValueError: if `label_counts` has fewer than 3 rows, for which `C` is negative, or `a` or `b` is not above 0.
+    """
+    counts = count_labels(label_counts)
+    rows = max((counts.positives + counts.negatives).tolist(), default=0)
+    if rows <= math.e:
+        raise ValueError(f"label_counts has {rows} rows; propensities need 3 or more: count the whole training set")
+    if not (a > 0 and b > 0):
+        raise ValueError(f"a={a} and b={b} must both be above 0")
+    c = (math.log(rows) - 1) * (b + 1) ** a
+    return 1 / (1 + c * (counts.positives.double() + b) ** -a)
+
+
+class RankingComputeMetrics:
+    """A `compute_metrics` for `Trainer`: scores of the `k` labels of each row that have the highest logits.
+
+    With `batch_eval_metrics=True` in the training arguments it is called batch by batch, and holds sums only; without,
+    `Trainer` collects the logits of all rows before the call.
+
+        Trainer(..., compute_metrics=RankingComputeMetrics(label_counts))
+
+    A row without a known positive is left out, and unknown labels are not ranked. A logit that is NaN ranks last, with
+    those of minus infinity; labels with equal logits stand in the order that `torch.topk` gives them.
+
+    A call takes logits (float, `(rows, num_labels)`) and labels (`(rows, num_labels)`: 1, 0, or unknown: NaN or -100),
+    arrays or tensors, or tuples that begin with one. It returns {} until `compute_result`; then, over all calls since
+    the last result, for each `k` of `top`, in [0, 1]:
+
+        `precision_at_<k>`: positives among the first k, divided by k; mean over rows.
+        `recall_at_<k>`: positives among the first k, divided by the positives of the row; mean over rows.
+        `ndcg_at_<k>`: the sum of `1 / log2(rank + 1)` of the positives among the first k, divided by the highest that
+            is possible; mean over rows.
+        `psp_at_<k>`: propensity-scored precision: the sum of the inverse propensities (see `propensities`) of the
+            positives among the first k of all rows, divided by the highest that is possible.
+
+    Args:
+        label_counts: of the training set, for the propensities.
+        top: the values of `k`, each from 1 to `num_labels`.
+
+    Raises:
+        ValueError: at construction, for a `top` that is empty or out of range, and as `propensities`; in a call, for
+            shapes that differ, a label that is none of 1, 0 and unknown, or rows without any positive, after which the
+            sums start anew.
+    """
+
+    def __init__(self, label_counts: LabelCounts | Mapping[str, Any], top: Sequence[int] = (1, 3, 5)):
+        # float32 values add up in float64 without rounding: psp is never above 1
+        self.inverse_propensities = (1 / propensities(label_counts)).float()
+        self.top = tuple(top)
+        num_labels = len(self.inverse_propensities)
+        if not self.top or not all(1 <= k <= num_labels for k in self.top):
+            raise ValueError(f"top is {self.top}; give one or more ranks from 1 to {num_labels}, the number of labels")
+        self._sums = self._no_sums()
+
+    def __call__(self, prediction: EvalPrediction, compute_result: bool = True) -> dict[str, float]:
+        sums, self._sums = self._sums, self._no_sums()  # anew after an error, too
+        sums += self._sums_of(_first_tensor(prediction[0]), _first_tensor(prediction[1]))
+        if not compute_result:
+            self._sums = sums
+            return {}
+        precision, recall, ndcg, psp, best_psp, rows = sums[:, [k - 1 for k in self.top]]
+        if not rows.any():
+            raise ValueError("no row has a positive label; there is nothing to score")
+        scores = {"precision": precision / rows, "recall": recall / rows, "ndcg": ndcg / rows, "psp": psp / best_psp}
+        return {f"{name}_at_{k}": values[i].item() for name, values in scores.items() for i, k in enumerate(self.top)}
+
+    def _no_sums(self) -> Tensor:
+        return torch.zeros(6, max(self.top), dtype=torch.float64)
+
+    def _sums_of(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Sums over rows at each rank: precision, recall, nDCG, PSP, the best PSP, and 1. Float64 `(6, max(top))`."""
+        num_labels = len(self.inverse_propensities)
+        if logits.shape != labels.shape or logits.shape[1:] != (num_labels,):
+            raise ValueError(
+                f"logits have shape {tuple(logits.shape)}, labels {tuple(labels.shape)}; both must be (rows, "
+                f"{num_labels}), as label_counts has {num_labels} labels"
+            )
+        labels = labels.to(logits.device)
+        positive, known = labels == 1, known_labels(labels)
+        if not (positive | (labels == 0) | ~known).all():
+            raise ValueError("labels hold a value that is neither 1, 0 nor unknown (NaN or -100)")
+        first = _rank(logits, known, max(self.top))
+        hits = positive.gather(1, first).cpu()  # (rows, max(top)), as all that follows
+        inverse = torch.where(positive, self.inverse_propensities.to(logits.device), 0.0)
+        best_inverse = inverse.topk(max(self.top)).values.cpu()
+        num_positives = positive.sum(1, keepdim=True).cpu()
+
+        scored = num_positives[:, 0] > 0
+        hits, num_positives = hits[scored].double(), num_positives[scored]
+        ranks = torch.arange(1, max(self.top) + 1)
+        gains = 1 / torch.log2(ranks.double() + 1)
+        found = hits.cumsum(1)
+        at_each_rank = [
+            found / ranks,
+            found / num_positives,
+            (hits * gains).cumsum(1) / ((ranks <= num_positives) * gains).cumsum(1),
+            (hits * self.inverse_propensities[first.cpu()[scored]]).cumsum(1),
+            best_inverse[scored].double().cumsum(1),
+            torch.ones_like(hits),
+        ]
+        return torch.stack([values.sum(0) for values in at_each_rank])
+
+
+def _rank(logits: Tensor, known: Tensor, k: int) -> Tensor:
+    """The first `k` labels of each row, int64 `(rows, k)`: the known ones by falling logits, then the unknown."""
+    lowest = torch.finfo(logits.dtype).min
+    ranking = logits.nan_to_num(nan=lowest, posinf=math.inf, neginf=lowest).masked_fill_(~known, -math.inf)
+    return ranking.topk(k).indices
+
+
+def _first_tensor(values: Any) -> Tensor:
+    """A tensor of a tensor, an array, or a tuple that begins with one; an array's memory is shared."""
+    return torch.as_tensor(values[0] if isinstance(values, tuple) else values)
