@@ -103,14 +103,11 @@ class PLMLoss(nn.Module):
         self.state = PLMState(count_labels(label_counts), self.settings)
         self.fused = self.state.num_labels >= MANY_LABELS if fused is None else fused
         self._must_be_fused = fused
+        self._is_compiled = False
         self.sparse = sparse
         if self.fused and self.settings.num_bins > MAX_BINS:
             raise ValueError(
                 f"num_bins is {self.settings.num_bins}; with many labels, or fused=True, it must be {MAX_BINS} or less"
-            )
-        if self.fused:
-            logger.warning(
-                f"The loss of {self.state.num_labels} labels is compiled at the first batch, which takes some seconds"
             )
         self._label_seeds = scramble(torch.arange(self.state.num_labels, dtype=torch.int32))
 
@@ -160,6 +157,9 @@ class PLMLoss(nn.Module):
         return total / num_known
 
     def _fused_loss(self, logits: Tensor, labels: Tensor, num_known: Tensor | int | None) -> Tensor:
+        if not self._is_compiled:
+            logger.warning(f"The loss of {self.state.num_labels} labels is compiled now, which takes some seconds")
+            self._is_compiled = True
         values, targets = logits.detach(), labels
         if len(logits) == 1:  # the compiler would make a case of its own of it: add a row that nobody knows
             values = torch.cat([values, values])

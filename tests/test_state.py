@@ -8,6 +8,7 @@ import torch
 from safetensors.torch import save_file
 
 from hf_plm import LabelCounts, PLMLoss, PLMState
+from hf_plm.presets import PLMSettings
 
 COUNTS = LabelCounts([500, 100, 10], [500, 900, 990])
 TENSORS = ("positives", "negatives", "ratio", "ideal_ratio", "histograms", "history")
@@ -189,3 +190,21 @@ def test_a_state_that_estimates_its_counts_goes_on_doing_so_when_loaded(tmp_path
     plm_loss(torch.zeros(3, 3), labels)
     plm_loss.end_epoch()
     assert plm_loss.state.positives.tolist() == [4, 2, 2]
+
+
+def test_a_long_history_is_thinned_and_keeps_its_ends(monkeypatch, tmp_path):
+    monkeypatch.setattr("hf_plm.state.MAX_HISTORY", 30)
+    settings = PLMSettings.from_preset("default")
+    state = PLMState(COUNTS, settings)
+    ideal_ratios = [state.ideal_ratio]
+    for _ in range(200):
+        state.observe(torch.randn(8, 3), torch.eye(3).repeat(3, 1)[:8], torch.zeros(8, 3))
+        state.update(settings)
+        ideal_ratios.append(state.ideal_ratio)
+        assert state.history.numel() <= 30
+        assert torch.equal(state.history, torch.stack([ideal_ratios[update] for update in state.history_updates]))
+    assert state.history_updates[0] == 0
+    assert state.history_updates[-2:].tolist() == [199, 200]
+    assert len(state.history) > 4
+    state.save(tmp_path / "state.safetensors")
+    assert torch.equal(PLMState.load(tmp_path / "state.safetensors").history_updates, state.history_updates)
