@@ -63,11 +63,12 @@ def fused_total(
         objective: `(logits, labels) -> (batch, num_labels)`.
         num_bins: of the histograms, `MAX_BINS` at most.
     """
+    values = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    labels = labels.to(values.dtype)
     draws = functional.uniform_draws(row_seeds, label_seeds)
     kept = functional.sample_mask(labels, keep_positive, keep_negative, draws)
     known = functional.known_labels(labels)
-    values = logits.to(torch.promote_types(logits.dtype, torch.float32))
-    targets = labels.to(values.dtype).masked_fill(~known, 0)
+    targets = labels.masked_fill(~known, 0)
 
     def total(values: Tensor) -> tuple[Tensor, Tensor]:
         losses = objective(values, targets)

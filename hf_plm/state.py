@@ -196,7 +196,8 @@ class PLMState:
             histograms = self._histograms.view(2 * self.num_bins, -1)
             for lane in range(4):
                 bins = histograms[lane::4]
-                bins += (self._packed[: len(bins)] >> (8 * lane)) & 0xFF
+                bins += self._packed[: len(bins)] & 0xFF
+                self._packed >>= 8
         self._packed = None
         self._packed_rows = 0
 
