@@ -7,6 +7,7 @@ from .inspection import LabelReport, inspect_labels
 from .label_counts import LabelCounts, count_labels
 from .loss import PLMLoss
 from .metrics import MultiLabelMetrics, multilabel_compute_metrics
+from .ranking_metrics import RankingComputeMetrics, propensities
 from .sampling import ClassAwareDataset, make_long_tailed, train_test_split_multilabel
 from .state import PLMState
 from .thresholds import predict, tune_thresholds
@@ -26,11 +27,13 @@ __all__ = [
     "PLMState",
     "PLMTrainer",
     "PLMTrainingArguments",
+    "RankingComputeMetrics",
     "calibrate",
     "count_labels",
     "inspect_labels",
     "make_long_tailed",
     "predict",
+    "propensities",
     "train_test_split_multilabel",
     "tune_thresholds",
     "multilabel_compute_metrics",

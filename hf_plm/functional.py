@@ -260,11 +260,11 @@ def kl_factor(histograms: Tensor, valid: Tensor, change_rate: float) -> Tensor:
 
 
 def predicted_positives(histograms: Tensor) -> Tensor:
-    """How often each class was predicted (`p >= 0.5`), int64 `(num_labels,)`.
+    """How often each class was predicted (`p >= 0.5`), int32 `(num_labels,)`.
 
     With an odd number of bins 0.5 is no edge: what lies in the middle bin counts as predicted.
     """
-    return histograms[..., histograms.shape[-1] // 2 :].sum((0, -1))
+    return histograms[..., histograms.shape[-1] // 2 :].sum((0, -1), dtype=torch.int32)
 
 
 def marginal_factor(histograms: Tensor, change_rate: float) -> Tensor:
@@ -276,7 +276,7 @@ def marginal_factor(histograms: Tensor, change_rate: float) -> Tensor:
     """
     if histograms.shape[-1] % 2:
         raise ValueError(f"histograms have {histograms.shape[-1]} bins; the rule 'marginal' needs an even number")
-    positives = histograms[0].sum(-1)
+    positives = histograms[0].sum(-1, dtype=torch.int32)
     factor = (positives / predicted_positives(histograms).clamp(min=0.5)) ** change_rate
     return factor.clamp(1 / FACTOR_BOUND, FACTOR_BOUND)
 
@@ -305,7 +305,7 @@ def update_ideal_ratio(
     Returns:
         float32, `(num_labels,)`.
     """
-    seen = histograms.sum(-1) > 0  # (2, num_labels)
+    seen = histograms.sum(-1, dtype=torch.int32) > 0  # (2, num_labels)
     valid = valid & seen[0] & seen[1]
     if rule == "kl":
         factor = kl_factor(histograms, valid, change_rate)

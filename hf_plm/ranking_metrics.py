@@ -64,6 +64,7 @@ class RankingComputeMetrics:
     Args:
         label_counts: of the training set, for the propensities.
         top: the values of `k`, each from 1 to `num_labels`.
+        a, b: of the propensities, see `propensities`.
 
     Raises:
         ValueError: at construction, for a `top` that is empty or out of range, and as `propensities`; in a call, for
@@ -71,9 +72,15 @@ class RankingComputeMetrics:
             sums start anew.
     """
 
-    def __init__(self, label_counts: LabelCounts | Mapping[str, Any], top: Sequence[int] = (1, 3, 5)):
+    def __init__(
+        self,
+        label_counts: LabelCounts | Mapping[str, Any],
+        top: Sequence[int] = (1, 3, 5),
+        a: float = 0.55,
+        b: float = 1.5,
+    ):
         # float32 values add up in float64 without rounding: psp is never above 1
-        self.inverse_propensities = (1 / propensities(label_counts)).float()
+        self.inverse_propensities = (1 / propensities(label_counts, a, b)).float()
         self.top = tuple(top)
         num_labels = len(self.inverse_propensities)
         if not self.top or not all(1 <= k <= num_labels for k in self.top):
@@ -107,18 +114,19 @@ class RankingComputeMetrics:
         positive, known = labels == 1, known_labels(labels)
         if not (positive | (labels == 0) | ~known).all():
             raise ValueError("labels hold a value that is neither 1, 0 nor unknown (NaN or -100)")
-        first = _rank(logits, known, max(self.top))
-        hits = positive.gather(1, first).cpu()  # (rows, max(top)), as all that follows
-        inverse = torch.where(positive, self.inverse_propensities.to(logits.device), 0.0)
-        best_inverse = inverse.topk(max(self.top)).values.cpu()
-        num_positives = positive.sum(1, keepdim=True).cpu()
+        k = max(self.top)
+        first = _rank(logits, known, k)
+        hits = positive.gather(1, first).cpu()
+        inverse = self.inverse_propensities.to(logits.device)
+        best_inverse = torch.where(positive, inverse, 0.0).topk(k).values.cpu()
+        num_positives = positive.sum(1, keepdim=True, dtype=torch.int32).cpu()  # int64 takes twice a batch
 
         scored = num_positives[:, 0] > 0
         hits, num_positives = hits[scored].double(), num_positives[scored]
-        ranks = torch.arange(1, max(self.top) + 1)
+        ranks = torch.arange(1, k + 1)
         gains = 1 / torch.log2(ranks.double() + 1)
         found = hits.cumsum(1)
-        at_each_rank = [
+        at_each_rank = [  # each (scored rows, k)
             found / ranks,
             found / num_positives,
             (hits * gains).cumsum(1) / ((ranks <= num_positives) * gains).cumsum(1),

@@ -148,12 +148,12 @@ def test_a_perfect_ranking_has_1_and_the_reverse_0(data):
 
 @pytest.mark.parametrize("worst", [np.nan, -np.inf])
 def test_nan_and_minus_infinity_rank_behind_all_but_the_unknown(worst):
-    compute_metrics = RankingComputeMetrics(LabelCounts([5] * 4, [5] * 4), top=(1, 2))
-    logits = np.array([[worst, -9, 5, np.inf]], np.float32)
-    labels = np.array([[1, 0, np.nan, np.nan]], np.float32)
-    scores = compute_metrics(EvalPrediction(logits, labels))
-    assert scores["precision_at_1"] == 0
-    assert scores["recall_at_2"] == 1
+    compute_metrics = RankingComputeMetrics(LabelCounts([5] * 6, [5] * 6), top=(1, 2, 3, 4))
+    logits = np.array([[worst, -9, 9, np.inf, 5, np.inf]], np.float32)
+    labels = np.array([[1, 0, 0, 1, np.nan, np.nan]], np.float32)
+    both_ways = [np.concatenate([rows, rows[:, ::-1]]) for rows in (logits, labels)]
+    scores = compute_metrics(EvalPrediction(*both_ways))
+    assert [scores[f"recall_at_{k}"] for k in (1, 2, 3, 4)] == [0.5, 0.5, 0.5, 1]
 
 
 @pytest.mark.parametrize(
@@ -170,8 +170,8 @@ def test_nan_and_minus_infinity_rank_behind_all_but_the_unknown(worst):
 def test_arrays_tensors_and_their_types_score_alike_and_stay_as_they_are(data, convert):
     logits, labels = data
     labels[np.random.default_rng(1).random(labels.shape) < 0.3] = -100
-    expected = RankingComputeMetrics(COUNTS, TOP)(EvalPrediction(logits, labels))
     before = logits.copy(), labels.copy()
+    expected = RankingComputeMetrics(COUNTS, TOP)(EvalPrediction(logits, labels))
     assert RankingComputeMetrics(COUNTS, TOP)(EvalPrediction(*convert(logits, labels))) == expected
     assert np.array_equal(logits, before[0])
     assert np.array_equal(labels, before[1])
@@ -246,3 +246,8 @@ def test_a_trainer_scores_batch_by_batch(make_bert, make_args, text_data, sparse
     )
     assert len(set(direct.values())) > 4
     assert {name: metrics[f"eval_{name}"] for name in direct} == pytest.approx(direct)
+
+
+def test_the_propensities_can_be_those_of_another_data_set():
+    compute_metrics = RankingComputeMetrics(COUNTS, a=0.6, b=2.6)
+    assert torch.equal(compute_metrics.inverse_propensities, (1 / propensities(COUNTS, 0.6, 2.6)).float())
