@@ -34,8 +34,9 @@ lint: install ## check style and types (corrected by: .venv/bin/ruff format .)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-benchmark: install ## time counting and scoring on large data, and a step of training beside the stock Trainer (4 minutes)
+benchmark: install ## time counting and scoring, the loss up to a million labels, and a step of training (9 minutes)
 	$(BIN)/python benchmarks/data_speed.py
+	$(BIN)/python benchmarks/loss_speed.py
 	$(BIN)/python benchmarks/overhead.py
 
 quality: install ## compare methods on a third of the data: text, images, digits (10 minutes; MNIST from the Hub)

@@ -83,7 +83,12 @@ def fused_total(
     bins = functional.probability_bins(values, num_bins) + torch.where(labels == 1, 0.0, float(num_bins)).int()
     bins = torch.where(known & finite, bins, NOT_COUNTED).to(torch.uint8)
     nonfinite = known & ~(finite & functional.is_finite(losses))
-    return FusedTotal(value, gradient, bins, known.sum(-1).sum(), nonfinite.sum(-1).sum())
+    return FusedTotal(value, gradient, bins, _count(known), _count(nonfinite))
+
+
+def _count(entries: Tensor) -> Tensor:
+    """How many are true, int64 `()`; by rows in int32, which is faster."""
+    return entries.sum(-1, dtype=torch.int32).sum()
 
 
 def packed_histograms(bins: Tensor, num_bins: int) -> Tensor:
