@@ -66,13 +66,17 @@ def asymmetric(
     _require(gamma_negative >= 0, "gamma_negative", gamma_negative, "0 or more")
     _require(gamma_positive >= 0, "gamma_positive", gamma_positive, "0 or more")
     _require(0 <= margin < 1, "margin", margin, "in [0, 1)")
-    truth_logits = torch.where(labels == 1, logits, -logits)
-    probabilities = torch.sigmoid(truth_logits)  # of the true label: the negatives' is 1 - p
-    wrong = 1 - probabilities.detach()
-    loss = -F.logsigmoid(truth_logits)  # exact where 1 - p underflows
-    shifted_loss = -torch.log((probabilities + margin).clamp(max=1)) if margin > 0 else loss
-    negative_weight = (wrong - margin).clamp(min=0) ** gamma_negative
-    return torch.where(labels == 1, wrong**gamma_positive * loss, negative_weight * shifted_loss)
+    positive = labels == 1
+    truth_logits = torch.where(positive, logits, -logits)
+    lowest = math.log(torch.finfo(logits.dtype).tiny) + 1  # below it p_t underflows, and log p_t is the logit
+    odds = torch.exp(-truth_logits.clamp(min=lowest))  # against the true label
+    inverse = 1 + odds  # of the probability of the true label: the negatives' is 1 - p
+    wrong = (odds / inverse).detach()
+    # One logarithm of either kind: where the loss is compiled, it is most of the cost.
+    unshifted = positive | (margin == 0)
+    logarithms = torch.log(torch.where(unshifted, inverse, (1 / inverse + margin).clamp(max=1)))
+    losses = torch.where(unshifted, logarithms + F.relu(lowest - truth_logits), -logarithms)
+    return losses * torch.where(positive, wrong**gamma_positive, (wrong - margin).clamp(min=0) ** gamma_negative)
 
 
 def weighted_bce(

@@ -42,6 +42,19 @@ def test_asymmetric_equals_the_slow_twin(gammas, margin, label):
     torch.testing.assert_close(losses, torch.tensor(expected, dtype=torch.float64))
 
 
+@pytest.mark.parametrize("gammas", [(1.0, 0.0), (4.0, 1.0), (0.0, 0.0)])
+@pytest.mark.parametrize("margin", [0.0, 0.05])
+@pytest.mark.parametrize("label", [0.0, 1.0])
+def test_asymmetric_is_exact_in_float32_however_far_the_logits(gammas, margin, label):
+    results = []
+    for dtype in (torch.float32, torch.float64):
+        logits = torch.linspace(-100, 100, 801).to(dtype).requires_grad_()
+        losses = asymmetric(logits, torch.full_like(logits, label), *gammas, margin)
+        losses.sum().backward()
+        results.append((losses.detach().double(), logits.grad.double()))
+    torch.testing.assert_close(*results, rtol=1e-6, atol=1e-6)
+
+
 def test_asymmetric_without_focus_and_margin_is_binary_cross_entropy():
     labels = (LOGITS > 1).double()
     torch.testing.assert_close(asymmetric(LOGITS, labels, 0.0, 0.0, 0.0), OBJECTIVES["bce"](LOGITS, labels))
