@@ -69,7 +69,7 @@ def asymmetric(
     positive = labels == 1
     truth_logits = torch.where(positive, logits, -logits)
     lowest = math.log(torch.finfo(logits.dtype).tiny) + 1  # below it p_t underflows, and log p_t is the logit
-    odds = torch.exp(-truth_logits.clamp(min=lowest))  # against the true label
+    odds = torch.exp(-truth_logits.masked_fill(truth_logits < lowest, lowest))  # against the true label
     inverse = 1 + odds  # of the probability of the true label: the negatives' is 1 - p
     wrong = (odds / inverse).detach()
     # One logarithm of either kind: where the loss is compiled, it is most of the cost.

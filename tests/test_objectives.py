@@ -79,6 +79,17 @@ def test_losses_and_gradients_are_finite_at_extreme_logits(name, logit, label):
     assert torch.isfinite(logits.grad).all()
 
 
+@pytest.mark.parametrize("name", OBJECTIVES)
+@pytest.mark.parametrize("label", [0.0, 1.0])
+def test_a_logit_that_is_nan_is_not_hidden(name, label):
+    logits = torch.tensor([[torch.nan]], requires_grad=True)
+    counts = [torch.ones(1), torch.ones(1)] if needs_counts(OBJECTIVES[name]) else []
+    loss = OBJECTIVES[name](logits, torch.tensor([[label]]), *counts)
+    loss.sum().backward()
+    assert torch.isnan(loss).all()
+    assert torch.isnan(logits.grad).all()
+
+
 def random_batch():
     generator = torch.Generator().manual_seed(0)
     labels = (torch.rand(40, 5, generator=generator) < torch.tensor([0.3, 0.5, 0.1, 0.1, 0.4])).double()
