@@ -41,14 +41,15 @@ def multi_hot_labels(class_ids: Tensor, num_labels: int) -> Tensor:
     """Labels from the ids of the positive classes of each row, on the device where the ids are.
 
     Args:
-        class_ids (int64, `(batch, at least 1)`): distinct ids in `[0, num_labels)`, filled up with -100; nothing but
-            -1 in a row of which no label is known.
+        class_ids (int64, `(batch, at least 1)`): ids in `[0, num_labels)`, filled up with -100; nothing but -1 in a
+            row of which no label is known.
 
     Returns:
         int8, `(batch, num_labels)`: 1, 0, or -100 for unknown.
     """
     empty = torch.where(class_ids[:, :1] == -1, -100, 0).to(torch.int8)
-    return empty.repeat(1, num_labels).scatter_add_(1, class_ids.clamp(min=0), (class_ids >= 0).to(torch.int8))
+    values = torch.where(class_ids >= 0, 1, -100).to(torch.int8)
+    return empty.repeat(1, num_labels).scatter_reduce_(1, class_ids.clamp(min=0), values, "amax")
 
 
 def has_ratio(positives: Tensor, negatives: Tensor) -> Tensor:

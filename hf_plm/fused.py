@@ -24,12 +24,17 @@ MAX_BINS = 127
 OPTIONS: dict[str, Any] = {"realize_opcount_threshold": 100_000, "realize_reads_threshold": 100_000}
 
 
+class ObjectiveHasParameters(Exception):
+    """The objective depends on tensors that require a gradient; only that of the logits is computed here."""
+
+
 class FusedTotal(NamedTuple):
     """What `fused_total` computes.
 
     Attributes:
         total (float32, `()`; float64 for float64 logits): the sum of the objective over the labels that are kept.
-        gradient: of the total by the logits, in their shape and dtype.
+        gradient: of the total by the logits, in their shape and dtype; float32 for float16 logits, because it is yet
+            to be scaled.
         bins (uint8, `(batch, num_labels)`): the bin of each probability; of a negative, plus the number of bins.
             `NOT_COUNTED` for unknown labels and logits that are NaN or infinite.
         known (int64, `()`): how many labels are known.
@@ -77,7 +82,8 @@ def fused_total(
 
     lowest = torch.finfo(values.dtype).min  # at minus infinity the compiler's derivative of BCE is NaN, not 0
     gradient, (value, losses) = torch.func.grad_and_value(total, has_aux=True)(values.clamp(min=lowest))
-    gradient = gradient.masked_fill(~kept, 0).to(logits.dtype)  # NaN where the objective is, though it is masked
+    gradient = gradient.to(torch.promote_types(logits.dtype, torch.bfloat16))
+    gradient = gradient.masked_fill(~kept, 0)  # NaN where the objective is, though it is masked
 
     finite = functional.is_finite(values)
     bins = functional.probability_bins(values, num_bins) + torch.where(labels == 1, 0.0, float(num_bins)).int()
@@ -107,8 +113,8 @@ def packed_histograms(bins: Tensor, num_bins: int) -> Tensor:
     return torch.stack(parts)
 
 
-compiled_total = torch.compile(fused_total, dynamic=True, options=OPTIONS)
-compiled_histograms = torch.compile(packed_histograms, dynamic=True, options=OPTIONS)
+compiled_total = torch.compile(fused_total, fullgraph=True, dynamic=True, options=OPTIONS)
+compiled_histograms = torch.compile(packed_histograms, fullgraph=True, dynamic=True, options=OPTIONS)
 
 
 class LossWithGradient(torch.autograd.Function):
@@ -121,6 +127,8 @@ class LossWithGradient(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor) -> Any:
+        if torch.is_grad_enabled():
+            raise RuntimeError("backward(create_graph=True): the compiled loss has one derivative; use fused=False")
         if ctx.gradient is None:
             raise RuntimeError("backward() a second time through the compiled loss; compute the loss anew")
         gradient, ctx.gradient = ctx.gradient, None

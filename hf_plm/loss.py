@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch._dynamo.exc import TorchDynamoException
+from torch._dynamo.exc import FailOnRecompileLimitHit, TorchDynamoException
 
 from .functional import known_labels, masked_total, multi_hot_labels, sample_mask, scramble, uniform_draws
-from .fused import MAX_BINS, LossWithGradient, compiled_total
+from .fused import MAX_BINS, LossWithGradient, ObjectiveHasParameters, compiled_total
 from .label_counts import LabelCounts, count_labels
 from .objectives import OBJECTIVES, Objective, needs_counts
 from .presets import PLMSettings
@@ -52,7 +52,7 @@ class PLMLoss(nn.Module):
         sparse: whether labels come as class ids, see `forward`.
 
     Attributes:
-        state: the live `PLMState`; it may be replaced by a loaded one.
+        state: the live `PLMState`; it may be replaced by a loaded one of as many labels and bins.
         settings: the `PLMSettings` in force.
 
     Raises:
@@ -100,7 +100,7 @@ class PLMLoss(nn.Module):
         )
         self._needs_counts = needs_counts(self.objective)
         self.seed = seed
-        self.state = PLMState(count_labels(label_counts), self.settings)
+        self._state = PLMState(count_labels(label_counts), self.settings)
         self.fused = self.state.num_labels >= MANY_LABELS if fused is None else fused
         self._must_be_fused = fused
         self._is_compiled = False
@@ -110,6 +110,20 @@ class PLMLoss(nn.Module):
                 f"num_bins is {self.settings.num_bins}; with many labels, or fused=True, it must be {MAX_BINS} or less"
             )
         self._label_seeds = scramble(torch.arange(self.state.num_labels, dtype=torch.int32))
+
+    @property
+    def state(self) -> PLMState:
+        return self._state
+
+    @state.setter
+    def state(self, state: PLMState) -> None:
+        found, needed = (state.num_labels, state.num_bins), (self.state.num_labels, self.state.num_bins)
+        if found != needed:
+            raise ValueError(
+                f"the state is one of {found[0]} labels and {found[1]} bins; this loss has {needed[0]} labels and "
+                f"{needed[1]} bins: give it the num_bins of the state, or begin anew"
+            )
+        self._state = state
 
     def forward(self, logits: Tensor, labels: Tensor, num_known: Tensor | int | None = None) -> Tensor:
         """The loss of a batch: the sum over the kept labels, divided by the number of known labels.
@@ -128,20 +142,28 @@ class PLMLoss(nn.Module):
             ValueError: if a shape is wrong, or the objective's output is not of the shape of `logits`.
         """
         if self.sparse:
+            self._check_class_ids(labels)
             labels = multi_hot_labels(labels, self.state.num_labels)
         self._check_shapes(logits, labels)
         self.state.to(logits.device)
-        if self.training and self.fused:
-            try:
-                return self._fused_loss(logits, labels, num_known)
-            except TorchDynamoException as error:
-                if self._must_be_fused:
-                    raise
-                self.fused = False
-                logger.warning(
-                    f"The loss could not be compiled and takes several times as long as it could: {error}\n"
-                    "A C++ compiler (on a GPU: Triton) is needed; fused=False (plm_fused) silences this"
-                )
+        if not (self.training and self.fused and len(logits)):
+            return self._eager_loss(logits, labels, num_known)
+        try:
+            return self._fused_loss(logits, labels, num_known)
+        except (TorchDynamoException, FailOnRecompileLimitHit, ObjectiveHasParameters) as error:
+            loss = self._eager_loss(logits, labels, num_known)  # an objective that is wrong says so itself
+            if self._must_be_fused:
+                raise
+            self.fused = False
+            logger.warning(
+                "The loss could not be compiled and takes several times as long as it could: "
+                f"{type(error).__name__}: {error}\n"
+                "It takes a C++ compiler (on a GPU: Triton) and an objective that torch.compile can compile whole; "
+                "fused=False (plm_fused) silences this"
+            )
+            return loss
+
+    def _eager_loss(self, logits: Tensor, labels: Tensor, num_known: Tensor | int | None) -> Tensor:
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
         labels = labels.to(logits.dtype)
         if self.training:
@@ -161,6 +183,8 @@ class PLMLoss(nn.Module):
             logger.warning(f"The loss of {self.state.num_labels} labels is compiled now, which takes some seconds")
             self._is_compiled = True
         values, targets = logits.detach(), labels
+        if targets.dtype in (torch.bool, torch.uint8):
+            targets = targets.view(torch.int8)  # holds -100
         if len(logits) == 1:  # the compiler would make a case of its own of it: add a row that nobody knows
             values = torch.cat([values, values])
             targets = torch.cat([targets, torch.full_like(targets, -100)])
@@ -172,6 +196,8 @@ class PLMLoss(nn.Module):
             self._objective(),
             self.state.num_bins,
         )
+        if fused.total.requires_grad:
+            raise ObjectiveHasParameters("the objective has parameters, of which this loss has no gradient")
         self.state.observe_bins(fused.bins, fused.nonfinite)
         if num_known is None:
             num_known = fused.known.clamp(min=1)
@@ -203,6 +229,14 @@ class PLMLoss(nn.Module):
                 "ideal ratios are unharmed, the model may not be: look at the inputs and the objective, lower the "
                 "learning rate, or clip the gradients",
                 stacklevel=2,
+            )
+
+    def _check_class_ids(self, class_ids: Tensor) -> None:
+        if class_ids.dim() != 2 or class_ids.dtype != torch.int64:
+            raise ValueError(
+                f"labels have shape {tuple(class_ids.shape)} and dtype {class_ids.dtype}; with sparse=True, give the "
+                "class ids of each row, int64 (batch, at least 1), filled up with -100, as MultiLabelCollator("
+                "sparse=True) does"
             )
 
     def _check_shapes(self, logits: Tensor, labels: Tensor) -> None:

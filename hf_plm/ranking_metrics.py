@@ -81,10 +81,11 @@ class RankingComputeMetrics:
     ):
         # float32 values add up in float64 without rounding: psp is never above 1
         self.inverse_propensities = (1 / propensities(label_counts, a, b)).float()
-        self.top = tuple(top)
         num_labels = len(self.inverse_propensities)
-        if not self.top or not all(1 <= k <= num_labels for k in self.top):
-            raise ValueError(f"top is {self.top}; give one or more ranks from 1 to {num_labels}, the number of labels")
+        ranks = range(1, num_labels + 1)
+        if not isinstance(top, Sequence) or not top or not all(isinstance(k, int) and k in ranks for k in top):
+            raise ValueError(f"top is {top}; give a sequence of ranks from 1 to {num_labels}, the number of labels")
+        self.top = tuple(top)
         self._sums = self._no_sums()
 
     def __call__(self, prediction: EvalPrediction, compute_result: bool = True) -> dict[str, float]:

@@ -181,6 +181,7 @@ def test_multi_hot_labels_of_class_ids():
     labels = functional.multi_hot_labels(class_ids, 4)
     assert labels.dtype == torch.int8
     assert labels.tolist() == [[1, 0, 1, 0], [0, 0, 0, 0], [-100] * 4, [1, 1, 1, 0]]
+    assert functional.multi_hot_labels(torch.full((1, 300), 2), 4).tolist() == [[0, 0, 1, 0]]  # an id may come twice
 
 
 @pytest.mark.parametrize(("name", "others"), [("functional", set()), ("objectives", {"functional"})])

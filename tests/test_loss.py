@@ -125,6 +125,12 @@ def test_labels_may_be_class_ids(fused):
     assert results[0][2].sum() == 9  # a row is unknown
 
 
+@pytest.mark.parametrize("labels", [torch.zeros(4, 3), torch.zeros(4, dtype=torch.int64)], ids=["multi-hot", "1-d"])
+def test_what_is_no_class_ids_is_named(labels):
+    with pytest.raises(ValueError, match="with sparse=True, give the class ids of each row, int64"):
+        PLMLoss(LabelCounts([30, 5, 1], [70, 95, 99]), sparse=True)(torch.zeros(4, 3), labels)
+
+
 def test_masks_repeat_by_seed_and_differ_by_batch():
     logits, labels = batch()
     first, second = PLMLoss(COUNTS, seed=1), PLMLoss(COUNTS, seed=1)
