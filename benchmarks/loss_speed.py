@@ -55,7 +55,7 @@ POSITIVES = 5
 # For the allocator of a process that is yet to start (glibc): to keep what is freed, so that no method pays for the
 # memory that another gave back; or to give all back at once, so that the peak is that of the method.
 KEEP_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(2**25), "MALLOC_TRIM_THRESHOLD_": str(2**36)}
-GIVE_BACK_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(2**16)}
+GIVE_BACK_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(2**16), "MALLOC_TRIM_THRESHOLD_": str(2**16)}
 
 BASELINE, FLOOR = "BCE", "floor"
 PLM = {"PLM's masks on BCE": "bce", "PLM default": "asymmetric"}

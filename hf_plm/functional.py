@@ -46,7 +46,16 @@ def multi_hot_labels(class_ids: Tensor, num_labels: int) -> Tensor:
 
     Returns:
         int8, `(batch, num_labels)`: 1, 0, or -100 for unknown.
+
+    Raises:
+        ValueError: if the shape or the dtype is another.
     """
+    if class_ids.dim() != 2 or class_ids.dtype != torch.int64:
+        raise ValueError(
+            f"labels have shape {tuple(class_ids.shape)} and dtype {class_ids.dtype}; with sparse=True, give the "
+            "class ids of each row, int64 (batch, at least 1), filled up with -100, as MultiLabelCollator("
+            "sparse=True) does"
+        )
     empty = torch.where(class_ids[:, :1] == -1, -100, 0).to(torch.int8)
     values = torch.where(class_ids >= 0, 1, -100).to(torch.int8)
     return empty.repeat(1, num_labels).scatter_reduce_(1, class_ids.clamp(min=0), values, "amax")

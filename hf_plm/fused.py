@@ -24,10 +24,6 @@ MAX_BINS = 127
 OPTIONS: dict[str, Any] = {"realize_opcount_threshold": 100_000, "realize_reads_threshold": 100_000}
 
 
-class ObjectiveHasParameters(Exception):
-    """The objective depends on tensors that require a gradient; only that of the logits is computed here."""
-
-
 class FusedTotal(NamedTuple):
     """What `fused_total` computes.
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch._dynamo.exc import FailOnRecompileLimitHit, TorchDynamoException
 
 from .functional import known_labels, masked_total, multi_hot_labels, sample_mask, scramble, uniform_draws
-from .fused import MAX_BINS, LossWithGradient, ObjectiveHasParameters, compiled_total
+from .fused import MAX_BINS, LossWithGradient, compiled_total
 from .label_counts import LabelCounts, count_labels
 from .objectives import OBJECTIVES, Objective, needs_counts
 from .presets import PLMSettings
@@ -22,6 +22,10 @@ logger = logging.getLogger(__name__)
 
 MANY_LABELS = 5_000
 """From so many labels on, the loss is a good part of a step: it is compiled unless it is said otherwise."""
+
+
+class ObjectiveHasParameters(Exception):
+    """The objective depends on tensors that require a gradient; the compiled loss has only that of the logits."""
 
 
 class PLMLoss(nn.Module):
@@ -121,7 +125,7 @@ class PLMLoss(nn.Module):
         if found != needed:
             raise ValueError(
                 f"the state is one of {found[0]} labels and {found[1]} bins; this loss has {needed[0]} labels and "
-                f"{needed[1]} bins: give it the num_bins of the state, or begin anew"
+                f"{needed[1]} bins: give it the num_bins of the state (plm_num_bins), or begin anew (plm_restart=True)"
             )
         self._state = state
 
@@ -142,7 +146,6 @@ class PLMLoss(nn.Module):
             ValueError: if a shape is wrong, or the objective's output is not of the shape of `logits`.
         """
         if self.sparse:
-            self._check_class_ids(labels)
             labels = multi_hot_labels(labels, self.state.num_labels)
         self._check_shapes(logits, labels)
         self.state.to(logits.device)
@@ -229,14 +232,6 @@ class PLMLoss(nn.Module):
                 "ideal ratios are unharmed, the model may not be: look at the inputs and the objective, lower the "
                 "learning rate, or clip the gradients",
                 stacklevel=2,
-            )
-
-    def _check_class_ids(self, class_ids: Tensor) -> None:
-        if class_ids.dim() != 2 or class_ids.dtype != torch.int64:
-            raise ValueError(
-                f"labels have shape {tuple(class_ids.shape)} and dtype {class_ids.dtype}; with sparse=True, give the "
-                "class ids of each row, int64 (batch, at least 1), filled up with -100, as MultiLabelCollator("
-                "sparse=True) does"
             )
 
     def _check_shapes(self, logits: Tensor, labels: Tensor) -> None:

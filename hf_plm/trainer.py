@@ -149,7 +149,8 @@ class PLMTrainer(Trainer):
         """As `Trainer.train`; the ideal ratios start anew, or resume with the checkpoint.
 
         Raises:
-            FileNotFoundError, ValueError: if the checkpoint has no PLM state, a damaged one, or one of other labels.
+            FileNotFoundError, ValueError: if the checkpoint has no PLM state, a damaged one, or one of other labels or
+                bins.
             ValueError: to resume a model that is sharded by `distributed_config`, which `Trainer` cannot do.
         """
         if resume_from_checkpoint and getattr(self.model, "is_distributed_loading_by_transformers", False):

@@ -187,10 +187,15 @@ def test_what_is_held_does_not_grow_with_the_rows(data):
     assert compute_metrics(EvalPrediction(*data)) == pytest.approx(slow_scores(*data, (1, 3, 5)))
 
 
-@pytest.mark.parametrize("top", [(), (0,), (1, NUM_LABELS + 1), (-1, 2), (1.5,), 3])
+@pytest.mark.parametrize("top", [(), (0,), (1, NUM_LABELS + 1), (-1, 2), (1.5,)])
 def test_ranks_that_do_not_exist_are_named(top):
-    with pytest.raises(ValueError, match=r"top is [(3].*from 1 to 30"):
+    with pytest.raises(ValueError, match=r"top is \(.*from 1 to 30"):
         RankingComputeMetrics(COUNTS, top)
+
+
+def test_one_rank_alone_is_named():
+    with pytest.raises(ValueError, match="top is 3; give a sequence of ranks from 1 to 30"):
+        RankingComputeMetrics(COUNTS, 3)
 
 
 @pytest.mark.parametrize(
