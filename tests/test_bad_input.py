@@ -27,13 +27,14 @@ def train(env, data, num_labels=3, eval_data=None, **kwargs):
         trainer.evaluate()
 
 
-def resume(env, change):
-    """Resume from a checkpoint to which something was done."""
+def resume(env, change, **kwargs):
+    """Resume from a checkpoint to which something was done, with other arguments."""
     PLMTrainer(scenarios.make_bert(), env.args(save_strategy="epoch"), train_dataset=scenarios.make_rows(16)).train()
     (checkpoint,) = env.folder.glob("run/checkpoint-*")
     num_labels = change(checkpoint / "plm_state.safetensors") or 5
     data = Dataset.from_list([{**row, "labels": row["labels"][:num_labels]} for row in scenarios.make_rows(16)])
-    PLMTrainer(scenarios.make_bert(num_labels), env.args(), train_dataset=data).train(resume_from_checkpoint=True)
+    trainer = PLMTrainer(scenarios.make_bert(num_labels), env.args(**kwargs), train_dataset=data)
+    trainer.train(resume_from_checkpoint=True)
 
 
 def cut_short(path):
@@ -158,6 +159,10 @@ CASES = {
     "a state of other labels": (
         lambda env: resume(env, lambda path: 4),
         "holds the state of 5 labels; there are 4 here",
+    ),
+    "a state of other bins": (
+        lambda env: resume(env, lambda path: 5, plm_num_bins=10),
+        "the state is one of 5 labels and 20 bins; this loss has 5 labels and 10 bins: give it the num_bins",
     ),
     "a missing file": (lambda env: PLMState.load(env.folder / "none"), "there is no PLM state at"),
 }
