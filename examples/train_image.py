@@ -13,14 +13,14 @@ A pretrained model, data of the Hub or of your own, several processes, and the r
     python examples/train_image.py --train_file train.parquet --validation_file validation.parquet
     accelerate launch examples/train_image.py --push_to_hub --hub_model_id my-model
 
-`labels` may hold multi-hot vectors, class ids, class names, or (csv) names in one text, separated by commas. In csv
+`labels` may hold multi-hot vectors, class ids, class names, or (csv) names in one text: `a|b`, or `['a', 'b']`. In csv
 and json files `image` is the path of a picture.
 """
 
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from datasets import ClassLabel, DatasetDict, Image, List, load_dataset
+from datasets import DatasetDict, Image, load_dataset
 from transformers import (
     AutoImageProcessor,
     AutoModelForImageClassification,
@@ -32,7 +32,15 @@ from transformers import (
     set_seed,
 )
 
-from hf_plm import LabelCounts, PLMTrainer, PLMTrainingArguments, count_labels, multilabel_compute_metrics
+from hf_plm import (
+    LabelSpace,
+    PLMTrainer,
+    PLMTrainingArguments,
+    count_labels,
+    label_space_of,
+    multilabel_compute_metrics,
+)
+from hf_plm.tables import split_label_text
 
 DATA = Path(__file__).parent / "data" / "clipart"
 
@@ -47,13 +55,10 @@ class ScriptArguments:
     validation_file: str | None = field(default=None, metadata={"help": "The same for evaluation."})
     image_column: str = field(default="image", metadata={"help": "The column of the pictures."})
     label_column: str = field(default="labels", metadata={"help": "The column of the labels."})
+    separator: str | None = field(
+        default=None, metadata={"help": "Between the names of a label column of text. Default: the one that it holds."}
+    )
     max_train_samples: int | None = field(default=None, metadata={"help": "Train on so many rows, drawn at random."})
-
-
-def split_names(labels: list[str] | str | None) -> list[str]:
-    if isinstance(labels, list):
-        return labels
-    return [name.strip() for name in (labels or "").split(",") if name.strip()]
 
 
 def load_data(args: ScriptArguments) -> DatasetDict:
@@ -69,17 +74,14 @@ def load_data(args: ScriptArguments) -> DatasetDict:
         data = load_dataset({"jsonl": "json"}.get(extension, extension), data_files=files)
     if args.label_column != "labels":
         data = data.rename_column(args.label_column, "labels")
-    if "string" in str(data["train"].features["labels"]):
-        data = data.map(lambda row: {"names": split_names(row["labels"])}, remove_columns="labels")
-        names = sorted({name for rows in data.values() for names in rows["names"] for name in names})
-        data = data.rename_column("names", "labels").cast_column("labels", List(ClassLabel(names=names)))
+    data = split_label_text(data, "labels", args.separator)
     return data.cast_column(args.image_column, Image(mode="RGB"))
 
 
-def make_model(args: ScriptArguments, counts: LabelCounts) -> tuple[PreTrainedModel, BaseImageProcessor]:
+def make_model(args: ScriptArguments, space: LabelSpace) -> tuple[PreTrainedModel, BaseImageProcessor]:
     if args.model_name_or_path is not None:
         model = AutoModelForImageClassification.from_pretrained(
-            args.model_name_or_path, num_labels=counts.num_labels, ignore_mismatched_sizes=True
+            args.model_name_or_path, **space.config_arguments(), ignore_mismatched_sizes=True
         )
         return model, AutoImageProcessor.from_pretrained(args.model_name_or_path)
     config = ViTConfig(
@@ -89,7 +91,7 @@ def make_model(args: ScriptArguments, counts: LabelCounts) -> tuple[PreTrainedMo
         intermediate_size=256,
         num_hidden_layers=4,
         num_attention_heads=4,
-        num_labels=counts.num_labels,
+        **space.config_arguments(),
     )
     processor = ViTImageProcessorPil(size={"height": 64, "width": 64})
     return AutoModelForImageClassification.from_config(config), processor
@@ -118,11 +120,11 @@ def main(argv: list[str] | None = None) -> PLMTrainer:
     if script_args.max_train_samples is not None:
         num_rows = min(script_args.max_train_samples, len(data["train"]))
         data["train"] = data["train"].shuffle(training_args.seed).select(range(num_rows))
-    num_labels = max(count_labels(rows).num_labels for rows in data.values())  # rare ones may be in one split only
-    counts = count_labels(data["train"], num_labels)
+    space = label_space_of(*data.values())  # rare labels may be in one split only
+    counts = count_labels(data["train"], space.num_labels, label_names=space.names)
 
     # 3. Model
-    model, processor = make_model(script_args, counts)
+    model, processor = make_model(script_args, space)
 
     # 4. Inputs of the model, made when a row is read
     def preprocess(rows: dict) -> dict:

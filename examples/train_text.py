@@ -13,13 +13,13 @@ A pretrained model, data of the Hub or of your own, several processes, and the r
     python examples/train_text.py --train_file train.csv --validation_file validation.csv --text_column comment
     accelerate launch examples/train_text.py --push_to_hub --hub_model_id my-model
 
-`labels` may hold multi-hot vectors, class ids, class names, or (csv) names in one text, separated by commas.
+`labels` may hold multi-hot vectors, class ids, class names, or (csv) names in one text: `a|b`, or `['a', 'b']`.
 """
 
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from datasets import ClassLabel, DatasetDict, List, load_dataset
+from datasets import DatasetDict, load_dataset
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import (
     AutoModelForSequenceClassification,
@@ -32,7 +32,15 @@ from transformers import (
     set_seed,
 )
 
-from hf_plm import LabelCounts, PLMTrainer, PLMTrainingArguments, count_labels, multilabel_compute_metrics
+from hf_plm import (
+    LabelSpace,
+    PLMTrainer,
+    PLMTrainingArguments,
+    count_labels,
+    label_space_of,
+    multilabel_compute_metrics,
+)
+from hf_plm.tables import split_label_text
 
 DATA = Path(__file__).parent / "data" / "debtags"
 
@@ -48,13 +56,10 @@ class ScriptArguments:
     text_column: str = field(default="text", metadata={"help": "The column of the texts."})
     max_length: int = field(default=48, metadata={"help": "Longer texts are cut to this many tokens."})
     label_column: str = field(default="labels", metadata={"help": "The column of the labels."})
+    separator: str | None = field(
+        default=None, metadata={"help": "Between the names of a label column of text. Default: the one that it holds."}
+    )
     max_train_samples: int | None = field(default=None, metadata={"help": "Train on so many rows, drawn at random."})
-
-
-def split_names(labels: list[str] | str | None) -> list[str]:
-    if isinstance(labels, list):
-        return labels
-    return [name.strip() for name in (labels or "").split(",") if name.strip()]
 
 
 def load_data(args: ScriptArguments) -> DatasetDict:
@@ -70,10 +75,7 @@ def load_data(args: ScriptArguments) -> DatasetDict:
         data = load_dataset({"jsonl": "json"}.get(extension, extension), data_files=files)
     if args.label_column != "labels":
         data = data.rename_column(args.label_column, "labels")
-    if "string" in str(data["train"].features["labels"]):
-        data = data.map(lambda row: {"names": split_names(row["labels"])}, remove_columns="labels")
-        names = sorted({name for rows in data.values() for names in rows["names"] for name in names})
-        data = data.rename_column("names", "labels").cast_column("labels", List(ClassLabel(names=names)))
+    data = split_label_text(data, "labels", args.separator)
     return data
 
 
@@ -94,11 +96,11 @@ def train_tokenizer(texts: list[str], vocab_size: int = 8000) -> PreTrainedToken
 
 
 def make_model(
-    args: ScriptArguments, counts: LabelCounts, texts: list[str]
+    args: ScriptArguments, space: LabelSpace, texts: list[str]
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     if args.model_name_or_path is not None:
         model = AutoModelForSequenceClassification.from_pretrained(
-            args.model_name_or_path, num_labels=counts.num_labels, ignore_mismatched_sizes=True
+            args.model_name_or_path, **space.config_arguments(), ignore_mismatched_sizes=True
         )
         return model, AutoTokenizer.from_pretrained(args.model_name_or_path)
     tokenizer = train_tokenizer(texts)
@@ -114,7 +116,7 @@ def make_model(
         sep_token_id=tokenizer.sep_token_id,
         bos_token_id=None,
         eos_token_id=None,
-        num_labels=counts.num_labels,
+        **space.config_arguments(),
     )
     return AutoModelForSequenceClassification.from_config(config), tokenizer
 
@@ -142,11 +144,11 @@ def main(argv: list[str] | None = None) -> PLMTrainer:
     if script_args.max_train_samples is not None:
         num_rows = min(script_args.max_train_samples, len(data["train"]))
         data["train"] = data["train"].shuffle(training_args.seed).select(range(num_rows))
-    num_labels = max(count_labels(rows).num_labels for rows in data.values())  # rare ones may be in one split only
-    counts = count_labels(data["train"], num_labels)
+    space = label_space_of(*data.values())  # rare labels may be in one split only
+    counts = count_labels(data["train"], space.num_labels, label_names=space.names)
 
     # 3. Model
-    model, tokenizer = make_model(script_args, counts, data["train"][script_args.text_column])
+    model, tokenizer = make_model(script_args, space, data["train"][script_args.text_column])
 
     # 4. Inputs of the model, made when a row is read
     def preprocess(rows: dict) -> dict:

@@ -1,48 +1,67 @@
 """The update of the ideal ratios while a `PLMTrainer` trains, and what is logged of it."""
 
-from typing import TYPE_CHECKING, Any
+import math
+from collections.abc import Mapping
+from typing import Any, Protocol
 
 import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
-from transformers.trainer_utils import IntervalStrategy, SaveStrategy
+from transformers.trainer_utils import IntervalStrategy
+from transformers.utils import logging
 
 from .functional import predicted_positives
 from .label_counts import LabelCounts
-from .reporting import report_plots
+from .loss import PLMLoss
 from .sampling import ClassAwareDataset
 from .state import PLMState
 
-if TYPE_CHECKING:
-    from .trainer import PLMTrainer
+logger = logging.get_logger(__name__)
+
+
+class TrainsWithPLM(Protocol):
+    """What the callback needs of a trainer."""
+
+    plm_loss: PLMLoss
+    train_dataset: Any
+    is_in_train: bool
+
+    def begin_training(self) -> None: ...
+
+    def end_training(self) -> None: ...
+
+    def keep_evaluation(self, metrics: Mapping[str, float]) -> None: ...
+
+    def log(self, logs: dict[str, float]) -> None: ...
+
+    def warn_of_failed_uploads(self) -> None: ...
+
+    def write_card(self) -> None: ...
 
 
 class PLMCallback(TrainerCallback):
-    """Updates the ideal ratios at the end of each epoch, or every `plm_update_steps` optimizer steps.
+    """Updates the ideal ratios at the end of each epoch, or every `update_steps` optimizer steps.
 
-    `PLMTrainer` adds one by itself. The state goes into checkpoints as `plm_state.safetensors`, beside the model. When
-    training ends, pictures of the run are drawn, see `report_plots`, unless `save_strategy` is `no`. What is pushed to
-    the Hub while the model trains has the model card of that moment.
-
-    Args:
-        trainer: the trainer whose state is updated.
-        update_steps: update every so many optimizer steps; None for every epoch.
+    What is pushed to the Hub while the model trains has the model card of that moment.
     """
 
-    def __init__(self, trainer: "PLMTrainer", update_steps: int | None = None):
+    def __init__(self, trainer: TrainsWithPLM):
         self.trainer = trainer
-        self.update_steps = update_steps
+
+    @property
+    def update_steps(self) -> int | None:
+        return self.trainer.plm_loss.settings.update_steps
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        self.trainer.start_plm()
+        self.trainer.begin_training()
 
     def on_epoch_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         # A checkpoint of the last step of an epoch is written before on_epoch_end: make up for its update.
         at_epoch_end = state.epoch is not None and state.epoch == int(state.epoch)
-        if self.update_steps is None and at_epoch_end and self.trainer.plm_state.is_measuring:
+        if self.update_steps is None and at_epoch_end and self.trainer.plm_loss.state.is_measuring:
             self.update(args, control)
         if isinstance(self.trainer.train_dataset, ClassAwareDataset):
             self.trainer.train_dataset.set_epoch(int(state.epoch or 0))  # accelerate does so on one process alone
@@ -59,19 +78,33 @@ class PLMCallback(TrainerCallback):
         if self.update_steps is None:
             self.update(args, control)
 
+    def on_evaluate(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        metrics: dict[str, float] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        self.trainer.keep_evaluation(metrics or {})
+        name = f"eval_{(args.metric_for_best_model or '').removeprefix('eval_')}"
+        if self.trainer.is_in_train and math.isnan((metrics or {}).get(name, 0.0)):
+            logger.warning(
+                f"{name} (metric_for_best_model) is NaN at step {state.global_step}: this evaluation cannot make its "
+                "model the best one. Look at the evaluation data and the logits"
+            )
+
     def on_push_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         self.trainer.warn_of_failed_uploads()
         if self.trainer.is_in_train:  # push_to_hub writes the card by itself
-            self.trainer.create_model_card()
+            self.trainer.write_card()
 
     def on_train_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        self.trainer.load_best_state()
-        if args.should_save and args.save_strategy != SaveStrategy.NO:
-            report_plots(self.trainer)
+        self.trainer.end_training()
 
     def update(self, args: TrainingArguments, control: TrainerControl) -> None:
         """Update the ideal ratios and log a summary of them, unless `logging_strategy` is `no`."""
@@ -79,7 +112,7 @@ class PLMCallback(TrainerCallback):
         if args.logging_strategy == IntervalStrategy.NO:
             return
         should_log = control.should_log  # Trainer.log resets it, and the epoch's training loss would not be logged
-        self.trainer.log(summarize(self.trainer.plm_state))
+        self.trainer.log(summarize(self.trainer.plm_loss.state))
         control.should_log = should_log
 
 

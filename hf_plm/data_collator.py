@@ -1,5 +1,6 @@
 """Batches with multi-hot labels, whatever form the label column has."""
 
+import copy
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -13,13 +14,13 @@ from .label_formats import (
     arrow_rows,
     candidate_forms,
     check_label_format,
-    check_label_names,
     flatten,
     one_reading,
     read_ids,
     read_multi_hot,
     read_names,
 )
+from .label_space import LabelSpace, label_order, shown_list
 
 PLACE = "row {} of the batch"
 
@@ -27,17 +28,23 @@ PLACE = "row {} of the batch"
 class MultiLabelCollator:
     """Makes the labels of a batch a tensor, and leaves the other columns to another collator.
 
+    A `PLMTrainer` completes it with what it knows of the labels: their names, their form, and for each data set the
+    order of its class ids.
+
     Args:
         num_labels: how many labels there are.
         collator: makes the batch of all other columns; None for `transformers.default_data_collator`.
+        column: the column of the labels.
         label_format: what a row's labels are: `multi_hot` (one value per label: 1, 0, or unknown: NaN or -100), `ids`
             (a list of class ids), `names` (a list of class names), or `auto`: decided once, by the first batch that
             has labels, and an error if that batch can be read in two ways.
         label_names: the names of the labels in the order of their ids, for `names`.
-        column: the column of the labels.
         sparse: whether the labels of a batch are class ids, for thousands of labels and more: the batch is then a few
             numbers for each row, and the multi-hot labels are made on the device, in `PLMLoss(sparse=True)`.
             Rows must be `ids` or `names`.
+
+    Attributes:
+        order (int64, `(num_labels,)`): the label that each class id of the rows stands for; None if it is the same.
 
     Raises:
         ValueError: for arguments that contradict each other.
@@ -47,24 +54,56 @@ class MultiLabelCollator:
         self,
         num_labels: int,
         collator: Callable[[list[Any]], Mapping[str, Any]] | None = None,
+        column: str = "labels",
         label_format: str = "auto",
         label_names: Sequence[str] | None = None,
-        column: str = "labels",
         sparse: bool = False,
     ):
-        if num_labels < 1:
-            raise ValueError(f"num_labels is {num_labels}; it must be 1 or more")
+        LabelSpace(num_labels, tuple(label_names) if label_names is not None else None)  # checks both
         check_label_format(label_format)
         if sparse and label_format == "multi_hot":
             raise ValueError("sparse is True and label_format 'multi_hot'; give lists of class ids or of class names")
-        if label_names is not None:
-            check_label_names(label_names, num_labels)
         self.num_labels = num_labels
         self.collator = collator if collator is not None else default_data_collator
         self.label_format = label_format
         self.label_names = label_names
         self.column = column
         self.sparse = sparse
+        self.order: np.ndarray | None = None
+
+    def fitted(self, space: LabelSpace, order: np.ndarray | None = None) -> "MultiLabelCollator":
+        """This collator with all that a label space knows; a copy, unless nothing changes.
+
+        Args:
+            order: see the attribute.
+
+        Raises:
+            ValueError: if the two disagree in number, names, form or column of the labels.
+        """
+        for name, own, other in (
+            ("num_labels", self.num_labels, space.num_labels),
+            ("column", self.column, space.column),
+            ("label_format", self.label_format, self.label_format if space.form is None else space.form),
+        ):
+            if own not in (other, "auto"):
+                raise ValueError(
+                    f"the data_collator (MultiLabelCollator) has {name}={own!r}, and the training data and the model "
+                    f"have {other!r}; make it with {name}={other!r}"
+                )
+        form, names = space.form or self.label_format, self.label_names
+        if space.names is not None:
+            own_order = label_order(names, "the data_collator", space.names, "the model") if names else None
+            if own_order is not None and form != "names":
+                raise ValueError(
+                    f"the data_collator has the label names {shown_list(names)}, the model {shown_list(space.names)}, "
+                    "in another order, and class ids do not tell which is meant. Make it without label_names"
+                )
+            names = list(space.names)
+        if order is None and self.order is None and (form, names) == (self.label_format, self.label_names):
+            return self
+        fitted = copy.copy(self)
+        fitted.label_format, fitted.label_names, fitted.order = form, names, order
+        return fitted
 
     @property
     def tokenizer(self) -> Any:
@@ -130,7 +169,7 @@ class MultiLabelCollator:
                 raise rows.error(0, "labels are class names. Pass label_names=..., in the order of their ids")
             rows = read_names(rows, {name: index for index, name in enumerate(self.label_names)})
         else:
-            rows = read_ids(rows, self.num_labels)
+            rows = read_ids(rows, self.num_labels).reordered(self.order)
         if self.sparse:
             positions = np.arange(rows.lengths.max(initial=1))
             class_ids = np.full((len(rows.lengths), len(positions)), -100)
@@ -139,3 +178,26 @@ class MultiLabelCollator:
         values = np.zeros((len(rows.lengths), self.num_labels), np.float32)
         values[np.repeat(np.arange(len(rows.lengths)), rows.lengths), rows.values] = 1
         return torch.from_numpy(values)
+
+
+class ClassIdCollator:
+    """Puts the class ids of another collator's batch, one of each row, into the order of the model's outputs.
+
+    Args:
+        collator: makes the batch, class ids and all.
+        column: the column of the class ids; -100 is unknown.
+        order (int64, `(num_labels,)`): the label that each class id of the rows stands for.
+    """
+
+    def __init__(self, collator: Callable[[list[Any]], Mapping[str, Any]], column: str, order: np.ndarray):
+        self.collator = collator
+        self.column = column
+        self.order = torch.from_numpy(order)
+
+    def __call__(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        """Collate rows; returns the other collator's batch. Rows may come without class ids."""
+        batch = dict(self.collator(list(rows)))
+        if self.column in batch:
+            class_ids = torch.as_tensor(batch[self.column])
+            batch[self.column] = torch.where(class_ids == -100, -100, self.order[class_ids.clamp(min=0)])
+        return batch

@@ -50,6 +50,10 @@ class LabelRows:
         """A ValueError about the row that holds `values[position]`."""
         return self.error(int(np.searchsorted(np.cumsum(self.lengths), position, side="right")), problem)
 
+    def reordered(self, order: np.ndarray | None) -> "LabelRows":
+        """Rows of ids in another order of the labels: id `i` becomes `order[i]`. None leaves them as they are."""
+        return self if order is None else replace(self, values=order[self.values])
+
     def require(self, form: str) -> None:
         """Raise a ValueError if the column's type does not admit the form."""
         if form in self.forms:
@@ -105,7 +109,7 @@ def flatten(array: pa.Array, column: str, place: str, first_row: int = 0) -> Lab
     rows = LabelRows(np.empty(0, np.int64), np.empty(0, np.int64), (), None, column, place, first_row)
     if pa.types.is_integer(array.type):
         rows.forms = ("class_id",)
-        rows.values = array.fill_null(-100).to_numpy(zero_copy_only=False)
+        rows.values = array.cast(pa.int64()).fill_null(-100).to_numpy(zero_copy_only=False)
         rows.lengths = np.ones(len(array), np.int64)
         return rows
     if not any(
@@ -124,6 +128,9 @@ def flatten(array: pa.Array, column: str, place: str, first_row: int = 0) -> Lab
     if pa.types.is_null(values.type) or len(values) == 0:
         rows.forms = LABEL_FORMATS  # nothing but empty rows
     elif pa.types.is_string(values.type) or pa.types.is_large_string(values.type):
+        if values.null_count:
+            position = pc.index(values.is_null(), True).as_py()
+            raise rows.error_at(position, "a label name is null. Take it out of the row, or give the label a name")
         encoded = values.dictionary_encode()
         rows.forms, rows.names, values = ("names",), encoded.dictionary.to_pylist(), encoded.indices
         rows.values = values.to_numpy(zero_copy_only=False).astype(np.int64)
@@ -148,11 +155,11 @@ def read_ids(rows: LabelRows, num_labels: int | None) -> LabelRows:
 
 
 def read_class_ids(rows: LabelRows, num_labels: int | None) -> LabelRows:
-    """Rows of one class id each, without those whose class is unknown (-100); else a ValueError."""
+    """Rows of one class id each, or of none where the class is unknown (-100); else a ValueError."""
     rows.require("class_id")
     known = rows.values != -100
     _check_range(rows, np.where(known, rows.values, 0), num_labels)
-    return replace(rows, values=rows.values[known], lengths=rows.lengths[known])
+    return replace(rows, values=rows.values[known], lengths=known.astype(np.int64))
 
 
 def read_names(rows: LabelRows, name_to_id: dict[str, int]) -> LabelRows:
@@ -226,15 +233,6 @@ def check_label_format(label_format: str) -> None:
     """Raise a ValueError unless `label_format` is `auto` or one of `LABEL_FORMATS`."""
     if label_format not in ("auto", *LABEL_FORMATS):
         raise ValueError(f"label_format is {label_format!r}; use 'auto', 'multi_hot', 'ids' or 'names'")
-
-
-def check_label_names(label_names: Sequence[str], num_labels: int) -> None:
-    """Raise a ValueError unless there is one name per label, each once."""
-    if not len(label_names) == len(set(label_names)) == num_labels:
-        raise ValueError(
-            f"label_names has {len(label_names)} names, {len(set(label_names))} of them distinct, for {num_labels} "
-            "labels; give one name per label, each once"
-        )
 
 
 def candidate_forms(rows: LabelRows, label_format: str, are_class_ids: bool = False) -> tuple[str, ...]:

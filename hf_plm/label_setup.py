@@ -1,65 +1,134 @@
-"""What a trainer finds out about its labels before it trains: their counts, their names, and the problem type."""
+"""What a trainer finds out about its labels before it trains: one label space, and how often each label occurs."""
 
 from collections.abc import Mapping
 from typing import Any
 
+import datasets
 from transformers.trainer_utils import has_length
 from transformers.utils import logging
 
-from .label_counts import LabelCounts, feature_names_of, read_labels
+from .counting import read_labels
+from .data_collator import ClassIdCollator, MultiLabelCollator
+from .label_columns import feature_names_of
+from .label_counts import LabelCounts
+from .label_space import LabelSpace, label_order, read_id2label, write_id2label
+from .loss import MANY_LABELS
 from .sampling import ClassAwareDataset
 
 logger = logging.get_logger(__name__)
 
+MODEL = "model.config.id2label"
 
-def count_training_labels(
+
+def settle_labels(
     train_dataset: Any,
     label_counts: LabelCounts | Mapping[str, Any] | None,
     config: Any,
+    collator: Any,
     column: str,
-    label_format: str,
     update_steps: int | None,
-) -> tuple[LabelCounts, str | None]:
-    """The label counts of a training set, as given or counted, and the form of the labels where the data tell it.
+) -> tuple[LabelSpace, LabelCounts]:
+    """The label space of a training run, and the counts of its labels in the order of that space.
+
+    The order of the names is that of the first that has any: the model, the column's type, the given counts, the
+    collator; without any, names in the rows are sorted. All others are compared with it, and put in its order.
 
     Args:
         train_dataset: None to evaluate or predict only: then all counts are 0.
         label_counts: those given; a mapping as for `LabelCounts.from_mapping`.
-        config: the model's; its `num_labels` and label names count, if it has any.
-        column, label_format: see `count_labels`.
+        config: the model's, or None.
+        collator: the trainer's; a `MultiLabelCollator` may declare the form of the rows and the names.
+        column: see `LabelSpace`.
         update_steps: `plm_update_steps`, needed for a stream whose counts are estimated on the way.
 
     Raises:
-        ValueError: if the labels cannot be counted, or their number is not the model's.
+        ValueError: if the labels cannot be counted, or two sources disagree about their names or their number.
     """
-    num_labels, names, form = getattr(config, "num_labels", None), own_label_names(config), None
-    if label_counts is not None:
-        counts = _given_counts(train_dataset, label_counts, names)
-    elif train_dataset is None:
-        counts = LabelCounts([0] * (num_labels or 1), [0] * (num_labels or 1), names)
-    elif not has_length(train_dataset):
-        counts = _counts_to_estimate(num_labels, names or feature_names_of(train_dataset, column), update_steps)
-    else:
-        if isinstance(train_dataset, ClassAwareDataset):  # a rare name may be in no row of the first epoch
-            train_dataset, names = train_dataset.drawn, names or train_dataset.label_names
-        counts, form = read_labels(train_dataset, num_labels, column, label_format, names)
-    if num_labels is not None and counts.num_labels != num_labels:
+    rows = train_dataset
+    if isinstance(rows, ClassAwareDataset):  # a rare name may be in no row of the first epoch
+        rows = rows.drawn
+    given = _given_counts(rows, label_counts)
+    feature_names = feature_names_of(rows, column)
+    declared = collator if isinstance(collator, MultiLabelCollator) else None
+    sources = {
+        MODEL: read_id2label(config),
+        f"column '{column}' of the training data": feature_names,
+        "label_counts": given.label_names if given is not None else None,
+        "the data_collator": list(declared.label_names) if declared is not None and declared.label_names else None,
+        "train_dataset": getattr(train_dataset, "label_names", None) if rows is not train_dataset else None,
+    }
+    names, source = next(((names, source) for source, names in sources.items() if names), (None, MODEL))
+    for other, others in sources.items():
+        if names is not None and others:
+            order = label_order(others, other, names, source)
+            if order is not None and others is feature_names and given is not None and given.label_names is None:
+                raise ValueError(
+                    f"{other} has its label names in another order than {source}, and label_counts has no names: give "
+                    "it label_names, or leave it out"
+                )
+    if given is not None and names is not None and given.label_names is not None:
+        given = given.reordered(names, source)
+    num_labels = getattr(config, "num_labels", None)
+    if given is not None:
+        _check_number(num_labels, given)
+    label_format = declared.label_format if declared is not None else "auto"
+    counts, form = _counts_and_form(rows, given, num_labels, column, label_format, names, source, update_steps)
+    _check_number(num_labels, counts)
+    names = names if names is not None else counts.label_names
+    space = LabelSpace(counts.num_labels, tuple(names) if names is not None else None, column, form)
+    return space, LabelCounts(counts.positives, counts.negatives, space.names)
+
+
+def _counts_and_form(
+    rows: Any,
+    given: LabelCounts | None,
+    num_labels: int | None,
+    column: str,
+    label_format: str,
+    names: list[str] | None,
+    source: str,
+    update_steps: int | None,
+) -> tuple[LabelCounts, str | None]:
+    """Counts, given or read, and the form of the rows where it is declared or the rows were read."""
+    declared = None if label_format == "auto" else label_format
+    if given is not None:
+        if not isinstance(rows, datasets.Dataset) or column not in rows.column_names or not len(rows):
+            return given, declared
+        found, form = read_labels(rows, given.num_labels, column, label_format, names, source)
+        _say_other_counts(given, found)
+        return given, form
+    if rows is None:
+        zeros = [0] * (num_labels or len(names or "1"))
+        return LabelCounts(zeros, zeros, names), declared
+    if not has_length(rows):
+        return _counts_to_estimate(num_labels, names, update_steps), declared
+    return read_labels(rows, num_labels, column, label_format, names, source)
+
+
+def _check_number(num_labels: int | None, counts: LabelCounts) -> None:
+    if num_labels not in (None, counts.num_labels):
         raise ValueError(
             f"the model has num_labels={num_labels}, there are counts of {counts.num_labels} labels; make the "
             f"model with num_labels={counts.num_labels}"
         )
-    return counts, form
 
 
-def _given_counts(
-    train_dataset: Any, label_counts: LabelCounts | Mapping[str, Any], names: list[str] | None
-) -> LabelCounts:
+def _given_counts(rows: Any, label_counts: LabelCounts | Mapping[str, Any] | None) -> LabelCounts | None:
     if isinstance(label_counts, Mapping):
-        num_rows = len(train_dataset) if has_length(train_dataset) else None
-        label_counts = LabelCounts.from_mapping(label_counts, num_rows)
-    if names is not None and label_counts.label_names is not None:
-        return label_counts.reordered(names)
+        return LabelCounts.from_mapping(label_counts, len(rows) if has_length(rows) else None)
     return label_counts
+
+
+def _say_other_counts(given: LabelCounts, found: LabelCounts) -> None:
+    differ = (given.positives != found.positives) | (given.negatives != found.negatives)
+    if differ.any():
+        index = int(differ.int().argmax())
+        names = LabelSpace(given.num_labels, tuple(given.label_names) if given.label_names else None).shown_names
+        logger.warning(
+            f"label_counts differs from the training data in {int(differ.sum())} labels (label '{names[index]}': "
+            f"{given.positives[index]} positives and {given.negatives[index]} negatives given, "
+            f"{found.positives[index]} and {found.negatives[index]} found). The given counts are used"
+        )
 
 
 def _counts_to_estimate(num_labels: int | None, names: list[str] | None, update_steps: int | None) -> LabelCounts:
@@ -77,37 +146,16 @@ def _counts_to_estimate(num_labels: int | None, names: list[str] | None, update_
     return LabelCounts([0] * num_labels, [0] * num_labels, names)
 
 
-def own_label_names(config: Any) -> list[str] | None:
-    """The label names of a model's configuration in the order of their ids; None for the generic LABEL_0, ..."""
-    id2label = getattr(config, "id2label", None)
-    if not id2label or all(name == f"LABEL_{index}" for index, name in id2label.items()):
-        return None
-    return [id2label[index] for index in sorted(id2label)]
-
-
-def fit_config(config: Any, form: str | None, names: list[str] | None) -> bool:
-    """Set a configuration's `problem_type` where it has none, and its label names where they are only generic.
+def problem_type_for(config: Any, form: str | None) -> str:
+    """The problem type of a model: that of its configuration, or where it has none, the one that fits the labels.
 
     Args:
         config: the model's, or None.
-        form: of the labels, where the data tell it.
-        names: of the labels, if they have any.
-
-    Returns:
-        whether the model is single-label.
+        form: of the labels; None where it is not known.
 
     Raises:
-        ValueError: if the `problem_type` is not for labels of this form.
+        ValueError: if the configuration's is not for labels of this form.
     """
-    is_single_label = _set_problem_type(config, form)
-    if config is not None and names is not None and own_label_names(config) is None:
-        config.id2label = dict(enumerate(names))
-        config.label2id = {name: index for index, name in enumerate(names)}
-    return is_single_label
-
-
-def _set_problem_type(config: Any, form: str | None) -> bool:
-    """Set `config.problem_type` where it is not set, by the form of the labels. Returns whether it is single-label."""
     problem_type = getattr(config, "problem_type", None)
     if problem_type is None:
         problem_type = "single_label_classification" if form == "class_id" else "multi_label_classification"
@@ -117,6 +165,29 @@ def _set_problem_type(config: Any, form: str | None) -> bool:
             f"the model's config.problem_type is '{problem_type}' and the labels are of the form '{form}'; set it to "
             "'multi_label_classification' for several labels per row, 'single_label_classification' for one class id"
         )
+    return problem_type
+
+
+def write_labels(config: Any, space: LabelSpace, problem_type: str) -> None:
+    """Write the problem type and the label names into a model's configuration, with whole numbers as ids."""
     if config is not None:
         config.problem_type = problem_type
-    return single_label
+    if hasattr(config, "id2label"):
+        write_id2label(config, space.names, space.num_labels)
+
+
+def collator_for(collator: Any, space: LabelSpace, rows: Any) -> Any:
+    """A collator that makes the labels of a data set's rows those of a label space, in its order.
+
+    Args:
+        collator: the trainer's; one that makes no labels is wrapped in a `MultiLabelCollator`.
+        rows: the data set; None for rows whose class ids are in the order of the space.
+    """
+    source = f"column '{space.column}' of the data set"
+    order = space.order_of(feature_names_of(rows, space.column), source)
+    if space.form == "class_id":
+        return collator if order is None else ClassIdCollator(collator, space.column, order)
+    if not isinstance(collator, MultiLabelCollator):
+        is_sparse = space.form in ("ids", "names") and space.num_labels >= MANY_LABELS
+        collator = MultiLabelCollator(space.num_labels, collator, space.column, sparse=is_sparse)
+    return collator.fitted(space, order)

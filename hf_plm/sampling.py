@@ -1,16 +1,14 @@
-"""Which rows are trained on: stratified splits, class-aware re-sampling, and long tails made by thinning."""
+"""Which rows are trained on: class-aware re-sampling, and long tails made by thinning."""
 
-import warnings
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
-from datasets import Dataset, DatasetDict
-from iterstrat.ml_stratifiers import MultilabelStratifiedShuffleSplit
+from datasets import Dataset
 from torch.utils.data import Dataset as TorchDataset
 
-from .label_counts import positive_entries, read_labels
+from .counting import positive_entries, read_labels
 
 
 class ClassAwareDataset(TorchDataset):
@@ -40,8 +38,8 @@ class ClassAwareDataset(TorchDataset):
         num_labels: int | None = None,
         column: str = "labels",
         label_format: str = "auto",
-        seed: int = 0,
         label_names: Sequence[str] | None = None,
+        seed: int = 0,
     ):
         self.dataset = dataset
         self.seed = seed
@@ -79,7 +77,15 @@ class ClassAwareDataset(TorchDataset):
         return self.drawn.__getitems__(indices)
 
 
-def make_long_tailed(dataset: Dataset, imbalance_factor: float, seed: int = 0, column: str = "label") -> Dataset:
+def make_long_tailed(
+    dataset: Dataset,
+    imbalance_factor: float,
+    seed: int = 0,
+    num_labels: int | None = None,
+    column: str = "label",
+    label_format: str = "auto",
+    label_names: Sequence[str] | None = None,
+) -> Dataset:
     """A single-label data set thinned to a long tail: class sizes fall exponentially with the class id.
 
     Class c of C keeps `n * imbalance_factor ** (-c / (C - 1))` rows, where n is the size of the smallest class. So
@@ -90,7 +96,7 @@ def make_long_tailed(dataset: Dataset, imbalance_factor: float, seed: int = 0, c
     Args:
         imbalance_factor: the size of the first class divided by that of the last, 1 or more.
         seed: draws the rows that are kept; they stay in their order.
-        column: one class id per row.
+        num_labels, column, label_format, label_names: see `count_labels`; there must be one class id per row.
 
     Raises:
         ValueError: if `imbalance_factor` is below 1, or the column does not hold the ids of at least two classes, each
@@ -98,7 +104,7 @@ def make_long_tailed(dataset: Dataset, imbalance_factor: float, seed: int = 0, c
     """
     if not imbalance_factor >= 1:
         raise ValueError(f"imbalance_factor is {imbalance_factor}; it must be 1 or more")
-    counts, form = read_labels(dataset, column=column)
+    counts, form = read_labels(dataset, num_labels, column, label_format, label_names)
     if form != "class_id":
         raise ValueError(f"column '{column}' holds labels of the form '{form}'; one class id per row is needed")
     smallest = int(counts.positives.min())
@@ -111,61 +117,3 @@ def make_long_tailed(dataset: Dataset, imbalance_factor: float, seed: int = 0, c
         generator.choice(rows[labels == label], max(1, round(size)), replace=False) for label, size in enumerate(sizes)
     ]
     return dataset.select(np.sort(np.concatenate(kept)))
-
-
-def train_test_split_multilabel(
-    dataset: Dataset, test_size: float = 0.1, seed: int = 0, column: str = "labels", label_format: str = "auto"
-) -> DatasetDict:
-    """A split in which every label has its share on both sides, by iterative stratification.
-
-    No label with two or more positives is missing from a side: where stratification leaves one out, a row that has it
-    is moved. Warns where the rows allow no such split.
-
-    Source: Sechidis et al., "On the Stratification of Multi-Label Data", ECML PKDD 2011.
-
-    Args:
-        test_size: the share of the rows that go to `test`, in (0, 1).
-        seed: of the split.
-        column, label_format: see `count_labels`.
-
-    Returns:
-        `train` and `test`, with the rows in their order.
-
-    Raises:
-        ValueError: if `test_size` is out of range, or the labels cannot be read.
-    """
-    if not 0 < test_size < 1:
-        raise ValueError(f"test_size is {test_size}; it must be a share of the rows, between 0 and 1")
-    counts, form = read_labels(dataset, column=column, label_format=label_format)
-    labels = np.zeros((len(dataset), counts.num_labels), np.int64)
-    labels[positive_entries(dataset, counts, column, form)] = 1
-    splitter = MultilabelStratifiedShuffleSplit(1, test_size=test_size, random_state=seed)
-    _, test = next(splitter.split(labels, labels))
-    in_test = np.zeros(len(dataset), bool)
-    in_test[test] = True
-    missing = _spread(labels, in_test)
-    if len(missing):
-        names = [counts.label_names[label] if counts.label_names else int(label) for label in missing]
-        warnings.warn(f"no split has these labels on both sides: {names}", stacklevel=2)
-    sides = {"train": np.flatnonzero(~in_test), "test": np.flatnonzero(in_test)}
-    return DatasetDict({name: dataset.select(rows) for name, rows in sides.items()})
-
-
-def _spread(labels: np.ndarray, in_test: np.ndarray, max_passes: int = 10) -> np.ndarray:
-    """Move rows, in `in_test`, until each label with two positives is on both sides; the labels that cannot be."""
-    several = labels.sum(0) >= 2
-    for _ in range(max_passes):
-        on_side = np.stack([labels[~in_test].sum(0), labels[in_test].sum(0)])
-        missing = np.flatnonzero(several & (on_side == 0).any(0))
-        if not len(missing):
-            break
-        for label in missing:
-            on_side = np.stack([labels[~in_test].sum(0), labels[in_test].sum(0)])
-            if on_side[:, label].all():  # an earlier row brought it along
-                continue
-            rows = np.flatnonzero(labels[:, label])
-            source = int(in_test[rows[0]])
-            would_vanish = (labels[rows] * (on_side[source] == 1)).sum(1)
-            in_test[rows[would_vanish.argmin()]] = not source
-    on_side = np.stack([labels[~in_test].sum(0), labels[in_test].sum(0)])
-    return np.flatnonzero(several & (on_side == 0).any(0))

@@ -39,7 +39,10 @@ class PLMTrainingArguments(TrainingArguments):
             yes from 5,000 labels on.
         plm_restart (`bool`, defaults to `False`):
             When training resumes from a checkpoint, start the ideal ratios anew instead of reading them from it: for
-            checkpoints of a plain `Trainer`, or of other labels.
+            checkpoints of a plain `Trainer`, or of other labels, settings or training data.
+        plm_keep_ratios (`bool`, defaults to `False`):
+            When training resumes from a checkpoint of other settings or other counts of the training data, which is
+            an error otherwise, go on from its ideal ratios.
         plm_objective (`str`, *optional*):
             `bce`, `focal`, `asymmetric`, `weighted_bce`, `class_balanced`, `distribution_balanced` or
             `logit_adjusted`: see `objectives.py`.
@@ -115,6 +118,13 @@ class PLMTrainingArguments(TrainingArguments):
             "help": "When training resumes from a checkpoint, start the ideal ratios anew instead of reading them."
         },
     )
+    plm_keep_ratios: bool = field(
+        default=False,
+        metadata={
+            "help": "When training resumes from a checkpoint of other settings or other label counts, go on from its "
+            "ideal ratios."
+        },
+    )
     plm_objective: str | None = field(
         default=None, metadata={"help": f"One of {', '.join(OBJECTIVES)}. Default: the preset's."}
     )
@@ -127,15 +137,9 @@ class PLMTrainingArguments(TrainingArguments):
 
     def __post_init__(self):
         super().__post_init__()
-        if isinstance(self.plm_objective_kwargs, str):
-            try:
-                self.plm_objective_kwargs = json.loads(self.plm_objective_kwargs)
-            except json.JSONDecodeError as error:
-                raise ValueError(f"plm_objective_kwargs is {self.plm_objective_kwargs!r}, no JSON: {error}") from None
-        if self.plm_objective_kwargs is not None and not isinstance(self.plm_objective_kwargs, dict):
-            raise ValueError(f"plm_objective_kwargs is {self.plm_objective_kwargs!r}; it must be a dictionary")
-        if self.plm_update_steps is not None and self.plm_update_steps < 1:
-            raise ValueError(f"plm_update_steps is {self.plm_update_steps}; it must be 1 or more, or None")
+        self.plm_objective_kwargs = _parsed(self.plm_objective_kwargs)
+        if self.plm_restart and self.plm_keep_ratios:
+            raise ValueError("plm_restart and plm_keep_ratios are both True: the ideal ratios start anew, or are kept")
         try:
             settings = PLMSettings.from_preset(**self.plm_settings())
         except ValueError as error:
@@ -158,5 +162,19 @@ class PLMTrainingArguments(TrainingArguments):
             "num_bins": self.plm_num_bins,
             "max_shift": self.plm_max_shift,
             "objective": self.plm_objective,
-            "objective_kwargs": self.plm_objective_kwargs,
+            "objective_kwargs": _parsed(self.plm_objective_kwargs),  # a search sets it as it likes
+            "update_steps": self.plm_update_steps,
         }
+
+
+def _parsed(kwargs: dict[str, Any] | str | None) -> dict[str, Any] | None:
+    """The arguments of an objective as a dictionary. Raises a ValueError for text that is no JSON object."""
+    parsed = kwargs
+    if isinstance(kwargs, str):
+        try:
+            parsed = json.loads(kwargs)
+        except json.JSONDecodeError as error:
+            raise ValueError(f"plm_objective_kwargs is {kwargs!r}, no JSON: {error}") from None
+    if parsed is not None and not isinstance(parsed, dict):
+        raise ValueError(f"plm_objective_kwargs is {parsed!r}; it must be a dictionary")
+    return parsed

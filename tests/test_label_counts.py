@@ -67,7 +67,7 @@ def test_rows_are_counted_after_select_and_shuffle():
 
 
 def test_many_chunks_add_up(monkeypatch):
-    monkeypatch.setattr("hf_plm.label_counts.CHUNK_ROWS", 1)
+    monkeypatch.setattr("hf_plm.label_columns.CHUNK_ROWS", 1)
     for rows in (IDS, MULTI_HOT, NAMES, [[], *IDS[:2], *IDS[3:]]):
         assert_counts(count_labels(Dataset.from_dict({"labels": rows})))
         assert_counts(count_labels(iter(rows)))
@@ -183,10 +183,13 @@ def test_bad_data_are_named(dataset, arguments, message):
         count_labels(dataset, **arguments)
 
 
-def test_names_in_another_order_than_the_models_are_refused():
+def test_names_in_another_order_than_the_columns_are_put_in_theirs_and_others_are_refused():
     dataset = with_type(IDS, List(ClassLabel(names=["ant", "bee", "cat"])))
-    with pytest.raises(ValueError, match="another order of them"):
-        count_labels(dataset, label_names=["bee", "ant", "cat"])
+    counts = count_labels(dataset, label_names=["bee", "ant", "cat"])
+    assert_counts(counts, [1, 2, 3], [4, 3, 2])
+    assert counts.label_names == ["bee", "ant", "cat"]
+    with pytest.raises(ValueError, match=r"column 'labels' are \['ant', 'bee', 'cat'\], those of label_names are"):
+        count_labels(dataset, label_names=["bee", "ant", "cow"])
 
 
 @pytest.mark.parametrize(

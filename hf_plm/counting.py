@@ -1,0 +1,266 @@
+"""Reading the labels of data sets: counting them, finding the label space, and comparing other data with it."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import datasets
+import numpy as np
+
+from .label_columns import feature_names_of, label_rows
+from .label_counts import LabelCounts
+from .label_formats import (
+    LabelRows,
+    candidate_forms,
+    one_reading,
+    read_class_ids,
+    read_ids,
+    read_multi_hot,
+    read_names,
+)
+from .label_space import LabelSpace, label_order, shown_list
+
+
+def count_labels(
+    dataset: Any,
+    num_labels: int | None = None,
+    column: str = "labels",
+    label_format: str = "auto",
+    label_names: Sequence[str] | None = None,
+) -> LabelCounts:
+    """Count how often each label is positive and negative.
+
+    Args:
+        dataset: a `datasets.Dataset` (read through Arrow, no Python lists are built); a `datasets.IterableDataset` or
+            any other iterable, of rows (mappings that have `column`) or of label rows, read once; or counts that are
+            known already: a `LabelCounts`, or a mapping as for `LabelCounts.from_mapping`.
+        num_labels: how many labels there are. Without it: as many as the column's type or `label_names` name, as the
+            multi-hot vectors are long, or the largest id plus one.
+        column: the column that holds the labels: multi-hot vectors, lists of class ids, lists of class names, or one
+            class id per row.
+        label_format: `multi_hot`, `ids`, `names`, or `auto`: the one form that the column's type and all rows admit.
+        label_names: the names of the labels in the order of their ids. The names of the column's type may stand in
+            another order: the counts are then in the order of `label_names`.
+
+    Raises:
+        ValueError: for an empty data set, one without a single positive, a missing column, rows that are not labels
+            of this form (with the row, the value and the remedy), or rows that can be read in two ways.
+    """
+    if isinstance(dataset, LabelCounts):
+        if num_labels not in (None, dataset.num_labels):
+            raise ValueError(f"there are counts of {dataset.num_labels} labels, and num_labels is {num_labels}")
+        return dataset
+    if isinstance(dataset, Mapping) and not isinstance(dataset, datasets.DatasetDict | datasets.IterableDatasetDict):
+        return LabelCounts.from_mapping(dataset)
+    return read_labels(dataset, num_labels, column, label_format, label_names)[0]
+
+
+def read_labels(
+    dataset: Any,
+    num_labels: int | None = None,
+    column: str = "labels",
+    label_format: str = "auto",
+    label_names: Sequence[str] | None = None,
+    names_source: str = "label_names",
+) -> tuple[LabelCounts, str]:
+    """`count_labels` of a data set, and the form of its labels: `multi_hot`, `ids`, `names` or `class_id`.
+
+    Args:
+        names_source: where `label_names` come from, for messages.
+    """
+    tallies, errors, num_rows = _tally(dataset, num_labels, column, label_format, label_names, names_source)
+    if tallies and not any(tally.positives.any() for tally in tallies.values()):
+        raise ValueError(
+            f"column '{column}': not one positive label in {num_rows} rows; check the column and its form"
+        )
+    form = one_reading(list(tallies), errors, column)
+    return tallies[form].result(), form
+
+
+def label_space_of(
+    *dataset: Any,
+    num_labels: int | None = None,
+    column: str = "labels",
+    label_format: str = "auto",
+    label_names: Sequence[str] | None = None,
+) -> LabelSpace:
+    """The labels of several data sets together: those of training and of evaluation.
+
+        space = label_space_of(train_set, validation_set)
+        model = AutoModelForSequenceClassification.from_pretrained(name, **space.config_arguments())
+
+    Args:
+        *dataset: one data set or more.
+        num_labels, column, label_format, label_names: see `count_labels`; names that only some sets have are added.
+
+    Raises:
+        ValueError: as `count_labels`, and if the data sets have no form in common.
+    """
+    if not dataset:
+        raise ValueError("label_space_of() needs at least one data set")
+    found = [_tally(each, num_labels, column, label_format, label_names, "label_names")[:2] for each in dataset]
+    forms = [form for form in found[0][0] if all(form in tallies for tallies, _ in found)]
+    form = one_reading(forms, {form: error for _, errors in found for form, error in errors.items()}, column)
+    counts = [tallies[form].result() for tallies, _ in found]
+    names = [each.label_names for each in counts]
+    if form == "names" and label_names is None:
+        together = sorted({name for each in names for name in each or ()})
+        return LabelSpace(len(together), tuple(together), column, form)
+    for index, each in enumerate(names[1:], 1):
+        if each is not None and names[0] is not None:
+            label_order(each, f"data set {index}", names[0], "data set 0")
+    width = max(each.num_labels for each in counts)
+    return LabelSpace(width, tuple(names[0]) if names[0] is not None else None, column, form)
+
+
+def check_labels(dataset: Any, space: LabelSpace, source: str) -> None:
+    """Compare the labels of another data set, as one to evaluate on, with a label space.
+
+    The rows of a `datasets.Dataset` are read; of other data sets the names of the column's type alone. A data set
+    without the column has nothing to compare.
+
+    Args:
+        source: what the data set is, for messages.
+
+    Raises:
+        ValueError: for other label names, ids that are no labels, or rows of another form.
+    """
+    order = space.order_of(feature_names_of(dataset, space.column), f"{source}, column '{space.column}',")
+    if not isinstance(dataset, datasets.Dataset) or space.column not in dataset.column_names or space.form is None:
+        return
+    tally = _Tally(space.form, space.num_labels, space.names, order)
+    unknown: dict[str, None] = {}
+    try:
+        for rows in label_rows(dataset, space.column):
+            if space.form == "names":
+                unknown |= dict.fromkeys(name for name in rows.names or () if name not in tally.name_to_id)
+            if not unknown:
+                tally.add(rows)
+    except ValueError as error:
+        raise ValueError(f"{source} does not have the labels of the training data: {error}") from None
+    if unknown:
+        raise ValueError(
+            f"{source} has label names that the model and its training data lack: {shown_list(list(unknown), None)}. "
+            "Correct these rows, or give the model all names: label_space_of(train_set, validation_set)"
+            ".config_arguments() for from_pretrained"
+        )
+
+
+def positive_entries(dataset: Any, counts: LabelCounts, column: str, form: str) -> tuple[np.ndarray, np.ndarray]:
+    """Where the labels are positive: the number of the row and of the label of each positive, two int64 arrays.
+
+    Args:
+        counts, form: as `read_labels` gives them for this data set.
+    """
+    names = feature_names_of(dataset, column)
+    order = None
+    if names is not None and counts.label_names is not None:
+        order = label_order(names, f"column '{column}'", counts.label_names, "the counts")
+    tally = _Tally(form, counts.num_labels, counts.label_names, order)
+    entries = []
+    for rows in label_rows(dataset, column):
+        if form == "multi_hot":
+            row, label = (read_multi_hot(rows, counts.num_labels) == 1).nonzero()
+        else:
+            known = tally.read_ids(rows)
+            row, label = np.repeat(np.arange(len(known.lengths)), known.lengths), known.values
+        entries.append((row + rows.first_row, label))
+    row, label = (np.concatenate(parts) for parts in zip(*entries, strict=True))
+    return row, label
+
+
+def _tally(
+    dataset: Any,
+    num_labels: int | None,
+    column: str,
+    label_format: str,
+    label_names: Sequence[str] | None,
+    names_source: str,
+) -> tuple[dict[str, "_Tally"], dict[str, ValueError], int]:
+    """The labels of a data set added up in every form that fits, what contradicts the other forms, and the rows."""
+    feature_names = feature_names_of(dataset, column)
+    order = None
+    if feature_names is not None and label_names is not None:
+        order = label_order(feature_names, f"column '{column}'", list(label_names), names_source)
+    label_names = label_names if label_names is not None else feature_names
+    if num_labels is None and label_names is not None:
+        num_labels = len(label_names)
+    if num_labels is not None and label_names is not None and len(label_names) != num_labels:
+        raise ValueError(
+            f"column '{column}' has {len(label_names)} label names and num_labels is {num_labels}; set num_labels (of "
+            f"the model, too) to {len(label_names)}"
+        )
+    tallies: dict[str, _Tally] = {}
+    errors: dict[str, ValueError] = {}
+    num_rows = 0
+    for rows in label_rows(dataset, column):
+        if not num_rows:
+            forms = candidate_forms(rows, label_format, are_class_ids=feature_names is not None)
+            tallies = {form: _Tally(form, num_labels, label_names, order) for form in forms}
+        num_rows += len(rows.lengths)
+        for form in list(tallies):
+            try:
+                tallies[form].add(rows)
+            except ValueError as error:
+                errors[form] = error
+                del tallies[form]
+        if not tallies:
+            break
+    if not num_rows:
+        raise ValueError(f"the data set is empty: there are no labels to count in column '{column}'")
+    return tallies, errors, num_rows
+
+
+class _Tally:
+    """Positives and negatives added up over chunks of rows that are read in one form.
+
+    Args:
+        order: where the labels that the rows' ids mean stand among `label_names`; None if the ids are those.
+    """
+
+    def __init__(
+        self, form: str, num_labels: int | None, label_names: Sequence[str] | None, order: np.ndarray | None = None
+    ):
+        self.form = form
+        self.num_labels = num_labels
+        self.label_names = label_names
+        self.order = order
+        self.name_to_id = {name: index for index, name in enumerate(label_names or ())}
+        self.positives = np.zeros(num_labels or 0, np.int64)
+        self.unknown: np.ndarray | int = 0
+        self.num_rows = 0
+
+    def add(self, rows: LabelRows) -> None:
+        """Raises a ValueError if the rows cannot be read in this form."""
+        if self.form == "multi_hot":
+            matrix = read_multi_hot(rows, self.num_labels)
+            self.num_labels = matrix.shape[1]
+            self.unknown = self.unknown + ((matrix != 0) & (matrix != 1)).sum(0)
+            positives = (matrix == 1).sum(0)
+        else:
+            rows = self.read_ids(rows)
+            positives = np.bincount(rows.values, minlength=len(self.positives))
+        if len(positives) > len(self.positives):  # ids that no chunk had before
+            self.positives = np.pad(self.positives, (0, len(positives) - len(self.positives)))
+        self.positives += positives
+        self.num_rows += len(rows.values) if self.form == "class_id" else len(rows.lengths)
+
+    def read_ids(self, rows: LabelRows) -> LabelRows:
+        """The rows as ids in the order of the label names. Raises a ValueError if they cannot be read in this form."""
+        if self.form == "names":
+            if self.label_names is None:  # the names are learnt on the way, and sorted at the end
+                for name in rows.names or ():
+                    self.name_to_id.setdefault(name, len(self.name_to_id))
+            return read_names(rows, self.name_to_id)
+        read = read_ids if self.form == "ids" else read_class_ids
+        return read(rows, self.num_labels).reordered(self.order)
+
+    def result(self) -> LabelCounts:
+        """Raises a ValueError if there are more or fewer names than labels."""
+        if self.form == "names" and self.num_labels not in (None, len(self.name_to_id)):
+            raise ValueError(
+                f"the rows hold {len(self.name_to_id)} distinct label names and num_labels is {self.num_labels}; pass "
+                "label_names=..., the name of every label (for PLMTrainer, set model.config.id2label)"
+            )
+        names = list(self.name_to_id) if self.form == "names" else self.label_names
+        counts = LabelCounts(self.positives, self.num_rows - self.unknown - self.positives, names)
+        return counts.reordered(sorted(self.name_to_id)) if self.name_to_id and self.label_names is None else counts

@@ -1,0 +1,163 @@
+"""What a `Trainer` does with held-out data: one evaluation, all ranks' loss, thresholds, and searches."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+from transformers.trainer_utils import BestRun, EvalLoopOutput
+from transformers.utils import logging
+
+from .decisions import read_decisions, thresholds_of, write_decisions
+from .label_tensors import multi_hot_labels
+from .label_trainer import LabelTrainer
+from .loss import PLMLoss
+from .metrics import evaluating, first_array, labels_digest
+from .run_facts import Evaluation
+from .thresholds import tune_thresholds
+
+logger = logging.get_logger(__name__)
+
+TIMINGS = ("runtime", "samples_per_second", "steps_per_second", "model_preparation_time")
+
+
+class EvaluationTrainer(LabelTrainer):
+    """A `Trainer` whose evaluations use the thresholds of its model, and are kept for its card and pictures."""
+
+    plm_loss: PLMLoss
+
+    def evaluation_loop(
+        self,
+        dataloader: DataLoader,
+        description: str,
+        prediction_loss_only: bool | None = None,
+        ignore_keys: list[str] | None = None,
+        metric_key_prefix: str = "eval",
+    ) -> EvalLoopOutput:
+        """As `Trainer.evaluation_loop`; the loss is the mean over all known labels, however the rows are batched.
+
+        Metrics of `multilabel_compute_metrics` decide by the model's own thresholds, where it has any.
+        """
+        self._eval_totals = torch.zeros(2, device=self.args.device)  # of the objective, and of known labels
+        thresholds = thresholds_of(self._config)
+        with evaluating(self.label_counts, thresholds) as record:
+            output = super().evaluation_loop(
+                dataloader, description, prediction_loss_only, ignore_keys, metric_key_prefix=metric_key_prefix
+            )
+        self.plm_loss.raise_for_wrong_labels()
+        total, known = self.accelerator.reduce(self._eval_totals, reduction="sum").tolist()
+        if known and output.metrics is not None:
+            output.metrics[f"{metric_key_prefix}_loss"] = total / known
+        if thresholds is not None and self.compute_metrics is not None and not record.was_scored:
+            logger.warning(
+                "The model has thresholds (model.config.plm), and compute_metrics does not use them: it does not call "
+                "what multilabel_compute_metrics makes. Add scores of your own by its argument extra=function"
+            )
+        self._last_evaluation = (record, metric_key_prefix)
+        return output
+
+    def keep_evaluation(self, metrics: Mapping[str, float]) -> None:
+        """Keep what the last evaluation found, for card and pictures."""
+        record, prefix = self._last_evaluation
+        scores = {name.removeprefix(f"{prefix}_"): value for name, value in metrics.items() if name.startswith(prefix)}
+        self._evaluations.append(
+            Evaluation(
+                data=self._evaluated,
+                step=self.model_step,
+                metrics={name: value for name, value in scores.items() if name not in TIMINGS},
+                label_scores=record.label_scores,
+                labels_digest=record.labels_digest,
+            )
+        )
+        kept = {self.model_step, self.state.best_global_step}
+        self._evaluations = [each for each in self._evaluations if each.step in kept]
+
+    @property
+    def model_step(self) -> int:
+        """After how many steps the model was as it is now."""
+        return self.state.global_step if self._best_step is None else self._best_step
+
+    @property
+    def evaluation_of_model(self) -> Evaluation | None:
+        """The last evaluation of the model as it is now; None if there was none."""
+        found = [each for each in self._evaluations if each.step == self.model_step]
+        return found[-1] if found else None
+
+    def prediction_step(
+        self,
+        model: nn.Module,
+        inputs: dict[str, Any],
+        prediction_loss_only: bool,
+        ignore_keys: list[str] | None = None,
+    ) -> tuple[Tensor | None, Any, Any]:
+        """As `Trainer.prediction_step`; labels that come as class ids are int8 multi-hot labels from here on."""
+        loss, logits, labels = super().prediction_step(model, inputs, prediction_loss_only, ignore_keys)
+        if labels is not None and self._is_sparse:
+            labels = multi_hot_labels(labels, self.label_space.num_labels)
+        return loss, logits, labels
+
+    def tune_thresholds(self, dataset: Any = None, **kwargs: Any) -> np.ndarray:
+        """Choose thresholds on held-out data and keep them in the model's configuration, `model.config.plm`.
+
+        From then on they decide: in `evaluate` and in `predict` of every `PLMTrainer` of this model, for the metrics
+        of `multilabel_compute_metrics`, and in `hf_plm.predict`. They end when the model is trained further.
+
+        Args:
+            dataset: rows with labels that the model was not trained on; None for `eval_dataset`.
+            **kwargs: of `hf_plm.tune_thresholds`.
+
+        Returns:
+            float64, `(num_labels,)`, as logits.
+
+        Raises:
+            ValueError: if there is no data set, or the thresholds cannot be chosen.
+        """
+        rows: Any = dataset if dataset is not None else self.eval_dataset
+        if rows is None or isinstance(rows, dict):
+            raise ValueError(f"eval_dataset is {'a dictionary of several sets' if rows else None}; pass dataset=...")
+        output = self.predict(rows)
+        logits, labels = first_array(output.predictions), first_array(output.label_ids)
+        thresholds = tune_thresholds(logits, labels, **{"label_names": self.label_space.shown_names, **kwargs})
+        decisions = replace(
+            read_decisions(self._config), thresholds=tuple(thresholds.tolist()), tuned_on=labels_digest(labels)
+        )
+        write_decisions(self._config, decisions)
+        return thresholds
+
+    def hyperparameter_search(
+        self,
+        hp_space: Callable[[Any], dict[str, float]] | None = None,
+        compute_objective: Callable[[dict[str, float]], float] | None = None,
+        n_trials: int = 20,
+        direction: str | list[str] | None = None,
+        backend: Any = None,
+        hp_name: Callable[[Any], str] | None = None,
+        **kwargs: Any,
+    ) -> BestRun | list[BestRun]:
+        """As `Trainer.hyperparameter_search`; without `compute_objective` it maximises macro-F1.
+
+        Without `compute_metrics` it minimises `eval_loss`, which compares trials of one objective only.
+
+        Raises:
+            ValueError: if `direction` is the wrong one for that, or the evaluations have no macro-F1.
+        """
+        if compute_objective is None:
+            goal, best = ("eval_loss", "minimize") if self.compute_metrics is None else ("eval_macro_f1", "maximize")
+            if direction not in (None, best):
+                raise ValueError(
+                    f"direction is {direction!r}, and without compute_objective a search has to {best} {goal}; leave "
+                    "direction out, or pass compute_objective"
+                )
+            direction = best
+
+            def compute_objective(metrics: dict[str, float]) -> float:
+                if goal not in metrics:
+                    raise ValueError(f"the evaluation has no {goal}, only {sorted(metrics)}; pass compute_objective")
+                return metrics[goal]
+
+        return super().hyperparameter_search(
+            hp_space, compute_objective, n_trials, direction or "minimize", backend, hp_name, **kwargs
+        )

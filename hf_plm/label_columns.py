@@ -1,0 +1,68 @@
+"""The rows of a label column, of any kind of data set, laid end to end."""
+
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import datasets
+import pyarrow as pa
+
+from .label_formats import LabelRows, arrow_rows, flatten
+
+CHUNK_ROWS = 50_000
+"""How many rows are read at a time."""
+
+
+def label_rows(dataset: Any, column: str) -> Iterator[LabelRows]:
+    """The rows of the label column, `CHUNK_ROWS` at a time."""
+    first_row = 0
+    columns = _arrow_column if isinstance(dataset, datasets.Dataset) else _python_column
+    for array in columns(dataset, column):
+        rows = flatten(array, column, "row {}", first_row)
+        first_row += len(rows.lengths)
+        yield rows
+
+
+def feature_names_of(dataset: Any, column: str) -> list[str] | None:
+    """The class names in the column's type, where it is a `datasets.ClassLabel` or a list of them."""
+    feature = (getattr(dataset, "features", None) or {}).get(column)
+    feature = getattr(feature, "feature", feature)
+    return list(feature.names) if isinstance(feature, datasets.ClassLabel) else None
+
+
+def _arrow_column(dataset: datasets.Dataset, column: str) -> Iterator[pa.Array]:
+    if column not in dataset.column_names and dataset.format["type"] == "custom":
+        raise ValueError(
+            f"column '{column}' is made by the data set's transform, and labels are counted as they are stored; count "
+            f"the transformed rows, count_labels(row['{column}'] for row in dataset), and pass them as label_counts"
+        )
+    _require_column(dataset.column_names, column)
+    for table in dataset.select_columns([column]).with_format("arrow").iter(batch_size=CHUNK_ROWS):
+        yield table[column].combine_chunks()  # a shuffled data set has one chunk per row
+
+
+def _python_column(dataset: Any, column: str) -> Iterator[pa.Array]:
+    if isinstance(dataset, datasets.DatasetDict | datasets.IterableDatasetDict):
+        raise ValueError(f"this is a dictionary of splits; pass one of them, such as dataset[{next(iter(dataset))!r}]")
+    if isinstance(dataset, datasets.IterableDataset) and dataset.column_names is not None:
+        _require_column(dataset.column_names, column)
+        dataset = dataset.select_columns([column])  # nothing else is decoded
+    if hasattr(dataset, "__getitem__") and hasattr(dataset, "__len__"):  # a torch Dataset has no iterator of its own
+        iterator = (dataset[index] for index in range(len(dataset)))
+    else:
+        iterator = iter(dataset)
+    first_row = 0
+    while chunk := list(itertools.islice(iterator, CHUNK_ROWS)):
+        if isinstance(chunk[0], Mapping):
+            _require_column(list(chunk[0]), column)
+            chunk = [row[column] for row in chunk]
+        yield arrow_rows(chunk, column, "row {}", first_row)
+        first_row += len(chunk)
+
+
+def _require_column(names: Sequence[str], column: str) -> None:
+    if column not in names:
+        raise ValueError(
+            f"there is no column '{column}' to count labels in, only {', '.join(map(repr, names))}; name it with "
+            f"column=..., or rename it (for PLMTrainer: dataset.rename_column(..., '{column}'))"
+        )

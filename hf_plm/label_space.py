@@ -1,0 +1,173 @@
+"""What the labels of a task are: how many, their names in the order of the model's outputs, their column and form.
+
+It is decided once, in a `LabelSpace`. Names that come from elsewhere are compared with it by `label_order`: another
+order is put right, other names are an error.
+"""
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from transformers.utils import logging
+
+from .display import printable
+
+logger = logging.get_logger(__name__)
+
+SHOWN_NAMES = 8
+"""So many names of a list are shown in a message."""
+
+
+@dataclass(frozen=True)
+class LabelSpace:
+    """The labels of a task.
+
+    Args:
+        num_labels: how many there are, 1 or more; as many as the model has outputs.
+        names: their names in the order of the model's outputs, each once; None where they have none.
+        column: the column of a data set that holds them.
+        form: of a row: `multi_hot`, `ids`, `names` or `class_id`; None where no row has told it yet.
+
+    Raises:
+        ValueError: unless there is one name per label, each once.
+    """
+
+    num_labels: int
+    names: tuple[str, ...] | None = None
+    column: str = "labels"
+    form: str | None = None
+
+    def __post_init__(self):
+        if self.num_labels < 1:
+            raise ValueError(f"num_labels is {self.num_labels}; it must be 1 or more")
+        if self.names is not None:
+            check_label_names(self.names, self.num_labels)
+
+    @property
+    def shown_names(self) -> list[str]:
+        """The names, or `LABEL_0`, `LABEL_1`, ... where there are none."""
+        return list(self.names) if self.names is not None else generic_names(self.num_labels)
+
+    def config_arguments(self) -> dict[str, Any]:
+        """`num_labels`, `id2label` and `label2id`, for `from_pretrained` or a configuration."""
+        names = self.shown_names
+        return {
+            "num_labels": self.num_labels,
+            "id2label": dict(enumerate(names)),
+            "label2id": {name: index for index, name in enumerate(names)},
+        }
+
+    def order_of(self, names: Sequence[str] | None, source: str) -> np.ndarray | None:
+        """Where labels of another source stand here, see `label_order`; None where the two agree or have no names.
+
+        Raises:
+            ValueError: if `names` are others than those here, or another number of them.
+        """
+        if names is None or self.names is None:
+            if names is not None and len(names) != self.num_labels:
+                raise ValueError(f"{source} has {len(names)} label names, and there are {self.num_labels} labels")
+            return None
+        return label_order(names, source, self.names, "the model and its training data")
+
+
+def label_order(names: Sequence[str], source: str, wanted: Sequence[str], wanted_source: str) -> np.ndarray | None:
+    """Where each of `names` stands in `wanted`.
+
+    Args:
+        names, wanted: the same names, in any order.
+        source, wanted_source: where they come from, for the message.
+
+    Returns:
+        int64, `(len(names),)`: `wanted[order[i]] == names[i]`; None if both have the same order.
+
+    Raises:
+        ValueError: if one has a name that the other lacks.
+    """
+    if list(names) == list(wanted):
+        return None
+    missing, added = sorted(set(wanted) - set(names)), sorted(set(names) - set(wanted))
+    if missing or added:
+        differences = [f"{source} lacks {shown_list(missing)}"] * bool(missing)
+        differences += [f"{wanted_source} lacks {shown_list(added)}"] * bool(added)
+        raise ValueError(
+            f"the label names of {source} are {shown_list(names)}, those of {wanted_source} are {shown_list(wanted)}: "
+            f"{', and '.join(differences)}. Give both the same names; their order may differ"
+        )
+    place = {name: index for index, name in enumerate(wanted)}
+    return np.array([place[name] for name in names], np.int64)
+
+
+def check_label_names(names: Sequence[str], num_labels: int) -> None:
+    """Raise a ValueError unless there is one name per label, each a text and each once."""
+    for index, name in enumerate(names):
+        if not isinstance(name, str):
+            raise ValueError(f"label name {index} is {name!r}, a {type(name).__name__}; label names must be text")
+    if not len(names) == len(set(names)) == num_labels:
+        repeated = [name for name, count in Counter(names).items() if count > 1]
+        which = f" (more than once: {shown_list(repeated)})" if repeated else ""
+        raise ValueError(
+            f"label_names has {len(names)} names, {len(set(names))} of them distinct, for {num_labels} labels; give "
+            f"one name per label, each once{which}"
+        )
+
+
+def shown_list(names: Sequence[str], most: int | None = SHOWN_NAMES) -> str:
+    """Names for a message, the first `most` of them; None for all."""
+    rest = f" and {len(names) - most} more" if most is not None and len(names) > most else ""
+    return "[" + ", ".join(f"'{printable(name)}'" for name in names[:most]) + "]" + rest
+
+
+def generic_names(num_labels: int) -> list[str]:
+    """`LABEL_0`, `LABEL_1`, ...: the names that a configuration gives to labels that have none."""
+    return [f"LABEL_{index}" for index in range(num_labels)]
+
+
+def names_fingerprint(names: Sequence[str] | None) -> str | None:
+    """A SHA-256 of names and their order, hexadecimal; None for None."""
+    return None if names is None else hashlib.sha256(json.dumps(list(names)).encode()).hexdigest()
+
+
+def read_id2label(config: Any) -> list[str] | None:
+    """The label names of a model's configuration in the order of its outputs; None for none, or the generic ones.
+
+    The keys of `id2label` may be whole numbers or text, as JSON makes them.
+
+    Raises:
+        ValueError: if the keys are not 0, 1, 2, ..., a name occurs twice, or `label2id` gives a name another id.
+    """
+    id2label = getattr(config, "id2label", None)
+    if not id2label:
+        return None
+    try:
+        by_id = {int(key): name for key, name in id2label.items()}
+    except ValueError:
+        by_id = {}
+    if sorted(by_id) != list(range(len(id2label))):
+        raise ValueError(
+            f"model.config.id2label has the keys {list(id2label)[:SHOWN_NAMES]}; give each label its id, from 0 to "
+            f"{len(id2label) - 1}"
+        )
+    names = [by_id[index] for index in range(len(by_id))]
+    if names == generic_names(len(names)):
+        return None
+    check_label_names(names, len(names))
+    label2id = getattr(config, "label2id", None) or {}
+    if set(label2id) == set(names):
+        other = sorted(label2id, key=lambda name: int(label2id[name]))
+        if other != names:
+            raise ValueError(
+                f"model.config.id2label has the label names {shown_list(names)}, and model.config.label2id has "
+                f"{shown_list(other)}; give both the same order, that of the model's outputs"
+            )
+    return names
+
+
+def write_id2label(config: Any, names: Sequence[str] | None, num_labels: int) -> None:
+    """Set a configuration's `id2label` and `label2id`, with whole numbers as ids; None for the generic names."""
+    names = names if names is not None else generic_names(num_labels)
+    config.id2label = dict(enumerate(names))
+    config.label2id = {name: index for index, name in enumerate(names)}

@@ -1,0 +1,188 @@
+"""What a `Trainer` needs to know of its labels: one label space, which every data set that enters is compared with."""
+
+import itertools
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from datasets import Dataset
+from torch import Tensor
+from torch.utils.data import DataLoader
+from transformers.trainer_utils import has_length
+
+from .counting import check_labels
+from .hub import HubTrainer
+from .label_counts import LabelCounts
+from .label_setup import collator_for, problem_type_for, settle_labels, write_labels
+from .label_space import LabelSpace, label_order, read_id2label
+from .label_tensors import known_labels, one_hot_labels
+from .metrics import PredictionScorer
+from .sampling import ClassAwareDataset
+from .training_args import PLMTrainingArguments
+
+
+class LabelTrainer(HubTrainer):
+    """A `Trainer` whose data sets all have the labels of one label space, in the order of the model's outputs.
+
+    `settle_labels` decides on it; each data loader gets a collator that puts its data set's labels in that order.
+
+    Attributes:
+        label_space: the `LabelSpace`.
+        label_counts: how often each label occurs in training.
+    """
+
+    label_space: LabelSpace
+    label_counts: LabelCounts
+
+    def settle_labels(self, rows: Any, label_counts: LabelCounts | Mapping[str, Any] | None) -> None:
+        """Decide on the label space, count the labels, and compare everything that speaks of labels with them.
+
+        Args:
+            rows: the training data as given.
+            label_counts: the counts as given.
+
+        Raises:
+            ValueError: if the labels cannot be counted, or two sources disagree about them.
+        """
+        self._given_rows, self._given_counts = rows, label_counts
+        self.label_names = self.label_names or ["labels"]  # a model without labels in its forward will do, too
+        self.train_dataset = self._training_rows()
+        self.label_space, self.label_counts = settle_labels(
+            self.train_dataset,
+            label_counts,
+            self._config,
+            self.data_collator,
+            self.label_names[0],
+            self._argument("plm_update_steps"),
+        )
+        self._fit_model()
+        self.data_collator = collator_for(self.data_collator, self.label_space, None)
+        sets = self.eval_dataset if isinstance(self.eval_dataset, dict) else {None: self.eval_dataset}
+        for name, each in sets.items():
+            check_labels(each, self.label_space, "eval_dataset" if name is None else f"eval_dataset[{name!r}]")
+        if isinstance(self.compute_metrics, PredictionScorer):
+            self.compute_metrics.check_fits(self.label_counts)
+
+    @property
+    def _config(self) -> Any:
+        """The model's configuration; None if it has none."""
+        return getattr(self.model, "config", None)
+
+    @property
+    def _is_sparse(self) -> bool:
+        """Whether the labels of a batch are class ids."""
+        return getattr(self.data_collator, "sparse", False)
+
+    def _argument(self, name: str) -> Any:
+        """A field of `PLMTrainingArguments`; its default for plain `TrainingArguments`."""
+        return getattr(self.args, name, getattr(PLMTrainingArguments, name))
+
+    def _training_rows(self) -> Any:
+        """The training data as given, or with `plm_class_aware` their rows drawn by class."""
+        rows, is_class_aware = self._given_rows, self._argument("plm_class_aware")
+        self._drawn_by = (is_class_aware, self.args.seed)
+        if not is_class_aware or isinstance(rows, ClassAwareDataset):
+            return rows
+        if not isinstance(rows, Dataset):
+            raise ValueError(
+                f"plm_class_aware is True and train_dataset a {type(rows).__name__}; class-aware sampling needs a "
+                "datasets.Dataset"
+            )
+        label_format = getattr(self.data_collator, "label_format", "auto")
+        num_labels, names = getattr(self._config, "num_labels", None), read_id2label(self._config)
+        return ClassAwareDataset(rows, num_labels, self.label_names[0], label_format, names, self.args.seed)
+
+    def _fit_model(self) -> None:
+        """Write problem type and label names into the model's configuration; `model_init` may have made a new one."""
+        names = read_id2label(self._config)
+        if names is not None and names != self.label_space.shown_names:
+            label_order(names, "the new model's config.id2label", self.label_space.shown_names, "the training run")
+            raise ValueError("the new model's config.id2label has another order than that of the first model")
+        problem_type = problem_type_for(self._config, self.label_space.form)
+        self._is_single_label = problem_type == "single_label_classification"
+        write_labels(self._config, self.label_space, problem_type)
+
+    def get_train_dataloader(self) -> DataLoader:
+        """As `Trainer.get_train_dataloader`; rows are drawn by class if a search has turned `plm_class_aware` on."""
+        if self._drawn_by != (self._argument("plm_class_aware"), self.args.seed):
+            self.settle_labels(self._given_rows, self._given_counts)
+        rows = self.train_dataset
+        with self._collating(rows.drawn if isinstance(rows, ClassAwareDataset) else rows):
+            return super().get_train_dataloader()
+
+    def get_eval_dataloader(self, eval_dataset: Any = None) -> DataLoader:
+        """As `Trainer.get_eval_dataloader`, once the labels are compared with the label space."""
+        rows, source = eval_dataset if eval_dataset is not None else self.eval_dataset, "eval_dataset"
+        if isinstance(rows, str):
+            rows, source = self.eval_dataset[rows], f"eval_dataset[{rows!r}]"
+        elif rows is not self.eval_dataset:
+            source = "the data set given to evaluate()"
+        self._evaluated = describe_data(rows, source)
+        with self._collating(rows, source):
+            return super().get_eval_dataloader(eval_dataset)
+
+    def get_test_dataloader(self, test_dataset: Any) -> DataLoader:
+        """As `Trainer.get_test_dataloader`, once the labels are compared with the label space."""
+        with self._collating(test_dataset, "the data set to predict"):
+            return super().get_test_dataloader(test_dataset)
+
+    @contextmanager
+    def _collating(self, rows: Any, source: str | None = None) -> Iterator[None]:
+        """For the data loader that is made meanwhile: the collator that fits a data set, which is compared first."""
+        if source is not None:
+            check_labels(rows, self.label_space, source)
+        collator = self.data_collator
+        self.data_collator = collator_for(collator, self.label_space, rows)
+        try:
+            yield
+        finally:
+            self.data_collator = collator
+
+    def _labels_of(self, inputs: Mapping[str, Any]) -> Tensor:
+        """The labels of a batch, as `PLMLoss.forward` takes them."""
+        name = self.label_names[0]
+        if inputs.get(name) is None:
+            raise ValueError(f"the batch has no '{name}', only {list(inputs)}; PLMTrainer needs labels for its loss")
+        labels = inputs[name]
+        return one_hot_labels(labels, self.label_space.num_labels) if self._is_single_label else labels
+
+    def get_batch_samples(
+        self, epoch_iterator: Iterator, num_batches: int, device: torch.device
+    ) -> tuple[list, Tensor]:
+        """The batches of one optimizer step, and how many known labels they hold over all ranks (at least 1)."""
+        batches = list(itertools.islice(epoch_iterator, num_batches))
+        name = self.label_names[0]
+        if batches and name in batches[-1]:  # no other can be the last of the epoch
+            batches[-1] = {**batches[-1], name: self._without_repeated_rows(batches[-1][name])}
+        num_known = torch.zeros((), dtype=torch.long, device=device)
+        for batch in batches:
+            num_known += self._count_known(self._labels_of(batch)).to(device)
+        return batches, self.accelerator.reduce(num_known, reduction="sum").clamp(min=1)
+
+    def _without_repeated_rows(self, labels: Tensor) -> Tensor:
+        """The labels of a batch; unknown in the rows that only fill up the last batch of an epoch on several ranks.
+
+        accelerate evens out the ranks' last batches with rows that were there before. So that they enter neither loss
+        nor histograms, and several ranks compute what one computes, their labels are taken out.
+        """
+        gradient_state = self.accelerator.gradient_state
+        if self.args.world_size == 1 or not gradient_state.end_of_dataloader or gradient_state.remainder <= 0:
+            return labels
+        own_rows = max(gradient_state.remainder - self.args.process_index * len(labels), 0)
+        labels = labels.clone()
+        labels[own_rows:] = -1 if self._is_sparse else torch.nan if labels.is_floating_point() else -100
+        return labels
+
+    def _count_known(self, labels: Tensor) -> Tensor:
+        """How many labels of a batch are known, int64 `()`."""
+        if self._is_sparse:
+            return (labels[:, 0] != -1).sum() * self.label_space.num_labels
+        return known_labels(labels).sum()
+
+
+def describe_data(rows: Any, source: str) -> str:
+    """A data set as a person would name it: where it comes from, its split if it tells one, and its rows."""
+    split = getattr(rows, "split", None)
+    size = f", {len(rows):,} rows" if has_length(rows) else ""
+    return source + (f" ('{split}')" if split is not None else "") + size

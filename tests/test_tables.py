@@ -1,0 +1,75 @@
+"""Labels that a file holds as text become lists, in the way that the cells tell, or an error asks."""
+
+import pytest
+from datasets import Dataset, DatasetDict, load_dataset
+
+from hf_plm.tables import split_label_text
+
+
+def read(cells, separator=None, **others):
+    data = DatasetDict(train=Dataset.from_dict({"labels": cells, **others}))
+    return split_label_text(data, "labels", separator)["train"]
+
+
+@pytest.mark.parametrize(
+    ("cells", "expected"),
+    [
+        (["a|b", "b", "", None, "c d|"], [["a", "b"], ["b"], [], [], ["c d"]]),
+        (["a, b", "b,", "a"], [["a", "b"], ["b"], ["a"]]),
+        (["a;b", "b"], [["a", "b"], ["b"]]),
+        (["a", "b", ""], [["a"], ["b"], []]),
+        (["['cat', 'dog']", "[]", "", '["it\'s"]'], [["cat", "dog"], [], [], ["it's"]]),
+        (["[0, 1, 1]", "[1, 0, 0]"], [[0, 1, 1], [1, 0, 0]]),
+        (["[0.0, 1.0]", "[1.0, 0.0]"], [[0.0, 1.0], [1.0, 0.0]]),
+        ([None, None], [[], []]),
+        ([[1, 2], [0]], [[1, 2], [0]]),  # no text
+    ],
+)
+def test_cells_become_lists(cells, expected):
+    assert read(cells)["labels"][:] == expected
+
+
+@pytest.mark.parametrize(
+    ("cells", "message"),
+    [
+        (["cat dog", "dog"], "column 'labels' holds text such as 'cat dog', with blanks; say what separates"),
+        (["a|b", "c, d"], r"holds text such as 'a\|b', with '\|' and ','; say what separates"),
+        (["['a']", "b, c"], "column 'labels', row 1: 'b, c' is no list of names or numbers, and other rows are"),
+        (["['a'", "['b']"], "row 0: '\\['a'' is no list"),
+        (["['a']", "[1]"], "holds names in some rows and numbers in others"),
+    ],
+)
+def test_cells_that_do_not_tell_are_asked_about(cells, message):
+    with pytest.raises(ValueError, match=message):
+        read(cells)
+
+
+@pytest.mark.parametrize(
+    ("cells", "separator", "expected"),
+    [
+        (["cat dog", "dog"], " ", [["cat", "dog"], ["dog"]]),
+        (["New York", "Rome, Italy"], "", [["New York"], ["Rome, Italy"]]),
+        (["a|b, c"], "|", [["a", "b, c"]]),
+        (["a::b", "[x]"], "::", [["a", "b"], ["[x]"]]),
+    ],
+)
+def test_a_separator_may_be_given(cells, separator, expected):
+    assert read(cells, separator)["labels"][:] == expected
+
+
+def test_other_columns_and_rows_without_labels_first_do_no_harm(tmp_path):
+    rows = 1500
+    Dataset.from_dict({"text": ["x"] * rows, "labels": [""] * (rows - 1) + ["a|b"]}).to_csv(tmp_path / "own.csv")
+    data = load_dataset("csv", data_files=str(tmp_path / "own.csv"), cache_dir=str(tmp_path))
+    read = split_label_text(data, "labels")["train"]
+    assert read["labels"][:2] == [[], []]
+    assert read["labels"][-1] == ["a", "b"]
+    assert read["text"][0] == "x"
+
+
+def test_what_was_found_is_said(caplog):
+    from transformers.utils import logging
+
+    logging.get_logger("transformers").addHandler(caplog.handler)
+    read(["a|b"])
+    assert "the labels of a row are separated by '|'" in caplog.text
