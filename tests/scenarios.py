@@ -4,6 +4,7 @@ import math
 import os
 import signal
 
+import numpy as np
 import torch
 from datasets import Dataset
 from tokenizers import Tokenizer, models, pre_tokenizers
@@ -60,6 +61,14 @@ def with_class_ids(data):
     """The same rows with the ids of their positive classes."""
     class_ids = [[label for label, value in enumerate(row) if value == 1] for row in data["labels"]]
     return Dataset.from_dict({"input_ids": data["input_ids"], "labels": class_ids})
+
+
+def multi_hot(dataset, num_labels=NUM_LABELS):
+    """The class ids of a data set as float32 multi-hot labels."""
+    rows = np.zeros((len(dataset), num_labels), np.float32)
+    for row, ids in enumerate(dataset["labels"]):
+        rows[row, ids] = 1
+    return rows
 
 
 def make_args(output_dir, **kwargs):

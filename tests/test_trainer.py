@@ -6,12 +6,11 @@ import numpy as np
 import pytest
 import scenarios
 import torch
-from datasets import ClassLabel, Dataset, IterableDataset, List
+from scenarios import multi_hot
 from torch import nn
 from transformers import Trainer, TrainingArguments
-from transformers.utils import logging
 
-from hf_plm import LabelCounts, MultiLabelCollator, PLMTrainer, count_labels, multilabel_compute_metrics
+from hf_plm import MultiLabelCollator, PLMTrainer, count_labels, multilabel_compute_metrics
 
 
 class TupleModel(nn.Module):
@@ -31,13 +30,6 @@ class TupleModel(nn.Module):
         return outputs.get(self.kind, {"hidden": hidden})
 
 
-def multi_hot(dataset, num_labels=5):
-    rows = np.zeros((len(dataset), num_labels), np.float32)
-    for row, ids in enumerate(dataset["labels"]):
-        rows[row, ids] = 1
-    return rows
-
-
 def test_one_call_trains_with_a_plain_training_arguments(make_bert, text_data, tmp_path):
     args = TrainingArguments(str(tmp_path), use_cpu=True, report_to="none", save_strategy="no", disable_tqdm=True)
     trainer = PLMTrainer(make_bert(), args, train_dataset=text_data)
@@ -48,44 +40,6 @@ def test_one_call_trains_with_a_plain_training_arguments(make_bert, text_data, t
     assert trainer.plm_state.history.shape == (4, 5)
     assert trainer.label_counts.positives.tolist() == multi_hot(text_data).sum(0).tolist()
     assert trainer.model.config.problem_type == "multi_label_classification"
-
-
-def test_class_ids_on_the_device_train_and_evaluate_as_multi_hot_labels_do(make_bert, make_args, text_data):
-    results = []
-    for sparse in (False, True):
-        trainer = PLMTrainer(
-            make_bert(),
-            make_args(num_train_epochs=2),
-            MultiLabelCollator(5, sparse=sparse),
-            train_dataset=text_data,
-            eval_dataset=text_data,
-            compute_metrics=multilabel_compute_metrics(count_labels(text_data)),
-        )
-        train_loss = trainer.train().training_loss
-        prediction = trainer.predict(text_data)
-        scores = {
-            name: value
-            for name, value in prediction.metrics.items()
-            if "per_second" not in name and "runtime" not in name
-        }
-        assert np.array_equal(prediction.label_ids, multi_hot(text_data))
-        results.append((train_loss, scores, trainer.plm_state.history.tolist(), trainer.plm_state.histograms.tolist()))
-    assert results[0] == results[1]
-    assert next(iter(trainer.get_train_dataloader()))["labels"].dtype == torch.int64
-
-
-def test_many_labels_are_sparse_and_the_loss_compiled(make_bert, make_args, text_data, monkeypatch):
-    monkeypatch.setattr("hf_plm.trainer.MANY_LABELS", 5)
-    monkeypatch.setattr("hf_plm.loss.MANY_LABELS", 5)
-    trainer = PLMTrainer(make_bert(), make_args(), train_dataset=text_data)
-    assert trainer.data_collator.sparse
-    assert trainer.plm_loss.sparse
-    assert trainer.plm_loss.fused
-    assert not PLMTrainer(make_bert(), make_args(plm_fused=False), train_dataset=text_data).plm_loss.fused
-    trainer.train()
-    assert trainer.plm_state.histograms[0].sum(-1).tolist() == multi_hot(text_data).sum(0).tolist()
-    vectors = text_data.remove_columns("labels").add_column("labels", multi_hot(text_data).tolist())
-    assert not PLMTrainer(make_bert(), make_args(), train_dataset=vectors).plm_loss.sparse
 
 
 @pytest.mark.parametrize(("model", "data"), [("make_bert", "text_data"), ("make_vit", "image_data")])
@@ -253,36 +207,6 @@ def test_an_output_without_logits_is_named(text_data, make_args):
         PLMTrainer(TupleModel("other"), make_args(), train_dataset=data).train()
 
 
-def test_counts_may_be_given_and_are_not_counted_again(make_bert, text_data, make_args, monkeypatch):
-    monkeypatch.setattr("hf_plm.label_setup.read_labels", lambda *args: pytest.fail("counted"))
-    trainer = PLMTrainer(
-        make_bert(), make_args(), train_dataset=text_data, label_counts=LabelCounts([9, 8, 7, 6, 5], [55] * 5)
-    )
-    trainer.train()
-    assert trainer.plm_state.positives.tolist() == [9, 8, 7, 6, 5]
-
-
-def test_a_mapping_of_counts_follows_the_models_label_names(make_bert, text_data, make_args):
-    names = {index: name for index, name in enumerate("abcde")}
-    model = make_bert(id2label=names, label2id={name: index for index, name in names.items()})
-    counts = {name: (10 + index, 50) for index, name in reversed(names.items())}
-    trainer = PLMTrainer(model, make_args(), train_dataset=text_data, label_counts=counts)
-    assert trainer.plm_state.positives.tolist() == [10, 11, 12, 13, 14]
-
-
-def test_label_names_of_the_data_go_to_the_model(make_bert, text_data, make_args):
-    data = text_data.cast_column("labels", List(ClassLabel(names=list("abcde"))))
-    trainer = PLMTrainer(make_bert(), make_args(), train_dataset=data)
-    assert trainer.model.config.id2label == dict(enumerate("abcde"))
-    names = [["abcde"[index] for index in ids] for ids in text_data["labels"]]
-    by_name = PLMTrainer(
-        make_bert(), make_args(), train_dataset=text_data.remove_columns("labels").add_column("labels", names)
-    )
-    assert by_name.model.config.label2id == {name: index for index, name in enumerate("abcde")}
-    losses = [t.train().training_loss for t in (trainer, by_name)]
-    assert losses[0] == losses[1]
-
-
 def test_a_users_objective_overrides_the_named_one(make_bert, text_data, make_args):
     def constant(logits, labels):
         return logits * 0 + 7
@@ -299,131 +223,11 @@ def test_a_users_objective_overrides_the_named_one(make_bert, text_data, make_ar
     assert trainer.evaluate()["eval_loss"] == pytest.approx(7)
 
 
-def test_single_label_models_train_on_masked_one_hot_labels(make_bert, text_data, make_args):
-    classes = [row[0] % 3 for row in text_data["input_ids"]]
-    data = text_data.remove_columns("labels").add_column("labels", classes)
-    trainer = PLMTrainer(make_bert(num_labels=3), make_args(num_train_epochs=8), train_dataset=data, eval_dataset=data)
-    assert trainer.model.config.problem_type == "single_label_classification"
-    assert trainer.label_counts.positives.tolist() == [classes.count(index) for index in range(3)]
-    trainer.train()
-    assert trainer.plm_state.histograms.sum() == 64 * 3
-    prediction = trainer.predict(data)
-    assert prediction.label_ids.tolist() == classes
-    one_hot = torch.eye(3)[torch.tensor(classes)]
-    expected = trainer.plm_loss.objective(torch.from_numpy(prediction.predictions), one_hot).mean().item()
-    assert prediction.metrics["test_loss"] == pytest.approx(expected, rel=1e-5)
-
-
-def test_unknown_labels_reach_neither_loss_nor_counts_nor_histograms(make_bert, text_data, make_args):
-    labels = multi_hot(text_data)
-    labels[:, 2] = np.nan
-    labels[5:, 0] = -100
-    data = text_data.remove_columns("labels").add_column("labels", labels.tolist())
-    trainer = PLMTrainer(make_bert(), make_args(), train_dataset=data, eval_dataset=data)
-    trainer.train()
-    known = [5, 64, 0, 64, 64]
-    assert (trainer.label_counts.positives + trainer.label_counts.negatives).tolist() == known
-    assert trainer.plm_state.histograms.sum((0, 2)).tolist() == known
-    assert np.isfinite(trainer.evaluate()["eval_loss"])
-
-
 def test_a_trainer_without_training_data_evaluates(make_bert, text_data, make_args):
     trainer = PLMTrainer(make_bert(), make_args(), eval_dataset=text_data)
     assert np.isfinite(trainer.evaluate()["eval_loss"])
 
 
-@pytest.mark.parametrize(
-    ("change", "arguments", "message"),
-    [
-        (lambda data: data.remove_columns("labels"), {}, "there is no column 'labels' to count labels in"),
-        (lambda data: data.select([]), {}, "the data set is empty"),
-        (lambda data: data, {"num_labels": 3}, r"the class id \d is not in \[0, 3\)"),
-        (lambda data: data, {"label_counts": LabelCounts([1], [2])}, "num_labels=5, there are counts of 1 labels"),
-        (lambda data: data, {"problem_type": "regression"}, "problem_type is 'regression'"),
-        (lambda data: data, {"problem_type": "single_label_classification"}, "the labels are of the form 'ids'"),
-        (lambda data: data, {"compute_loss_func": len}, "compute_loss_func is set; PLMTrainer masks"),
-    ],
-)
-def test_what_does_not_fit_together_is_named(change, arguments, message, make_bert, text_data, make_args):
-    model = make_bert(**{key: arguments.pop(key) for key in ("num_labels", "problem_type") if key in arguments})
-    with pytest.raises(ValueError, match=message):
-        PLMTrainer(model, make_args(max_steps=1), train_dataset=change(text_data), **arguments)
-
-
 def test_label_smoothing_is_refused(make_bert, text_data, make_args):
     with pytest.raises(ValueError, match=r"label_smoothing_factor is 0.1"):
         PLMTrainer(make_bert(), make_args(label_smoothing_factor=0.1), train_dataset=text_data)
-
-
-@pytest.fixture
-def endless(text_data):
-    """A stream without an end, which nobody can count beforehand."""
-
-    def rows():
-        while True:
-            yield from text_data
-
-    return IterableDataset.from_generator(rows)
-
-
-def test_a_streams_counts_are_estimated_on_the_way(endless, text_data, make_bert, make_args, caplog):
-    args = make_args(max_steps=12, plm_update_steps=4, plm_rule="fixed")  # 4 steps hold every row once
-    logging.get_logger("transformers").addHandler(caplog.handler)
-    trainer = PLMTrainer(make_bert(), args, train_dataset=endless)
-    assert "counted on the way, every 4 steps (plm_update_steps); until the first count no label" in caplog.text
-    trainer.train()
-    state, positives = trainer.plm_state, torch.as_tensor(multi_hot(text_data).sum(0))
-    assert torch.equal(state.positives, 3 * positives)
-    assert torch.equal(state.negatives, 3 * (64 - positives))
-    torch.testing.assert_close(state.history[1:], (positives / (64 - positives)).pow(0.6).expand(3, -1))
-
-
-def test_a_stream_is_not_read_for_counts_that_are_given(endless, text_data, make_bert, make_args):
-    args = make_args(max_steps=4, plm_update_steps=2)
-    trainer = PLMTrainer(make_bert(), args, train_dataset=endless, label_counts=count_labels(text_data))
-    trainer.train()
-    assert trainer.plm_state.positives.tolist() == multi_hot(text_data).sum(0).tolist()
-    assert len(trainer.plm_state.history) == 3
-
-
-def test_a_mapping_of_names_to_positives_is_counted_against_the_rows(make_bert, text_data, make_args):
-    positives = {name: 10 + index for index, name in enumerate("abcde")}
-    trainer = PLMTrainer(make_bert(), make_args(), train_dataset=text_data, label_counts=positives)
-    assert trainer.plm_state.negatives.tolist() == [54, 53, 52, 51, 50]
-    assert trainer.model.config.id2label[4] == "e"
-
-
-def test_a_model_made_anew_by_model_init_is_set_up_too(text_data, make_bert, make_args):
-    data = text_data.cast_column("labels", List(ClassLabel(names=list("abcde"))))
-    trainer = PLMTrainer(model_init=lambda: make_bert(), args=make_args(), train_dataset=data)
-    first = trainer.model
-    trainer.train()
-    assert trainer.model is not first
-    assert trainer.model.config.problem_type == "multi_label_classification"
-    assert trainer.model.config.id2label == dict(enumerate("abcde"))
-
-
-def test_names_in_the_rows_follow_the_models_names_when_counts_are_given(make_bert, text_data, make_args):
-    names = dict(enumerate("edcba"))
-    model = make_bert(id2label=names, label2id={name: index for index, name in names.items()})
-    rows = [[names[index] for index in ids] for ids in text_data["labels"]]
-    data = text_data.remove_columns("labels").add_column("labels", rows)
-    trainer = PLMTrainer(model, make_args(), train_dataset=data, label_counts=LabelCounts([9] * 5, [55] * 5))
-    trainer.train()
-    assert trainer.plm_state.histograms[0].sum(-1).tolist() == multi_hot(text_data).sum(0).tolist()
-
-
-def test_one_class_per_row_is_refused_by_a_multi_label_model(make_bert, make_args):
-    data = Dataset.from_dict({"input_ids": [[1, 2]] * 4, "labels": [0, 1, 2, 0]})
-    with pytest.raises(ValueError, match="is 'multi_label_classification' and the labels are of the form 'class_id'"):
-        PLMTrainer(make_bert(problem_type="multi_label_classification"), make_args(), train_dataset=data)
-
-
-def test_a_collator_with_a_declared_form_is_taken_as_it_is(make_bert, make_args):
-    data = Dataset.from_dict({"input_ids": [[1, 2]] * 4, "labels": [[0, 1], [1, 0], [0, 1], [1, 0]]})
-    with pytest.raises(ValueError, match="can be read in 2 ways"):
-        PLMTrainer(make_bert(num_labels=2), make_args(), train_dataset=data)
-    collator = MultiLabelCollator(2, label_format="multi_hot")
-    trainer = PLMTrainer(make_bert(num_labels=2), make_args(), collator, train_dataset=data)
-    assert trainer.data_collator is collator
-    assert trainer.label_counts.positives.tolist() == [2, 2]
