@@ -1,132 +1,163 @@
-"""Multi-label scores, overall and for head, medium and tail labels; without any network."""
+"""The metrics of an evaluation: for `Trainer`, and for the `evaluate` library without any network."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
 from typing import Any
 
 import datasets
 import evaluate
 import numpy as np
+import torch
 from numpy.typing import ArrayLike
-from scipy.special import expit
-from sklearn.metrics import average_precision_score, precision_recall_fscore_support
-from torch import Tensor
+from scipy.special import logit
 from transformers import EvalPrediction
 
-from .label_counts import LabelCounts, count_labels
+from .counting import count_labels
+from .label_counts import LabelCounts
+from .label_space import shown_list
+from .scores import (
+    Groups,
+    LabelScores,
+    decide,
+    first_array,
+    label_scores,
+    labels_digest,
+    multilabel_scores,
+    one_for_each,
+    score_labels,
+    summarize,
+)
 
-Groups = Mapping[str, Tensor | np.ndarray]
+__all__ = [
+    "EvaluationRecord",
+    "LabelScores",
+    "MultiLabelMetrics",
+    "PredictionScorer",
+    "evaluating",
+    "first_array",
+    "label_scores",
+    "labels_digest",
+    "multilabel_compute_metrics",
+    "multilabel_scores",
+]
 
 
-@dataclass(frozen=True)
-class LabelScores:
-    """Scores label by label, each `(num_labels,)`; NaN for a label that has no positive in the references.
+@dataclass(eq=False)
+class EvaluationRecord:
+    """What metrics are told of the model that is evaluated, and what they leave.
 
     Attributes:
-        precision, recall, f1, average_precision (float64): in [0, 1]. The precision of a label that is never predicted
-            is 0.
-        positives (int64): in how many rows each label is positive.
-        predicted (int64): in how many rows in which it is known each label is predicted.
+        label_counts: of the model's training data; their names are those of the model's outputs, in their order.
+        thresholds (float64, `(num_labels,)`): the model's own, logits; None if it has none.
+        label_scores: of each label; None until a `PredictionScorer` has scored.
+        labels_digest: `labels_digest` of the references that were scored; None until then.
+        collected: what each metric has collected of this evaluation.
     """
 
-    precision: np.ndarray
-    recall: np.ndarray
-    f1: np.ndarray
-    average_precision: np.ndarray
-    positives: np.ndarray
-    predicted: np.ndarray
+    label_counts: LabelCounts
+    thresholds: np.ndarray | None = None
+    label_scores: LabelScores | None = None
+    labels_digest: str | None = None
+    collected: dict["BatchwiseMetrics", Any] = field(default_factory=dict, repr=False)
+
+    @property
+    def was_scored(self) -> bool:
+        """Whether a `PredictionScorer` was called, however it was wrapped."""
+        return self.label_scores is not None
 
 
-def label_scores(scores: ArrayLike, references: ArrayLike, threshold: ArrayLike = 0.5) -> LabelScores:
-    """Scores of each label, computed by scikit-learn. Arguments and errors are those of `multilabel_scores`."""
-    scores, positive, known, predicted = _checked(scores, references, threshold)
-    scored = positive.any(0)
-    per_label = _precision_recall_f1(positive, predicted, average=None)
-    precision, recall, f1 = (np.where(scored, values[:-1], np.nan) for values in per_label)
-    average_precision = np.full(scored.shape, np.nan)
-    for label in np.flatnonzero(scored):
-        rows = known[:, label]
-        average_precision[label] = average_precision_score(positive[rows, label], scores[rows, label])
-    return LabelScores(precision, recall, f1, average_precision, positive.sum(0), predicted.sum(0))
+_RECORD: ContextVar[EvaluationRecord | None] = ContextVar("evaluation_record", default=None)
 
 
-def multilabel_scores(
-    scores: ArrayLike, references: ArrayLike, groups: Groups, threshold: ArrayLike = 0.5
-) -> dict[str, float]:
-    """Scores of predicted probabilities against multi-hot labels, computed by scikit-learn.
-
-    Labels that have no positive in `references` are left out of every score, and unknown entries count nowhere. A
-    macro score and a group's score is the mean over labels, with 0 for the precision of a label that is never
-    predicted; a group without a label left is NaN.
+@contextmanager
+def evaluating(label_counts: LabelCounts, thresholds: ArrayLike | None) -> Iterator[EvaluationRecord]:
+    """Within it every `PredictionScorer` and `RankingComputeMetrics` that is called scores this model.
 
     Args:
-        scores (float, `(rows, num_labels)`): probabilities in [0, 1].
-        references (`(rows, num_labels)`): 1, 0, or unknown (NaN or -100).
-        groups: name -> bool mask `(num_labels,)`, as from `LabelCounts.groups`.
-        threshold: a label is predicted where its probability is at least this; a number, or one for each label.
-
-    Returns:
-        `map` (mean average precision), `micro_f1`, `macro_f1`, `exact_match` (the share of the rows with a known label
-        that have no error), `micro_precision`, `micro_recall`, `macro_precision`, `macro_recall`, all in [0, 1];
-        `labels_never_predicted` (how many); and for each group `<name>_precision`, `<name>_recall`, `<name>_f1`,
-        `<name>_map`.
+        label_counts: of the model's training data, in the order of its outputs.
+        thresholds (float, `(num_labels,)`): the model's, logits; None if it has none: then those of the metrics count.
 
     Raises:
-        ValueError: if the shapes differ, a reference is none of 1, 0 and unknown, or no label has a positive.
+        ValueError: if there is another number of thresholds than of labels.
     """
-    return _summarize(label_scores(scores, references, threshold), scores, references, groups, threshold)
+    limits = None if thresholds is None else np.asarray(thresholds, np.float64)
+    if limits is not None and limits.shape != (label_counts.num_labels,):
+        raise ValueError(f"thresholds have shape {limits.shape}; there are {label_counts.num_labels} labels")
+    record = EvaluationRecord(label_counts, limits)
+    token = _RECORD.set(record)
+    try:
+        yield record
+    finally:
+        _RECORD.reset(token)
 
 
-def _summarize(
-    each: LabelScores, scores: ArrayLike, references: ArrayLike, groups: Groups, threshold: ArrayLike
-) -> dict[str, float]:
-    """What `multilabel_scores` returns, from the scores of each label."""
-    _, positive, known, predicted = _checked(scores, references, threshold)
-    scored = each.positives > 0
-    positive, known, predicted = positive[:, scored], known[:, scored], predicted[:, scored]
-    micro_precision, micro_recall, micro_f1 = _precision_recall_f1(positive, predicted, average="micro")
-    results = {
-        "map": each.average_precision[scored].mean(),
-        "micro_f1": micro_f1,
-        "macro_f1": each.f1[scored].mean(),
-        "exact_match": (predicted == positive).all(1)[known.any(1)].mean(),
-        "micro_precision": micro_precision,
-        "micro_recall": micro_recall,
-        "macro_precision": each.precision[scored].mean(),
-        "macro_recall": each.recall[scored].mean(),
-        "labels_never_predicted": (each.predicted[scored] == 0).sum(),
-    }
-    per_label = {"precision": each.precision, "recall": each.recall, "f1": each.f1, "map": each.average_precision}
-    for name, mask in groups.items():
-        members = np.asarray(mask) & scored
-        results |= {f"{name}_{key}": _mean(values[members]) for key, values in per_label.items()}
-    return {key: value.item() if isinstance(value, np.generic) else value for key, value in results.items()}
+class BatchwiseMetrics:
+    """Metrics that collect something batch by batch, for each evaluation anew.
 
+    What an interrupted evaluation has left goes with its `evaluating`; under a plain `Trainer`, `reset` drops it.
 
-def _checked(scores: ArrayLike, references: ArrayLike, threshold: ArrayLike) -> tuple[np.ndarray, ...]:
-    """The scores, and where labels are positive, known and predicted; all `(rows, num_labels)`."""
-    scores, references = np.asarray(scores), np.asarray(references, np.float32)
-    if scores.shape != references.shape or scores.ndim != 2:
-        raise ValueError(
-            f"scores have shape {scores.shape}, references {references.shape}; both must be (rows, labels)"
-        )
-    positive = references == 1
-    known = positive | (references == 0)
-    if not (known | np.isnan(references) | (references == -100)).all():
-        raise ValueError("references hold a value that is neither 1, 0 nor unknown (NaN or -100)")
-    if not positive.any():
-        raise ValueError("no label has a positive in the references; there is nothing to score")
-    return scores, positive, known, (scores >= np.asarray(threshold)) & known
+    Args:
+        label_counts: of the training data of the metrics.
+    """
 
+    def __init__(self, label_counts: LabelCounts):
+        self.label_counts = label_counts
+        self._collected: Any = None
 
-def _precision_recall_f1(positive: np.ndarray, predicted: np.ndarray, average: str | None) -> tuple[np.ndarray, ...]:
-    """scikit-learn's, with an empty column more: it takes a single label for a binary task, with two classes."""
-    truth, guess = (np.pad(values, ((0, 0), (0, 1))) for values in (positive, predicted))
-    return precision_recall_fscore_support(truth, guess, average=average, zero_division=0)[:3]
+    def reset(self) -> None:
+        """Drop what was collected since the last result."""
+        self._collected = None
+        if (record := _RECORD.get()) is not None:
+            record.collected.pop(self, None)
 
+    def check_fits(self, label_counts: LabelCounts) -> None:
+        """Raise a ValueError unless a model with these counts can be scored: see `places_of`."""
+        self.places_of(label_counts)
 
-def _mean(values: np.ndarray) -> float:
-    return values.mean() if len(values) else np.nan
+    def places_of(self, label_counts: LabelCounts) -> np.ndarray:
+        """Where each label of a model stands in the metrics' own counts, int64 `(num_labels,)`; -1: nowhere.
+
+        Where either has no names, both have the same order.
+
+        Raises:
+            ValueError: if the counts have a name that the model lacks, or, without names, another number of labels.
+        """
+        own, names = self.label_counts.label_names, label_counts.label_names
+        if own is None or names is None:
+            if self.label_counts.num_labels != label_counts.num_labels:
+                raise ValueError(
+                    f"the metrics were made from counts of {self.label_counts.num_labels} labels, and the model has "
+                    f"{label_counts.num_labels}; make them from the counts of the model's training data"
+                )
+            return np.arange(label_counts.num_labels)
+        if lacking := [name for name in own if name not in set(names)]:
+            raise ValueError(
+                f"the metrics were made from counts of the labels {shown_list(own)}, and the model has "
+                f"{shown_list(names)}, without {shown_list(lacking)}; make them from the counts of its training data"
+            )
+        place = {name: index for index, name in enumerate(own)}
+        return np.array([place.get(name, -1) for name in names], np.int64)
+
+    def _take(self) -> Any:
+        """What was collected of the running evaluation, which is dropped; None if nothing was."""
+        record = _RECORD.get()
+        if record is not None:
+            return record.collected.pop(self, None)
+        collected, self._collected = self._collected, None
+        return collected
+
+    def _keep(self, collected: Any) -> None:
+        record = _RECORD.get()
+        if record is not None:
+            record.collected[self] = collected
+        else:
+            self._collected = collected
+
+    @staticmethod
+    def _record() -> EvaluationRecord | None:
+        return _RECORD.get()
 
 
 class MultiLabelMetrics(evaluate.Metric):
@@ -138,7 +169,7 @@ class MultiLabelMetrics(evaluate.Metric):
     Args:
         label_counts: of the training set; they cut the labels into groups, by `LabelCounts.groups`: head, the tenth of
             the labels that is most frequent; tail, the half that is least; medium, the rest.
-        threshold: a label is predicted where its score is at least this.
+        threshold: a label is predicted where its score is at least this; of the kind of the scores.
         groups: another cut, name -> bool mask `(num_labels,)`, for example `label_counts.groups(head=0.2)`.
         **kwargs: of `evaluate.Metric`.
     """
@@ -155,62 +186,110 @@ class MultiLabelMetrics(evaluate.Metric):
         super().__init__(**kwargs)
 
     def _info(self) -> evaluate.MetricInfo:
+        rows = datasets.Sequence(datasets.Value("float64"))  # as given: a rounded score may fall below its threshold
         return evaluate.MetricInfo(
             description="Multi-label scores, overall and for head, medium and tail labels.",
             citation="",
             inputs_description=multilabel_scores.__doc__,
-            features=datasets.Features(
-                {
-                    "scores": datasets.Sequence(datasets.Value("float32")),
-                    "references": datasets.Sequence(datasets.Value("float32")),
-                }
-            ),
+            features=datasets.Features({"scores": rows, "references": rows}),
         )
 
     def _compute(self, scores: Any, references: Any) -> dict[str, float]:
         return multilabel_scores(scores, references, self.groups, self.threshold)
 
 
-class MultiLabelComputeMetrics:
-    """A `compute_metrics` for `Trainer`: `multilabel_scores` of the sigmoid of the model's logits.
+class PredictionScorer(BatchwiseMetrics):
+    """A `compute_metrics` for `Trainer`: `multilabel_scores` of logits. See `multilabel_compute_metrics`.
 
     With `batch_eval_metrics` it collects the batches until the last.
 
     Attributes:
-        threshold: a label is predicted where its probability is at least this; a number, or one for each label.
-        groups: name -> bool mask `(num_labels,)`.
         label_scores: the scores of each label in the last evaluation; None before.
     """
 
-    def __init__(self, threshold: ArrayLike, groups: Groups):
-        self.threshold = threshold
+    def __init__(
+        self,
+        label_counts: LabelCounts | Mapping[str, Any],
+        threshold: ArrayLike = 0.5,
+        groups: Groups | None = None,
+        extra: Callable[[EvalPrediction], Mapping[str, float]] | None = None,
+    ):
+        super().__init__(count_labels(label_counts))
+        self.thresholds = _logits_of(threshold, self.label_counts.num_labels)
         self.groups = groups
+        for name, mask in (groups or {}).items():
+            if tuple(mask.shape) != (self.label_counts.num_labels,):
+                raise ValueError(
+                    f"the group '{name}' has shape {tuple(mask.shape)}; label_counts has "
+                    f"{self.label_counts.num_labels} labels"
+                )
+        self.extra = extra
         self.label_scores: LabelScores | None = None
-        self._batches: list[tuple[np.ndarray, np.ndarray]] = []
 
     def __call__(self, prediction: EvalPrediction, compute_result: bool = True) -> dict[str, float]:
-        self._batches.append((first_array(prediction[0]), first_array(prediction[1])))
+        batches = [*(self._take() or []), (first_array(prediction[0]), first_array(prediction[1]))]
         if not compute_result:
+            self._keep(batches)
             return {}
-        logits, labels = (np.concatenate(arrays) for arrays in zip(*self._batches, strict=True))
-        self._batches.clear()
-        scores = expit(logits.astype(np.float64))
-        self.label_scores = label_scores(scores, labels, self.threshold)
-        return _summarize(self.label_scores, scores, labels, self.groups, self.threshold)
+        logits, labels = (np.concatenate(arrays) for arrays in zip(*batches, strict=True))
+        record = self._record()
+        counts = record.label_counts if record is not None else self.label_counts
+        if logits.shape[1:] != (counts.num_labels,):
+            raise ValueError(f"logits have shape {logits.shape}; label_counts has {counts.num_labels} labels")
+        places = self.places_of(counts)
+        thresholds = np.append(self.thresholds, 0.0)[places]
+        if record is not None and record.thresholds is not None:
+            thresholds = record.thresholds
+        decided = decide(logits, labels, thresholds, counts.label_names)
+        self.label_scores = score_labels(decided)
+        if record is not None:
+            record.label_scores, record.labels_digest = self.label_scores, labels_digest(labels)
+        scores = summarize(self.label_scores, decided, self._groups_at(places))
+        if self.extra is not None:
+            more = self.extra(EvalPrediction(logits, labels))
+            if shared := sorted(scores.keys() & more.keys()):
+                raise ValueError(f"extra gives {', '.join(shared)}, whose names are taken; give them other names")
+            scores |= more
+        return scores
+
+    def _groups_at(self, places: np.ndarray) -> Groups:
+        """The groups in a model's order. A label that the counts lack has no positive, and is in no group given."""
+        if self.groups is not None:
+            return {name: np.append(np.asarray(mask, bool), False)[places] for name, mask in self.groups.items()}
+        positives = self.label_counts.positives
+        there = torch.cat([positives, positives.new_zeros(1)])[torch.from_numpy(places)]
+        return LabelCounts(there, torch.zeros_like(there)).groups()
 
 
 def multilabel_compute_metrics(
-    label_counts: LabelCounts | Mapping[str, Any], threshold: ArrayLike = 0.5, groups: Groups | None = None
-) -> MultiLabelComputeMetrics:
-    """The `compute_metrics` of a multi-label `Trainer`.
+    label_counts: LabelCounts | Mapping[str, Any],
+    threshold: ArrayLike = 0.5,
+    groups: Groups | None = None,
+    extra: Callable[[EvalPrediction], Mapping[str, float]] | None = None,
+) -> PredictionScorer:
+    """The `compute_metrics` of a multi-label `Trainer`: `multilabel_scores` of the model's logits.
+
+    A `PLMTrainer` scores its model with the thresholds of that model, and in the order of that model's labels, where
+    the counts have names; so one object may serve several trainers, and may be wrapped in a function.
 
     Args:
-        label_counts, threshold, groups: see `MultiLabelMetrics`.
+        label_counts: of the training set; they cut the labels into groups, see `MultiLabelMetrics`.
+        threshold: a label is predicted where its probability is at least this, unless the model has thresholds of its
+            own; in [0, 1], a number, or one for each label of `label_counts`.
+        groups: another cut, name -> bool mask over the labels of `label_counts`.
+        extra: gives scores of one's own, by other names than those of `multilabel_scores`. It takes the logits
+            (float, `(rows, num_labels)`) and labels of all rows as an `EvalPrediction`.
+
+    Raises:
+        ValueError: for a threshold that is no probability; in a call, as `multilabel_scores`, for another number of
+            labels, for counts with a name that the model lacks, and for a name that `extra` shares.
     """
-    return MultiLabelComputeMetrics(threshold, groups if groups is not None else count_labels(label_counts).groups())
+    return PredictionScorer(label_counts, threshold, groups, extra)
 
 
-def first_array(values: Any) -> np.ndarray:
-    """An array of an array, a tensor, or a tuple that begins with one, as of a model that returns more than logits."""
-    first = values[0] if isinstance(values, tuple) else values
-    return first.float().cpu().numpy() if isinstance(first, Tensor) else first
+def _logits_of(threshold: ArrayLike, num_labels: int) -> np.ndarray:
+    """Probabilities as logits, float64 `(num_labels,)`."""
+    probabilities = one_for_each(threshold, num_labels)
+    if not ((probabilities >= 0) & (probabilities <= 1)).all():
+        raise ValueError(f"threshold is {threshold!r}; give probabilities, in [0, 1]")
+    return logit(probabilities)

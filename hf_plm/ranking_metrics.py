@@ -7,9 +7,14 @@ from typing import Any
 import torch
 from torch import Tensor
 from transformers import EvalPrediction
+from transformers.utils import logging
 
-from .functional import known_labels
-from .label_counts import LabelCounts, count_labels
+from .counting import count_labels
+from .label_counts import LabelCounts
+from .label_tensors import known_labels, wrong_labels
+from .metrics import BatchwiseMetrics
+
+logger = logging.get_logger(__name__)
 
 
 def propensities(label_counts: LabelCounts | Mapping[str, Any], a: float = 0.55, b: float = 1.5) -> Tensor:
@@ -39,7 +44,7 @@ def propensities(label_counts: LabelCounts | Mapping[str, Any], a: float = 0.55,
     return 1 / (1 + c * (counts.positives.double() + b) ** -a)
 
 
-class RankingComputeMetrics:
+class RankingComputeMetrics(BatchwiseMetrics):
     """A `compute_metrics` for `Trainer`: scores of the `k` labels of each row that have the highest logits.
 
     With `batch_eval_metrics=True` in the training arguments it is called batch by batch, and holds sums only; without,
@@ -61,6 +66,10 @@ class RankingComputeMetrics:
         `psp_at_<k>`: propensity-scored precision: the sum of the inverse propensities (see `propensities`) of the
             positives among the first k of all rows, divided by the highest that is possible.
 
+    Without a row that has a positive all of them are NaN, with a warning. After an evaluation that was interrupted,
+    `reset` drops the sums; a `PLMTrainer` begins anew by itself, and has the propensities put in the order of its
+    model's labels, where `label_counts` has names.
+
     Args:
         label_counts: of the training set, for the propensities.
         top: the values of `k`, each from 1 to `num_labels`.
@@ -68,8 +77,8 @@ class RankingComputeMetrics:
 
     Raises:
         ValueError: at construction, for a `top` that is empty or out of range, and as `propensities`; in a call, for
-            shapes that differ, a label that is none of 1, 0 and unknown, or rows without any positive, after which the
-            sums start anew.
+            shapes that differ, a label that is none of 1, 0 and unknown, or a name in `label_counts` that the model
+            lacks, after which the sums start anew.
     """
 
     def __init__(
@@ -79,33 +88,44 @@ class RankingComputeMetrics:
         a: float = 0.55,
         b: float = 1.5,
     ):
+        super().__init__(count_labels(label_counts))
         # float32 values add up in float64 without rounding: psp is never above 1
-        self.inverse_propensities = (1 / propensities(label_counts, a, b)).float()
-        num_labels = len(self.inverse_propensities)
+        self.inverse_propensities = (1 / propensities(self.label_counts, a, b)).float()
+        num_labels = self.label_counts.num_labels
         ranks = range(1, num_labels + 1)
         if not isinstance(top, Sequence) or not top or not all(isinstance(k, int) and k in ranks for k in top):
             raise ValueError(f"top is {top}; give a sequence of ranks from 1 to {num_labels}, the number of labels")
         self.top = tuple(top)
-        self._sums = self._no_sums()
+        positives, negatives = self.label_counts.positives, self.label_counts.negatives
+        with_unseen = LabelCounts([*positives, 0], [*negatives, (positives + negatives).max()])
+        self._inverse_of_unseen = (1 / propensities(with_unseen, a, b)).float()[-1:]
 
     def __call__(self, prediction: EvalPrediction, compute_result: bool = True) -> dict[str, float]:
-        sums, self._sums = self._sums, self._no_sums()  # anew after an error, too
+        sums = self._take()  # anew after an error, too
+        if sums is None:
+            sums = torch.zeros(6, max(self.top), dtype=torch.float64)
         sums += self._sums_of(_first_tensor(prediction[0]), _first_tensor(prediction[1]))
         if not compute_result:
-            self._sums = sums
+            self._keep(sums)
             return {}
         precision, recall, ndcg, psp, best_psp, rows = sums[:, [k - 1 for k in self.top]]
         if not rows.any():
-            raise ValueError("no row has a positive label; there is nothing to score")
+            logger.warning("No row has a positive label in the references: all ranking scores are NaN")
         scores = {"precision": precision / rows, "recall": recall / rows, "ndcg": ndcg / rows, "psp": psp / best_psp}
         return {f"{name}_at_{k}": values[i].item() for name, values in scores.items() for i, k in enumerate(self.top)}
 
-    def _no_sums(self) -> Tensor:
-        return torch.zeros(6, max(self.top), dtype=torch.float64)
+    def _inverse_propensities(self) -> Tensor:
+        """Float32, in the order of the model that is evaluated; a label that the counts lack has no positives."""
+        record = self._record()
+        if record is None:
+            return self.inverse_propensities
+        places = torch.from_numpy(self.places_of(record.label_counts))
+        return torch.cat([self.inverse_propensities, self._inverse_of_unseen])[places]
 
     def _sums_of(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Sums over rows at each rank: precision, recall, nDCG, PSP, the best PSP, and 1. Float64 `(6, max(top))`."""
-        num_labels = len(self.inverse_propensities)
+        inverse_propensities = self._inverse_propensities()
+        num_labels = len(inverse_propensities)
         if logits.shape != labels.shape or logits.shape[1:] != (num_labels,):
             raise ValueError(
                 f"logits have shape {tuple(logits.shape)}, labels {tuple(labels.shape)}; both must be (rows, "
@@ -113,12 +133,16 @@ class RankingComputeMetrics:
             )
         labels = labels.to(logits.device)
         positive, known = labels == 1, known_labels(labels)
-        if not (positive | (labels == 0) | ~known).all():
-            raise ValueError("labels hold a value that is neither 1, 0 nor unknown (NaN or -100)")
+        if (wrong := wrong_labels(labels)).any():
+            row, label = wrong.nonzero()[0].tolist()
+            raise ValueError(
+                f"labels hold a value that is neither 1, 0 nor unknown (NaN or -100): {labels[row, label].item()} in "
+                f"row {row} of the batch, label {label}"
+            )
         k = max(self.top)
         first = _rank(logits, known, k)
         hits = positive.gather(1, first).cpu()
-        inverse = self.inverse_propensities.to(logits.device)
+        inverse = inverse_propensities.to(logits.device)
         best_inverse = torch.where(positive, inverse, 0.0).topk(k).values.cpu()
         num_positives = positive.sum(1, keepdim=True, dtype=torch.int32).cpu()  # int64 takes twice a batch
 
@@ -131,7 +155,7 @@ class RankingComputeMetrics:
             found / ranks,
             found / num_positives,
             (hits * gains).cumsum(1) / ((ranks <= num_positives) * gains).cumsum(1),
-            (hits * self.inverse_propensities[first.cpu()[scored]]).cumsum(1),
+            (hits * inverse_propensities[first.cpu()[scored]]).cumsum(1),
             best_inverse[scored].double().cumsum(1),
             torch.ones_like(hits),
         ]

@@ -1,16 +1,17 @@
-"""From probabilities to decisions: thresholds chosen on held-out data."""
+"""From logits to decisions: thresholds chosen on held-out data."""
 
-from collections.abc import Mapping
-from typing import Any
+import warnings
+from collections.abc import Sequence
 
 import numpy as np
-import torch
 from numpy.typing import ArrayLike
-from scipy.special import expit
-from torch import Tensor
-from transformers import PreTrainedModel
+
+from .display import printable
+from .label_space import generic_names, shown_list
+from .scores import read_references
 
 OBJECTIVES = ("macro_f1", "micro_f1", "precision", "recall")
+DEFAULT_SHRINKAGE = {"macro_f1": 10.0, "micro_f1": 10.0, "precision": 0.0, "recall": 0.0}
 
 
 def tune_thresholds(
@@ -19,11 +20,13 @@ def tune_thresholds(
     objective: str = "macro_f1",
     target: float | None = None,
     per_label: bool = True,
-    shrinkage: float = 10.0,
+    shrinkage: float | None = None,
+    label_names: Sequence[str] | None = None,
 ) -> np.ndarray:
     """Thresholds for which predictions on held-out data score best.
 
-    Choose them on data that the model was not trained on and that you do not report on.
+    Choose them on data that the model was not trained on and that you do not report on. A wanted precision or recall
+    is reached on these data for every label that can reach it; a warning names the others.
 
     Args:
         logits (float, `(rows, num_labels)`): raw scores.
@@ -32,57 +35,48 @@ def tune_thresholds(
             precision of at least `target`, else the highest precision; `recall`: the highest threshold with a recall
             of at least `target`.
         target: the wanted precision or recall, in (0, 1]; None for the others.
-        per_label: a threshold for each label; False for one for all.
-        shrinkage: draws a label's threshold (as a logit) towards the one for all: with so many positives it goes half
-            way, with fewer further; 0 not at all. A label without positives has the one for all.
+        per_label: a threshold for each label; False for one for all, which reaches the target over all labels
+            together.
+        shrinkage: draws a label's threshold towards the one for all: with so many positives it goes half way, with
+            fewer further; 0 not at all. None: 10 for F1, 0 for precision and recall, which it would draw off their
+            target. A label without positives has the one for all.
+        label_names: for messages, in the order of the labels.
 
     Returns:
-        float64, `(num_labels,)`: a label is predicted where its probability is at least its threshold.
+        float64, `(num_labels,)`, logits: a label is predicted where its logit is at least its threshold.
 
     Raises:
         ValueError: for an unknown objective, a target that is missing, superfluous or out of range, shapes that
-            differ, or labels without a positive.
+            differ, logits that are NaN or infinite, labels that are none of 1, 0 and unknown, or no positive at all.
     """
-    logits, labels = np.asarray(logits, np.float64), np.asarray(labels, np.float64)
-    _check(logits, labels, objective, target, shrinkage)
-    known = (labels == 1) | (labels == 0)
-    curves = [_Curve(logits[rows, label], labels[rows, label] == 1) for label, rows in enumerate(known.T)]
-    pooled = _Curve(logits[known], labels[known] == 1)
+    logits, labels = np.asarray(logits, np.float64), np.asarray(labels)
+    _check(logits, labels, label_names)
+    _check_objective(objective, target, shrinkage)
+    positive, known = read_references(labels, "labels", label_names)
+    if not positive.any():
+        raise ValueError("no label has a positive; thresholds cannot be chosen")
+    shrinkage = DEFAULT_SHRINKAGE[objective] if shrinkage is None else shrinkage
+    curves = [_Curve(logits[rows, label], positive[rows, label]) for label, rows in enumerate(known.T)]
+    pooled = _Curve(logits[known], positive[known])
     best_micro_f1 = _best_micro_f1(curves) if objective == "micro_f1" else 0.0
 
     def best(curve: _Curve, f1: np.ndarray) -> float:
-        if objective in ("precision", "recall"):
-            return curve.threshold(curve.reach(objective, target or 0))
+        if target is not None:
+            return curve.threshold(curve.reach(objective, target))
         return curve.threshold(int(f1.argmax()))
 
     common = _best_common_macro_f1(curves) if objective == "macro_f1" else best(pooled, pooled.f1())
     thresholds = np.full(len(curves), common)
     for label, curve in enumerate(curves):
         if per_label and curve.num_positives:
-            share = curve.num_positives / (curve.num_positives + shrinkage)
             own = best(curve, curve.gain(best_micro_f1) if objective == "micro_f1" else curve.f1())
-            thresholds[label] = share * own + (1 - share) * common
-    return expit(thresholds)
-
-
-def predict(model: PreTrainedModel, inputs: Mapping[str, Tensor]) -> list[list[str]]:
-    """The names of the labels that a trained model predicts for each row.
-
-    A label is predicted where its probability is at least its threshold in `model.config.plm_thresholds`, 0.5 without
-    any; a single-label model predicts its most probable class. The model is put into evaluation mode.
-
-    Args:
-        inputs: of the model, as tokenizers and image processors give them with `return_tensors="pt"`.
-    """
-    model.eval()
-    with torch.inference_mode():
-        logits = model(**inputs).logits.float()
-    config: Any = model.config
-    if config.problem_type == "single_label_classification":
-        return [[config.id2label[index]] for index in logits.argmax(-1).tolist()]
-    thresholds = getattr(config, "plm_thresholds", None) or [0.5] * config.num_labels
-    predicted = torch.sigmoid(logits) >= torch.tensor(thresholds, device=logits.device)
-    return [[config.id2label[index] for index in row.nonzero().flatten().tolist()] for row in predicted]
+            drawn = 1 - curve.num_positives / (curve.num_positives + shrinkage)
+            thresholds[label] = own + drawn * (common - own)
+    if target is not None:
+        names = label_names if label_names is not None else generic_names(len(curves))
+        each = list(zip(names, curves, thresholds, strict=True))
+        _warn_of_missed(each if per_label else [("all labels together", pooled, common)], objective, target)
+    return thresholds
 
 
 class _Curve:
@@ -111,11 +105,16 @@ class _Curve:
 
     def reach(self, objective: str, target: float) -> int:
         """The index with the wanted precision or recall."""
+        values = self.scores(objective)
+        reached = np.flatnonzero(values >= target)
         if objective == "recall":
-            return int((self.hits >= target * self.num_positives).argmax())
-        precision = self.hits / np.maximum(self.predicted, 1)
-        reached = np.flatnonzero(precision >= target)
-        return int(reached[-1] if len(reached) else precision.argmax())
+            return int(reached[0])
+        return int(reached[-1] if len(reached) else values.argmax())
+
+    def scores(self, objective: str) -> np.ndarray:
+        """Precision or recall at each index, float64; without predictions, or positives, 0."""
+        of = self.predicted if objective == "precision" else np.full(len(self.hits), self.num_positives)
+        return self.hits / np.maximum(of, 1)
 
     def threshold(self, index: int) -> float:
         """A logit that lies between the values at and behind an index."""
@@ -123,9 +122,14 @@ class _Curve:
 
 
 def _between(values: np.ndarray, index: int) -> float:
+    """A threshold that accepts the first `index` of falling values and no more, however near they are."""
     if index == 0:
-        return values[0] + 1
-    return (values[index - 1] + values[index]) / 2 if index < len(values) else values[-1] - 1
+        return max(values[0] + 1, np.nextafter(values[0], np.inf))
+    if index == len(values):
+        return values[-1] - 1
+    above, below = values[index - 1], values[index]
+    middle = above / 2 + below / 2
+    return middle if below < middle <= above else above
 
 
 def _best_micro_f1(curves: list[_Curve]) -> float:
@@ -150,18 +154,43 @@ def _best_common_macro_f1(curves: list[_Curve]) -> float:
     return _between(values[order][last], int(totals.argmax()))
 
 
-def _check(logits: np.ndarray, labels: np.ndarray, objective: str, target: float | None, shrinkage: float) -> None:
+def _warn_of_missed(each: Sequence[tuple[str, _Curve, float]], objective: str, target: float) -> None:
+    """Name the labels whose threshold does not reach the wanted precision or recall."""
+    missed = []
+    for name, curve, threshold in each:
+        score = curve.scores(objective)[(curve.values >= threshold).sum()]
+        if score < target:
+            missed.append(f"'{printable(name)}' ({f'{score:.3f}' if curve.num_positives else 'no positive'})")
+    if missed:
+        warnings.warn(
+            f"{len(missed)} of {len(each)} thresholds do not reach a {objective} of {target} on these data: "
+            f"{', '.join(missed)}",
+            stacklevel=3,
+        )
+
+
+def _check(logits: np.ndarray, labels: np.ndarray, label_names: Sequence[str] | None) -> None:
     if logits.shape != labels.shape or logits.ndim != 2:
         raise ValueError(f"logits have shape {logits.shape}, labels {labels.shape}; both must be (rows, num_labels)")
-    if not np.isfinite(logits).all():
-        raise ValueError("logits hold a value that is NaN or infinite")
-    if not (labels == 1).any():
-        raise ValueError("no label has a positive; thresholds cannot be chosen")
+    num_labels = logits.shape[1]
+    if label_names is not None and len(label_names) != num_labels:
+        raise ValueError(f"label_names has {len(label_names)} names; the logits have {num_labels} labels")
+    finite = np.isfinite(logits)
+    if not finite.all():
+        row, label = np.argwhere(~finite)[0]
+        names = label_names if label_names is not None else generic_names(num_labels)
+        raise ValueError(
+            f"logits hold a value that is NaN or infinite: {logits[row, label]} in row {row} for "
+            f"{shown_list([names[label]])}; was the model trained in float16, or did its loss diverge?"
+        )
+
+
+def _check_objective(objective: str, target: float | None, shrinkage: float | None) -> None:
     if objective not in OBJECTIVES:
         raise ValueError(f"objective is {objective!r}; it must be one of {OBJECTIVES}")
     if objective in ("precision", "recall") and not (target is not None and 0 < target <= 1):
         raise ValueError(f"target is {target}; for the objective '{objective}' it must be a number in (0, 1]")
     if objective not in ("precision", "recall") and target is not None:
         raise ValueError(f"target is {target}; the objective '{objective}' has none")
-    if not shrinkage >= 0:
+    if shrinkage is not None and not shrinkage >= 0:
         raise ValueError(f"shrinkage is {shrinkage}; it must be 0 or more")

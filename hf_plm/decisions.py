@@ -1,0 +1,242 @@
+"""What is decided with a trained model: the entry in its configuration, predicting, calibrating, folding.
+
+The entry is `config.plm`, a plain dictionary; this file alone reads and writes it.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from transformers.utils import logging
+
+from .classifier_bias import find_bias, logits_of
+from .label_space import generic_names, names_fingerprint, read_id2label, shown_list
+from .state import PLMState
+
+logger = logging.get_logger(__name__)
+
+SCORES = ("trained", "probabilities", "decisions")
+EARLIER = ("plm_thresholds", "plm_calibrated")
+"""What an earlier version wrote into configurations: thresholds as probabilities."""
+
+
+@dataclass(frozen=True)
+class Decisions:
+    """What was decided for a model.
+
+    Attributes:
+        num_labels: of the model; None if its configuration does not say.
+        names: `names_fingerprint` of its label names; None for generic ones, and fits any.
+        thresholds: logits, one for each label; a label is predicted where its logit is at least this. None: 0.
+        scores: `trained`: as masked training left them; `probabilities`: for the frequencies of the training data,
+            after `calibrate`; `decisions`: to be cut at 0.5, after `fold_thresholds`.
+        tuned_on: `labels_digest` of the labels on which the thresholds were chosen.
+
+    Raises:
+        ValueError: for another number of thresholds than labels, one that is NaN or infinite, or unknown `scores`.
+    """
+
+    num_labels: int | None = None
+    names: str | None = None
+    thresholds: tuple[float, ...] | None = None
+    scores: str = "trained"
+    tuned_on: str | None = None
+
+    def __post_init__(self):
+        if self.scores not in SCORES:
+            raise ValueError(f"scores is {self.scores!r}; it must be one of {SCORES}")
+        if self.thresholds is None:
+            return
+        object.__setattr__(self, "thresholds", tuple(float(value) for value in self.thresholds))
+        if self.num_labels not in (None, len(self.thresholds)):
+            raise ValueError(f"there are {len(self.thresholds)} thresholds for {self.num_labels} labels")
+        if not np.isfinite(self.thresholds).all():
+            raise ValueError("thresholds hold a value that is NaN or infinite; they are logits, one for each label")
+
+
+def read_decisions(config: Any) -> Decisions:
+    """What was decided for the model of a configuration; nothing yet if it has no entry, or `config` is None.
+
+    An entry that belongs to another number of labels, or to other label names, is cleared, with a warning.
+
+    Raises:
+        ValueError: if the entry is damaged, or of an earlier version.
+    """
+    fresh = _fresh(config)
+    if earlier := [name for name in EARLIER if getattr(config, name, None)]:
+        raise ValueError(
+            f"model.config.{earlier[0]} was written by an earlier version, which kept thresholds as probabilities; "
+            f"delete it ({'; '.join(f'del model.config.{name}' for name in earlier)}) and choose thresholds anew with "
+            "trainer.tune_thresholds(...); do not calibrate again what was calibrated"
+        )
+    entry = getattr(config, "plm", None)
+    if entry is None:
+        return fresh
+    try:
+        decisions = Decisions(**entry)
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"model.config.plm is damaged ({error}); restore it from a copy, or del model.config.plm and choose "
+            "thresholds anew"
+        ) from None
+    if None not in (fresh.num_labels, decisions.num_labels) and fresh.num_labels != decisions.num_labels:
+        end_decisions(config, f"they are for {decisions.num_labels} labels, and the model has {fresh.num_labels}")
+        return fresh
+    if decisions.names is not None and decisions.names != fresh.names:
+        names = shown_list(read_id2label(config) or generic_names(fresh.num_labels or 0))
+        end_decisions(config, f"they are for other label names, or another order of them, than {names}")
+        return fresh
+    return decisions
+
+
+def write_decisions(config: Any, decisions: Decisions) -> None:
+    """Keep what was decided in a model's configuration, with which it is saved.
+
+    Raises:
+        ValueError: if there is no configuration to keep it in.
+    """
+    if not _can_keep(config):
+        raise ValueError("the model has no configuration (model.config) in which thresholds could be kept")
+    entry = asdict(decisions)
+    config.plm = entry | {"thresholds": None if decisions.thresholds is None else list(decisions.thresholds)}
+
+
+def end_decisions(config: Any, why: str) -> None:
+    """Take what was decided out of a configuration, of this or an earlier version; the log says so, and why."""
+    ended = [name for name in ("plm", *EARLIER) if getattr(config, name, None) is not None]
+    for name in ended:
+        delattr(config, name)
+    if ended:
+        logger.warning(f"The thresholds and what was calibrated of the model (config.{ended[0]}) ended: {why}")
+
+
+def thresholds_of(config: Any) -> np.ndarray | None:
+    """The thresholds of a model, float64 logits `(num_labels,)`; None if it has none. Errors as `read_decisions`."""
+    thresholds = read_decisions(config).thresholds
+    return None if thresholds is None else np.array(thresholds, np.float64)
+
+
+def predict(model: nn.Module, inputs: Mapping[str, Tensor]) -> list[list[str]]:
+    """The names of the labels that a trained model predicts for each row, as its evaluation counts them.
+
+    A label is predicted where its logit is at least its threshold (`thresholds_of`), 0 without any: a probability of
+    0.5. A single-label model predicts the class whose logit is farthest above its threshold. The model is put into
+    evaluation mode.
+
+    Args:
+        inputs: of the model, as tokenizers and image processors give them with `return_tensors="pt"`.
+
+    Raises:
+        ValueError: as `read_decisions`, or if the model's output has no logits.
+    """
+    config = getattr(model, "config", None)
+    thresholds = thresholds_of(config)
+    model.eval()
+    with torch.inference_mode():
+        logits = logits_of(model(**inputs)).cpu().double().numpy()
+    names = read_id2label(config) or generic_names(logits.shape[-1])
+    margins = logits if thresholds is None else logits - thresholds
+    if getattr(config, "problem_type", None) == "single_label_classification":
+        return [[names[index]] for index in margins.argmax(-1)]
+    return [[names[index] for index in np.flatnonzero(row >= 0)] for row in margins]
+
+
+def log_odds_shift(plm_state: PLMState) -> Tensor:
+    """By how much training raised each label's log-odds: `log(I / R)`, float32 `(num_labels,)`.
+
+    I is the ideal ratio, and R the ratio, that were in force when the last training batch was seen; 0 where nothing
+    was masked.
+    """
+    return plm_state.shift_in_force
+
+
+def calibrate(model: nn.Module, plm_state: PLMState, inputs: Any = None) -> None:
+    """Take the shift of masked training out of the classifier's bias and out of the thresholds, in place.
+
+    After it the model's probabilities are those of the data's own frequencies, as far as the masks moved them: an
+    objective other than binary cross-entropy has a bias of its own. No decision changes: without thresholds the model
+    gets some. It can be done once; `config.plm` says that it was.
+
+    Args:
+        model: the classifier's bias is found by its effect on the logits, see `find_bias`. In float16 and bfloat16 the
+            bias is rounded, and the shift with it.
+        plm_state: `PLMTrainer.plm_state`, or the `PLMState` of a checkpoint.
+        inputs: a batch of the model's inputs; None makes some up.
+
+    Raises:
+        ValueError: if the model was calibrated or folded before, the state is of other labels, or no bias shifts the
+            logits; the model is unchanged then.
+    """
+    config = getattr(model, "config", None)
+    decisions = read_decisions(config)
+    if decisions.scores == "probabilities":
+        raise ValueError("the model was calibrated before (config.plm): the shift is out of its bias already")
+    if decisions.scores == "decisions":
+        raise ValueError(
+            "the thresholds were folded into the bias (config.plm), which no longer gives probabilities; calibrate "
+            "first, then fold_thresholds"
+        )
+    shift = _shift_for(config, plm_state, decisions.num_labels)
+    bias = find_bias(model, shift, inputs, "subtract log_odds_shift(plm_state) from the logits instead")
+    moved = _subtract(bias, shift)
+    if _can_keep(config):
+        thresholds = np.array(decisions.thresholds or 0.0) - moved
+        write_decisions(config, replace(decisions, thresholds=tuple(thresholds), scores="probabilities"))
+
+
+def fold_thresholds(model: nn.Module, inputs: Any = None) -> None:
+    """Subtract the thresholds from the classifier's bias, in place, so that any pipeline decides right at 0.5.
+
+    The scores are no probabilities then; `config.plm` says so.
+
+    Args:
+        model: see `calibrate`. In float16 and bfloat16 the bias is rounded: what lies beside a threshold may change.
+        inputs: a batch of the model's inputs; None makes some up.
+
+    Raises:
+        ValueError: if the model has no thresholds, or no bias shifts the logits; the model is unchanged then.
+    """
+    config = getattr(model, "config", None)
+    decisions = read_decisions(config)
+    if decisions.thresholds is None:
+        raise ValueError(
+            "the thresholds are in the classifier's bias already (config.plm)"
+            if decisions.scores == "decisions"
+            else "the model has no thresholds to fold; choose them with trainer.tune_thresholds(held_out)"
+        )
+    thresholds = torch.tensor(decisions.thresholds, dtype=torch.float64)
+    bias = find_bias(model, thresholds, inputs, "keep the thresholds: hf_plm.predict decides with them")
+    _subtract(bias, thresholds)
+    write_decisions(config, replace(decisions, thresholds=None, scores="decisions"))
+
+
+def _shift_for(config: Any, plm_state: PLMState, num_labels: int | None) -> Tensor:
+    """`log_odds_shift` in the order of a model's labels, float64 on the CPU."""
+    shift = log_odds_shift(plm_state).detach().cpu().double()
+    if num_labels not in (None, len(shift)):
+        raise ValueError(f"plm_state is of {len(shift)} labels, and the model has {num_labels}")
+    names, own = read_id2label(config), plm_state.label_names
+    if names is None or own is None or names == own:
+        return shift
+    if set(names) != set(own):
+        raise ValueError(f"plm_state is of the labels {shown_list(own)}, and the model has {shown_list(names)}")
+    return shift[[own.index(name) for name in names]]
+
+
+def _subtract(bias: nn.Parameter, amount: Tensor) -> np.ndarray:
+    """Subtract from a bias. Returns by how much it went down, rounded as it is, float64."""
+    before = bias.detach().cpu().double()
+    with torch.no_grad():
+        bias.copy_(before - amount)
+    return (before - bias.detach().cpu().double()).numpy()
+
+
+def _fresh(config: Any) -> Decisions:
+    return Decisions(getattr(config, "num_labels", None), names_fingerprint(read_id2label(config)))
+
+
+def _can_keep(config: Any) -> bool:
+    return config is not None and not isinstance(config, Mapping)  # peft gives models without one a dictionary
