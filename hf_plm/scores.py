@@ -219,8 +219,8 @@ def _finite(scores: np.ndarray) -> np.ndarray:
 
 
 def _precision_recall_f1(positive: np.ndarray, predicted: np.ndarray, average: str | None) -> tuple[np.ndarray, ...]:
-    """scikit-learn's, with an empty column more: it takes a single label for a binary task, with two classes."""
-    truth, guess = (np.pad(values, ((0, 0), (0, 1))) for values in (positive, predicted))
+    """scikit-learn's, with an empty row and column more: it takes a single label for two classes, and no empty data."""
+    truth, guess = (np.pad(values, (0, 1)) for values in (positive, predicted))
     return precision_recall_fscore_support(truth, guess, average=average, zero_division=0)[:3]
 
 

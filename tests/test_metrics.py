@@ -1,13 +1,18 @@
 """The scores are scikit-learn's, whichever way they are asked for, and unknown labels count nowhere."""
 
+import functools
+import math
 import socket
+import time
 
 import numpy as np
 import pytest
-from sklearn.metrics import average_precision_score, f1_score, precision_score, recall_score
+import torch
+from sklearn.metrics import accuracy_score, average_precision_score, f1_score, precision_score, recall_score
 from transformers import EvalPrediction
 
 from hf_plm import LabelCounts, MultiLabelMetrics, multilabel_compute_metrics
+from hf_plm.metrics import evaluating, labels_digest, multilabel_scores
 
 KEYS = {
     *("map", "micro_f1", "macro_f1", "exact_match", "labels_never_predicted"),
@@ -28,8 +33,9 @@ def data():
 
 def expected_scores(logits, references, threshold=0.5):
     kept = [label for label in range(20) if label != 7]
-    scores = 1 / (1 + np.exp(-logits.astype(np.float64)))[:, kept]
-    truth, predicted = references[:, kept], scores >= threshold
+    probabilities = 1 / (1 + np.exp(-logits.astype(np.float64)))
+    every_truth, every_prediction = references, probabilities >= threshold
+    scores, truth, predicted = probabilities[:, kept], references[:, kept], every_prediction[:, kept]
     per_label = {
         "precision": precision_score(truth, predicted, average=None, zero_division=0),
         "recall": recall_score(truth, predicted, average=None, zero_division=0),
@@ -39,11 +45,11 @@ def expected_scores(logits, references, threshold=0.5):
     groups = {"head": [0, 1], "medium": range(2, 9), "tail": range(9, 19)}  # of the 19 labels left
     return {
         "map": average_precision_score(truth, scores, average="macro"),
-        "micro_f1": f1_score(truth, predicted, average="micro"),
+        "micro_f1": f1_score(every_truth, every_prediction, average="micro"),
         "macro_f1": f1_score(truth, predicted, average="macro", zero_division=0),
-        "exact_match": (predicted == truth).all(1).mean(),
-        "micro_precision": precision_score(truth, predicted, average="micro"),
-        "micro_recall": recall_score(truth, predicted, average="micro"),
+        "exact_match": accuracy_score(every_truth, every_prediction),
+        "micro_precision": precision_score(every_truth, every_prediction, average="micro"),
+        "micro_recall": recall_score(every_truth, every_prediction, average="micro"),
         "macro_precision": per_label["precision"].mean(),
         "macro_recall": per_label["recall"].mean(),
         "labels_never_predicted": (predicted.sum(0) == 0).sum(),
@@ -120,7 +126,7 @@ def test_a_single_label_to_score_is_no_binary_task_and_an_empty_group_is_nan(oth
     references = np.array([[1], [0], [0], [1]], np.float32)
     pad = ((0, 0), (0, others))  # labels without a positive
     scores = multilabel_compute_metrics(LabelCounts([3] + [1] * others, [3] * (1 + others)))(
-        EvalPrediction(np.pad(logits, pad), np.pad(references, pad))
+        EvalPrediction(np.pad(logits, pad, constant_values=-3), np.pad(references, pad))
     )
     assert scores["head_precision"] == scores["micro_precision"] == scores["macro_recall"] == 0.5
     assert scores["micro_f1"] == 0.5
@@ -131,8 +137,16 @@ def test_a_single_label_to_score_is_no_binary_task_and_an_empty_group_is_nan(oth
     ("scores", "references", "message"),
     [
         (np.zeros((3, 2)), np.zeros((3, 3)), r"scores have shape \(3, 2\), references \(3, 3\)"),
-        (np.zeros((3, 2)), np.zeros((3, 2)), "no label has a positive in the references"),
-        (np.zeros((3, 2)), np.full((3, 2), 0.5), "references hold a value that is neither"),
+        (
+            np.zeros((3, 2)),
+            np.full((3, 2), 0.5),
+            r"neither 1, 0 nor unknown \(NaN or -100\): 0.5 in row 0 for .*LABEL_0",
+        ),
+        (
+            np.zeros((3, 2)),
+            [[0, 1], [1, 1], [1, -1]],
+            r"references hold a value that is neither.*-1.0 in row 2.*LABEL_1",
+        ),
     ],
 )
 def test_bad_input_is_named(scores, references, message):
@@ -169,3 +183,245 @@ def test_every_label_may_have_a_threshold_of_its_own(data):
     at_half = multilabel_compute_metrics(COUNTS)(EvalPrediction(moved, references))
     assert with_thresholds == pytest.approx(at_half)
     assert with_thresholds != pytest.approx(multilabel_compute_metrics(COUNTS)(EvalPrediction(logits, references)))
+
+
+def test_micro_scores_and_exact_match_count_labels_without_a_positive():
+    references, logits = np.array([[1, 0], [1, 0]]), np.full((2, 2), 3.0)
+    scores = multilabel_compute_metrics(LabelCounts([2, 1], [1, 2]))(EvalPrediction(logits, references))
+    assert scores["micro_f1"] == pytest.approx(2 / 3)
+    assert scores["micro_precision"] == 0.5
+    assert scores["micro_recall"] == 1
+    assert scores["exact_match"] == 0
+    assert scores["macro_f1"] == scores["map"] == 1
+    assert scores["labels_never_predicted"] == 0
+
+
+@pytest.mark.parametrize(
+    ("references", "exact"), [(np.zeros((3, 2)), 1 / 3), ([[0, np.nan], [np.nan, np.nan], [0, 0]], 1 / 2)]
+)
+def test_without_positives_all_but_exact_match_is_nan_with_one_warning(references, exact, caplog):
+    compute_metrics = multilabel_compute_metrics(LabelCounts([2, 1], [1, 2]))
+    logits = np.array([[-1.0, -1], [9, 9], [-1, 1]])
+    scores = compute_metrics(EvalPrediction(logits, np.array(references)))
+    assert set(scores) == KEYS
+    assert {name for name, value in scores.items() if not math.isnan(value)} == {"exact_match"}
+    assert scores["exact_match"] == pytest.approx(exact)
+    assert caplog.messages == ["No label has a positive in the references: all scores but exact match are NaN"]
+
+
+def test_without_a_known_label_or_a_row_everything_is_nan():
+    for references in (np.full((3, 2), -100), np.zeros((0, 2))):
+        scores = multilabel_scores(np.ones(references.shape), references, {})
+        assert all(math.isnan(value) for value in scores.values())
+
+
+def test_a_logit_that_is_nan_makes_the_scores_of_its_label_nan(data, caplog):
+    logits, references = data
+    expected = multilabel_compute_metrics(COUNTS)(EvalPrediction(*data))
+    logits[3, 1] = np.nan
+    references[5, 4] = -100
+    logits[5, 4] = np.nan  # not known: no harm
+    compute_metrics = multilabel_compute_metrics(COUNTS)
+    scores = compute_metrics(EvalPrediction(logits, references))
+    broken = {name for name, value in scores.items() if math.isnan(value)}
+    assert broken == {name for name in KEYS if not name.startswith(("medium", "tail"))}
+    assert np.flatnonzero(np.isnan(compute_metrics.label_scores.f1)).tolist() == [1, 7]
+    assert scores["tail_f1"] == expected["tail_f1"]
+    assert len(caplog.messages) == 1
+    assert "The model's output is NaN for 1 of 20 labels: ['LABEL_1']" in caplog.text
+
+
+def test_nan_in_a_label_without_positives_spoils_micro_scores_alone(data):
+    logits, references = data
+    logits[:, 7] = np.nan
+    scores = multilabel_compute_metrics(COUNTS)(EvalPrediction(logits, references))
+    broken = {name for name, value in scores.items() if math.isnan(value)}
+    assert broken == {"micro_f1", "micro_precision", "micro_recall", "exact_match"}
+
+
+def test_infinite_logits_are_ranked_and_decided():
+    logits = np.array([[np.inf], [-np.inf], [3.4e38], [-3.4e38]], np.float32)
+    references = np.array([[1], [0], [0], [1]])
+    scores = multilabel_compute_metrics(LabelCounts([2], [2]))(EvalPrediction(logits, references))
+    assert scores["map"] == pytest.approx(average_precision_score([1, 0, 0, 1], [4, 1, 3, 2]))
+    assert scores["micro_precision"] == scores["micro_recall"] == 0.5
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+def test_neighbouring_logits_are_told_apart_in_every_dtype(dtype):
+    low = torch.tensor(20.0, dtype=dtype)
+    high = torch.nextafter(low, torch.tensor(torch.inf, dtype=dtype))
+    logits, references = torch.stack([high, low])[:, None], torch.tensor([[1], [0]])
+    metrics = multilabel_compute_metrics(LabelCounts([1], [1]))
+    with evaluating(LabelCounts([1], [1]), [high.double().item()]):
+        scores = metrics(EvalPrediction(logits, references))
+    assert scores["micro_f1"] == scores["map"] == 1
+
+
+@pytest.mark.parametrize("threshold", [-0.1, 1.5, [0.5, 0.5, 2] + [0.5] * 17, [0.5] * 3, np.nan])
+def test_a_threshold_that_is_no_probability_is_named(threshold):
+    with pytest.raises(ValueError, match="threshold (is|has shape)"):
+        multilabel_compute_metrics(COUNTS, threshold)
+
+
+def test_the_metric_keeps_a_score_that_lies_on_its_threshold():
+    metric = MultiLabelMetrics(LabelCounts([1], [1]), threshold=0.9)
+    assert metric.compute(scores=[[0.9], [0.8]], references=[[1], [0]])["micro_f1"] == 1
+
+
+# the model that is evaluated
+
+NAMED = LabelCounts([8, 1, 1], [2, 9, 9], ["zebra", "ant", "yak"])
+MODEL = LabelCounts([0, 0, 0], [0, 0, 0], ["ant", "yak", "zebra"])
+LOGITS = np.array([[-3.0, -3, 5], [5, -3, 5], [-3, 5, -3]])  # zebra is right, ant and yak are not
+LABELS = np.array([[1, 0, 1], [0, 1, 1], [0, 0, 0]])
+
+
+def test_groups_are_put_in_the_order_of_the_model():
+    with evaluating(MODEL, None):
+        scores = multilabel_compute_metrics(NAMED)(EvalPrediction(LOGITS, LABELS))
+    assert (scores["head_f1"], scores["tail_f1"]) == (1, 0)
+    in_own_order = multilabel_compute_metrics(NAMED)(EvalPrediction(LOGITS[:, [2, 0, 1]], LABELS[:, [2, 0, 1]]))
+    assert scores == in_own_order
+
+
+def test_groups_and_thresholds_that_are_given_are_put_in_the_order_of_the_model():
+    groups = {"striped": np.array([True, False, False]), "rest": torch.tensor([False, True, True])}
+    metrics = multilabel_compute_metrics(NAMED, threshold=[0.999, 0.5, 0.5], groups=groups)
+    with evaluating(MODEL, None):
+        scores = metrics(EvalPrediction(LOGITS, LABELS))
+    assert scores["striped_f1"] == scores["rest_f1"] == 0
+    with evaluating(MODEL, [0, 0, 0]):
+        scores = metrics(EvalPrediction(LOGITS, LABELS))
+    assert (scores["striped_f1"], scores["rest_f1"]) == (1, 0)
+
+
+def test_labels_that_the_metrics_counts_lack_are_rare_ones():
+    some = LabelCounts([1, 8], [9, 2], ["yak", "zebra"])
+    explicit = {"striped": np.array([False, True])}
+    with evaluating(MODEL, None):
+        scores = multilabel_compute_metrics(some)(EvalPrediction(LOGITS, LABELS))
+        given = multilabel_compute_metrics(some, groups=explicit)(EvalPrediction(LOGITS, LABELS))
+    assert (scores["head_f1"], scores["medium_f1"], scores["tail_f1"]) == (1, 0, 0)
+    assert given["striped_f1"] == 1
+
+
+def test_metrics_of_other_labels_are_refused_by_name_or_by_number():
+    metrics = multilabel_compute_metrics(LabelCounts([1, 2], [2, 1], ["dog", "zebra"]))
+    message = r"counts of the labels .*dog.*zebra.* and the model has .*ant.*yak.*zebra.*, without .*dog"
+    with pytest.raises(ValueError, match=message):
+        metrics.check_fits(MODEL)
+    with evaluating(MODEL, None), pytest.raises(ValueError, match=message):
+        metrics(EvalPrediction(LOGITS, LABELS))
+    message = "counts of 2 labels, and the model has 3"
+    with pytest.raises(ValueError, match=message):
+        multilabel_compute_metrics(LabelCounts([1, 2], [2, 1])).check_fits(MODEL)
+    with pytest.raises(ValueError, match=message):
+        metrics.check_fits(LabelCounts([1, 2, 3], [1, 2, 3]))
+    multilabel_compute_metrics(NAMED).check_fits(MODEL)
+    with pytest.raises(ValueError, match=r"logits have shape \(3, 3\); label_counts has 2 labels"):
+        metrics(EvalPrediction(LOGITS, LABELS))
+    with pytest.raises(ValueError, match=r"the group 'one' has shape \(3,\); label_counts has 2 labels"):
+        multilabel_compute_metrics(LabelCounts([1, 2], [2, 1]), groups={"one": np.ones(3, bool)})
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda metrics: lambda prediction: {**metrics(prediction), "x": 1.0},
+        lambda metrics: functools.partial(metrics, compute_result=True),
+        lambda metrics: type("Wrapper", (), {"__call__": lambda self, prediction: metrics(prediction)})(),
+    ],
+    ids=["lambda", "partial", "class"],
+)
+def test_a_wrapped_metrics_object_scores_each_model_with_its_own_thresholds(wrap):
+    compute_metrics = wrap(multilabel_compute_metrics(NAMED))
+    prediction = EvalPrediction(LOGITS, LABELS)
+    with evaluating(MODEL, [10, 10, 10]) as one:
+        none_predicted = compute_metrics(prediction)
+    with evaluating(MODEL, [-5, -5, -5]) as other:
+        all_predicted = compute_metrics(prediction)
+    assert (none_predicted["labels_never_predicted"], all_predicted["labels_never_predicted"]) == (3, 0)
+    assert (one.label_scores.predicted.tolist(), other.label_scores.predicted.tolist()) == ([0] * 3, [3] * 3)
+    assert one.labels_digest == other.labels_digest == labels_digest(LABELS)
+    assert one.was_scored
+    assert compute_metrics(prediction)["labels_never_predicted"] == 0  # of its own again, cut at 0.5
+
+
+def test_a_record_without_a_scorer_says_so():
+    with evaluating(MODEL, None) as record:
+        pass
+    assert not record.was_scored
+    assert record.labels_digest is None
+    with (
+        pytest.raises(ValueError, match=r"thresholds have shape \(2,\); there are 3 labels"),
+        evaluating(MODEL, [1, 2]),
+    ):
+        pass
+
+
+@pytest.mark.parametrize("with_record", [True, False])
+def test_nothing_of_an_interrupted_evaluation_stays(data, with_record):
+    logits, references = data
+    compute_metrics = multilabel_compute_metrics(COUNTS)
+    expected = multilabel_compute_metrics(COUNTS)(EvalPrediction(*data))
+    if with_record:
+        with pytest.raises(KeyboardInterrupt), evaluating(COUNTS, None):
+            compute_metrics(EvalPrediction(-logits, references), compute_result=False)
+            raise KeyboardInterrupt
+    else:
+        compute_metrics(EvalPrediction(-logits, references), compute_result=False)
+        compute_metrics.reset()
+    for context in (evaluating(COUNTS, None), evaluating(COUNTS, None)):
+        with context:
+            assert compute_metrics(EvalPrediction(logits[:90], references[:90]), compute_result=False) == {}
+            assert compute_metrics(EvalPrediction(logits[90:], references[90:]), compute_result=True) == expected
+    assert compute_metrics(EvalPrediction(*data)) == expected
+
+
+def test_after_bad_labels_the_next_evaluation_starts_anew(data):
+    compute_metrics = multilabel_compute_metrics(COUNTS)
+    expected = compute_metrics(EvalPrediction(*data))
+    with pytest.raises(ValueError, match="references hold a value"):
+        compute_metrics(EvalPrediction(data[0], data[1] + 2))
+    assert compute_metrics(EvalPrediction(*data)) == expected
+
+
+def test_extra_scores_are_added_after_the_last_batch_and_may_not_share_a_name(data):
+    logits, references = data
+    seen = []
+
+    def extra(prediction):
+        seen.append(prediction)
+        return {"largest": float(prediction.predictions.max()), "rows": len(prediction.label_ids)}
+
+    compute_metrics = multilabel_compute_metrics(COUNTS, extra=extra)
+    assert compute_metrics(EvalPrediction(logits[:90], references[:90]), compute_result=False) == {}
+    scores = compute_metrics(EvalPrediction(logits[90:], references[90:]))
+    assert len(seen) == 1
+    assert (scores["largest"], scores["rows"]) == (logits.max(), 200)
+    assert set(scores) == KEYS | {"largest", "rows"}
+    shared = multilabel_compute_metrics(COUNTS, extra=lambda prediction: {"map": 1.0, "other": 2.0})
+    with pytest.raises(ValueError, match="extra gives map, whose names are taken"):
+        shared(EvalPrediction(*data))
+
+
+def test_a_digest_tells_labels_apart_whatever_their_dtype():
+    labels = np.array([[1, 0, -100], [0, 1, 1]])
+    digest = labels_digest(labels)
+    assert digest == labels_digest(np.where(labels == -100, np.nan, labels).astype(np.float16))
+    assert digest != labels_digest(labels[::-1])
+    assert digest != labels_digest(labels.reshape(3, 2))
+    assert digest != labels_digest(np.where(labels == -100, 0, labels))
+    assert len(digest) == 64
+
+
+def test_many_rows_and_labels_are_scored_in_seconds(data):
+    generator = np.random.default_rng(0)
+    labels = generator.random((10_000, 500)) < 0.02
+    logits = generator.normal(size=labels.shape).astype(np.float32) + labels
+    counts = LabelCounts(labels.sum(0), (~labels).sum(0))
+    start = time.perf_counter()
+    scores = multilabel_compute_metrics(counts)(EvalPrediction(logits, labels.astype(np.float32)))
+    assert time.perf_counter() - start < 30  # 2 where nothing else runs
+    assert 0 < scores["map"] < 1

@@ -10,6 +10,7 @@ from sklearn.metrics import ndcg_score
 from transformers import EvalPrediction
 
 from hf_plm import LabelCounts, MultiLabelCollator, PLMTrainer, count_labels
+from hf_plm.metrics import evaluating
 from hf_plm.ranking_metrics import RankingComputeMetrics, propensities
 
 NUM_LABELS = 30
@@ -204,7 +205,11 @@ def test_one_rank_alone_is_named():
         (np.zeros((3, 30)), np.zeros((3, 29)), r"logits have shape \(3, 30\), labels \(3, 29\)"),
         (np.zeros((3, 29)), np.zeros((3, 29)), r"\(3, 29\), labels \(3, 29\); both must be \(rows, 30\)"),
         (np.zeros(30), np.zeros(30), r"logits have shape \(30,\), labels \(30,\)"),
-        (np.zeros((3, 30)), np.full((3, 30), 0.5), "labels hold a value that is neither"),
+        (
+            np.zeros((3, 30)),
+            np.full((3, 30), 0.5),
+            r"labels hold a value that is neither.*: 0.5 in row 0 of the batch, label 0",
+        ),
     ],
 )
 def test_bad_input_is_named_and_the_next_evaluation_starts_anew(data, logits, labels, message):
@@ -215,12 +220,14 @@ def test_bad_input_is_named_and_the_next_evaluation_starts_anew(data, logits, la
     assert compute_metrics(EvalPrediction(*data)) == pytest.approx(slow_scores(*data, (1, 3, 5)))
 
 
-def test_rows_without_any_positive_are_nothing_to_score(data):
+def test_rows_without_any_positive_have_scores_that_are_nan_with_one_warning(data, caplog):
     compute_metrics = RankingComputeMetrics(COUNTS)
     labels = np.full((3, 30), np.nan, np.float32)
     labels[0] = 0
-    with pytest.raises(ValueError, match="no row has a positive label; there is nothing to score"):
-        compute_metrics(EvalPrediction(np.zeros((3, 30)), labels))
+    scores = compute_metrics(EvalPrediction(np.zeros((3, 30)), labels))
+    assert len(scores) == 12
+    assert np.isnan(list(scores.values())).all()
+    assert caplog.messages == ["No row has a positive label in the references: all ranking scores are NaN"]
     compute_metrics(EvalPrediction(np.zeros((3, 30)), labels), compute_result=False)  # one such batch does no harm
     assert compute_metrics(EvalPrediction(*data)) == pytest.approx(slow_scores(*data, (1, 3, 5)))
 
@@ -256,3 +263,47 @@ def test_a_trainer_scores_batch_by_batch(make_bert, make_args, text_data, sparse
 def test_the_propensities_can_be_those_of_another_data_set():
     compute_metrics = RankingComputeMetrics(COUNTS, a=0.6, b=2.6)
     assert torch.equal(compute_metrics.inverse_propensities, (1 / propensities(COUNTS, 0.6, 2.6)).float())
+
+
+def test_reset_drops_what_an_interrupted_evaluation_left(data):
+    compute_metrics = RankingComputeMetrics(COUNTS)
+    compute_metrics(EvalPrediction(-data[0], data[1]), compute_result=False)
+    compute_metrics.reset()
+    assert compute_metrics(EvalPrediction(*data)) == pytest.approx(slow_scores(*data, (1, 3, 5)))
+
+
+def test_each_evaluation_of_a_model_begins_anew(data):
+    compute_metrics = RankingComputeMetrics(COUNTS)
+    with pytest.raises(KeyboardInterrupt), evaluating(COUNTS, None):
+        compute_metrics(EvalPrediction(-data[0], data[1]), compute_result=False)
+        raise KeyboardInterrupt
+    with evaluating(COUNTS, None) as record:
+        assert by_batch(compute_metrics, *data) == pytest.approx(slow_scores(*data, (1, 3, 5)))
+    assert not record.was_scored  # it has no scores of single labels
+
+
+def test_propensities_are_put_in_the_order_of_the_model(data):
+    names = [f"label {index}" for index in range(NUM_LABELS)]
+    order = np.random.default_rng(3).permutation(NUM_LABELS)
+    logits, labels = data
+    metrics = RankingComputeMetrics(LabelCounts(COUNTS.positives, COUNTS.negatives, names))
+    model = LabelCounts([1] * NUM_LABELS, [1] * NUM_LABELS, [names[index] for index in order])
+    with evaluating(model, None):
+        scores = metrics(EvalPrediction(logits[:, order], labels[:, order]))
+    assert scores == pytest.approx(slow_scores(logits, labels, (1, 3, 5)))
+    assert metrics(EvalPrediction(logits[:, order], labels[:, order]))["psp_at_3"] != pytest.approx(scores["psp_at_3"])
+
+
+def test_a_label_that_the_counts_lack_has_the_propensity_of_one_without_positives():
+    counts = LabelCounts([9, 1], [11, 19], ["often", "rare"])
+    model = LabelCounts([1] * 3, [1] * 3, ["new", "rare", "often"])
+    with evaluating(model, None):
+        scores = RankingComputeMetrics(counts, (1,))(EvalPrediction(np.array([[3.0, 2, 1], [1, 2, 3]]), np.eye(3)[:2]))
+    inverse = 1 / propensities(LabelCounts([0, 1, 9], [20, 19, 11]))
+    assert scores["psp_at_1"] == pytest.approx((inverse[0] / (inverse[0] + inverse[1])).item())
+
+
+def test_a_model_that_lacks_a_name_is_refused():
+    metrics = RankingComputeMetrics(LabelCounts([9, 1], [11, 19], ["often", "rare"]), (1,))
+    with pytest.raises(ValueError, match=r"counts of the labels .*often.*and the model has .*other.*without .*often"):
+        metrics.check_fits(LabelCounts([9, 1], [11, 19], ["other", "rare"]))

@@ -1,17 +1,19 @@
 """Thresholds are those of a search through all of them, and are drawn towards the common one where data are few."""
 
+import functools
 import itertools
+import warnings
 
 import numpy as np
 import pytest
 import scenarios
-import torch
-from scipy.special import expit, logit
-from sklearn.metrics import precision_score, recall_score
-from transformers import BertForSequenceClassification
+from sklearn.metrics import f1_score, precision_score, recall_score
 
-from hf_plm import PLMTrainer, count_labels, multilabel_compute_metrics, predict, tune_thresholds
-from hf_plm.metrics import multilabel_scores
+from transformers import BertForSequenceClassification, EvalPrediction
+
+from hf_plm import LabelCounts, PLMTrainer, count_labels, multilabel_compute_metrics, tune_thresholds
+from hf_plm.decisions import thresholds_of
+from hf_plm.metrics import labels_digest, multilabel_scores
 
 
 @pytest.fixture
@@ -29,7 +31,7 @@ def data():
 def predictions(logits, labels, thresholds):
     """Truth and predictions where labels are known, as lists over the labels."""
     known = (labels == 1) | (labels == 0)
-    predicted = expit(logits) >= thresholds
+    predicted = logits >= thresholds
     return [(labels[rows, c] == 1, predicted[rows, c]) for c, rows in enumerate(known.T)]
 
 
@@ -42,7 +44,7 @@ def score(data, thresholds, objective):
 
 def candidates(logits):
     values = np.unique(logits)
-    return expit(np.concatenate([[values[0] - 1], (values[1:] + values[:-1]) / 2, [values[-1] + 1]]))
+    return np.concatenate([[values[0] - 1], (values[1:] + values[:-1]) / 2, [values[-1] + 1]])
 
 
 @pytest.mark.parametrize("objective", ["macro_f1", "micro_f1"])
@@ -85,7 +87,7 @@ def test_few_positives_draw_a_threshold_towards_the_common_one(data):
     drawn = tune_thresholds(*data, shrinkage=10)
     positives = (data[1] == 1).sum(0)
     share = positives / (positives + 10)
-    np.testing.assert_allclose(logit(drawn), share * logit(own) + (1 - share) * logit(common))
+    np.testing.assert_allclose(drawn, share * own + (1 - share) * common)
     assert (np.abs(own - common) > 1e-3).any()
 
 
@@ -108,12 +110,134 @@ def test_a_label_without_positives_has_the_common_threshold(data):
         ({"shrinkage": -1}, "shrinkage is -1; it must be 0 or more"),
         ({"labels": np.zeros((14, 3))}, "no label has a positive; thresholds cannot be chosen"),
         ({"labels": np.ones((14, 2))}, r"logits have shape \(14, 3\), labels \(14, 2\)"),
-        ({"logits": np.full((14, 3), np.inf)}, "logits hold a value that is NaN or infinite"),
+        ({"logits": np.full((14, 3), np.inf)}, "logits hold a value that is NaN or infinite: inf in row 0"),
+        ({"labels": np.full((14, 3), 0.5)}, r"labels hold a value that is neither 1, 0 nor unknown .*0.5 in row 0"),
+        ({"labels": np.eye(14, 3) * 2, "label_names": ["a", "b", "c"]}, r"2.0 in row 0 for .*'a'"),
+        ({"label_names": ["a", "b"]}, "label_names has 2 names; the logits have 3 labels"),
     ],
 )
 def test_what_cannot_be_tuned_is_named(arguments, message, data):
     with pytest.raises(ValueError, match=message):
         tune_thresholds(**{"logits": data[0], "labels": data[1], **arguments})
+
+
+@pytest.mark.parametrize("per_label", [True, False])
+@pytest.mark.parametrize(
+    ("objective", "target"), [("macro_f1", None), ("micro_f1", None), ("precision", 1), ("recall", 1)]
+)
+@pytest.mark.parametrize(
+    "logits",
+    [
+        (70, 68, 45, 44),
+        (22, 21, 18, 17.5),
+        (-700, -701, -702, -703),
+        (4e4, 3e4, -3e4, -4e4),
+        (1e300, 1e299, -1e300, -1.5e308),
+        (1e17, 1e17, 1e17 - 16, 1e17 - 16),
+        (5e-324, 5e-324, 0.0, -5e-324),
+        (*np.nextafter(np.float32([20, 20]), np.float32(21)), np.float32(20), np.float32(20)),
+        (*np.nextafter([-3.0, -3.0], 0), -3.0, -3.0),
+    ],
+)
+def test_saturated_and_neighbouring_logits_are_told_apart(logits, objective, target, per_label):
+    logits, labels = np.array(logits, np.float64)[:, None], np.array([[1], [1], [0], [0]])
+    found = tune_thresholds(logits, labels, objective, target, per_label)
+    assert found.dtype == np.float64
+    assert np.isfinite(found).all()
+    assert (logits >= found).tolist() == (labels == 1).tolist()
+
+
+@pytest.mark.parametrize("logits", [(1e17, 1e17, 1e17, 1e17), (-1e17,) * 4, (3e38,) * 4])
+def test_thresholds_above_and_below_huge_logits_accept_none_or_all(logits):
+    logits = np.array(logits)[:, None]
+    assert (logits >= tune_thresholds(logits, np.array([[1], [0], [0], [0]]), "recall", 1.0)).all()
+    other = np.concatenate([logits, logits - 1e30], 1)
+    labels = np.array([[1, 0], [1, 0], [1, 0], [1, 1]])
+    found = tune_thresholds(other, labels, shrinkage=0)
+    assert (other >= found).all()
+
+
+@pytest.fixture
+def rare():
+    """Five labels of 285 to 9 positives in 1,000 rows, with heavy ties."""
+    generator = np.random.default_rng(4)
+    labels = np.zeros((1000, 5))
+    for label, positives in enumerate([285, 120, 60, 20, 9]):
+        labels[generator.permutation(1000)[:positives], label] = 1
+    logits = np.round(2 * (generator.normal(size=labels.shape) + 1.5 * labels - 2)) / 2
+    assert len(np.unique(logits)) < 30
+    return logits, labels
+
+
+@pytest.mark.parametrize("objective", ["precision", "recall"])
+@pytest.mark.parametrize("target", [0.3, 0.5, 0.7, 0.9, 0.95, 1.0])
+def test_a_wanted_score_is_reached_for_every_label_that_can_and_the_others_are_named(objective, target, rare):
+    logits, labels = rare
+    names = ["red", "green", "blue", "round", "square"]
+    score = {"precision": precision_score, "recall": recall_score}[objective]
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        found = tune_thresholds(logits, labels, objective, target, label_names=names)
+    text = "".join(str(each.message) for each in caught)
+    for label, name in enumerate(names):
+        every = candidates(logits[:, label])
+        best = max(score(labels[:, label], logits[:, label] >= tried, zero_division=0) for tried in every)
+        reached = score(labels[:, label], logits[:, label] >= found[label], zero_division=0)
+        assert reached >= target or reached == best
+        assert (f"'{name}'" in text) == (best < target)
+    assert len(caught) == (text != "")
+    assert objective == "precision" or not caught  # a recall can always be reached
+
+
+def test_a_wanted_recall_is_reached_by_counting_as_scikit_learn_does():
+    logits, labels = np.arange(100, 0, -1.0)[:, None], np.ones((100, 1))
+    for target in np.arange(1, 101) / 100:  # 0.07 * 100 is more than 7
+        assert (logits >= tune_thresholds(logits, labels, "recall", target)).sum() == round(100 * target)
+
+
+def test_shrinkage_that_is_asked_for_draws_labels_off_their_target_and_says_which(rare):
+    with pytest.warns(UserWarning, match=r"do not reach a recall of 0.9 on these data: .*'LABEL_4' \(0\.\d+\)"):
+        tune_thresholds(*rare, "recall", 0.9, shrinkage=10)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        np.testing.assert_array_equal(
+            tune_thresholds(*rare, "recall", 0.9), tune_thresholds(*rare, "recall", 0.9, shrinkage=0)
+        )
+    assert (tune_thresholds(*rare) == tune_thresholds(*rare, shrinkage=10)).all()
+    assert (tune_thresholds(*rare) != tune_thresholds(*rare, shrinkage=0)).any()
+
+
+def test_a_label_without_positives_cannot_reach_a_score_and_is_named(rare):
+    logits, labels = rare
+    labels[:, 3] = 0
+    labels[:, 4] = np.nan
+    with pytest.warns(UserWarning, match=r"2 of 5 .*'LABEL_3' \(no positive\), 'LABEL_4' \(no positive\)"):
+        found = tune_thresholds(logits, labels, "recall", 0.9)
+    assert found[3] == found[4] == tune_thresholds(logits, labels, "recall", 0.9, per_label=False)[0]
+    assert np.isfinite(tune_thresholds(logits, labels)).all()
+
+
+def test_one_threshold_for_all_reaches_the_score_over_all_labels_together(rare):
+    logits, labels = rare
+    found = tune_thresholds(logits, labels, "recall", 0.9, per_label=False)
+    assert recall_score(labels, logits >= found, average="micro") >= 0.9
+    with pytest.warns(UserWarning, match=r"1 of 1 thresholds do not reach a precision of 1.0 .*'all labels together'"):
+        tune_thresholds(np.zeros((2, 2)), np.eye(2), "precision", 1.0, per_label=False)
+
+
+def test_a_label_without_negatives_is_predicted_everywhere():
+    logits, labels = np.array([[3.0], [-2], [1]]), np.ones((3, 1))
+    for objective, target in (("macro_f1", None), ("micro_f1", None), ("precision", 0.9), ("recall", 1)):
+        assert (logits >= tune_thresholds(logits, labels, objective, target)).all()
+
+
+def test_metrics_decide_at_thresholds_as_they_were_chosen(rare):
+    logits, labels = (values.astype(np.float32) for values in rare)
+    found = tune_thresholds(logits, labels, shrinkage=0)
+    scores = multilabel_scores(logits, labels, {}, found)
+    assert scores["macro_f1"] == pytest.approx(
+        np.mean([f1_score(labels[:, c], logits[:, c] >= found[c]) for c in range(5)])
+    )
 
 
 @pytest.fixture
@@ -139,7 +263,7 @@ def test_a_trainer_keeps_its_thresholds_and_scores_with_them(trained, make_args,
     after = trained.evaluate()
     assert after["eval_macro_f1"] > before
     output = trained.predict(trained.eval_dataset)
-    expected = multilabel_scores(expit(output.predictions), output.label_ids, {}, thresholds)["macro_f1"]
+    expected = multilabel_scores(output.predictions, output.label_ids, {}, thresholds)["macro_f1"]
     assert after["eval_macro_f1"] == pytest.approx(expected)
     assert output.metrics["test_macro_f1"] == pytest.approx(expected)
 
@@ -160,14 +284,30 @@ def test_a_trainer_without_data_to_choose_on_says_so(trained):
         trained.tune_thresholds()
 
 
-def test_predict_gives_the_names_above_the_thresholds(trained):
-    model, inputs = trained.model, {"input_ids": torch.tensor(trained.eval_dataset["input_ids"][:8])}
-    model.train()
-    names = predict(model, inputs)
-    probabilities = torch.sigmoid(model(**inputs).logits)
-    assert not model.training
-    assert names == [[model.config.id2label[c] for c in range(5) if row[c] >= 0.5] for row in probabilities]
-    model.config.plm_thresholds = [0.0, 1.0, 0.5, 0.5, 0.5]
-    assert all("red" in row and "green" not in row for row in predict(model, inputs))
-    model.config.problem_type = "single_label_classification"
-    assert predict(model, inputs) == [[model.config.id2label[row.argmax().item()]] for row in probabilities]
+def test_thresholds_are_those_of_the_trainer_that_chose_them(trained, make_bert, make_args):
+    shared = trained.compute_metrics
+    other = PLMTrainer(make_bert(), make_args(), eval_dataset=trained.eval_dataset, compute_metrics=shared)
+    before = other.evaluate()
+    thresholds = trained.tune_thresholds(shrinkage=0)
+    assert other.evaluate()["eval_macro_f1"] == before["eval_macro_f1"]
+    assert thresholds_of(other.model.config) is None
+    np.testing.assert_array_equal(thresholds_of(trained.model.config), thresholds)
+    assert trained.model.config.plm["tuned_on"] == labels_digest(trained.eval_dataset["labels"])
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda metrics: lambda p: {**metrics(p), "x": 1.0},
+        lambda metrics: functools.partial(metrics, compute_result=True),
+    ],
+    ids=["lambda", "partial"],
+)
+def test_wrapped_metrics_score_with_the_thresholds_of_the_model(trained, wrap):
+    trained.compute_metrics = wrap(trained.compute_metrics)
+    trained.tune_thresholds(shrinkage=0)
+    output = trained.predict(trained.eval_dataset)
+    expected = multilabel_scores(output.predictions, output.label_ids, {}, thresholds_of(trained.model.config))
+    assert output.metrics["test_macro_f1"] == pytest.approx(expected["macro_f1"])
+    at_half = multilabel_compute_metrics(LabelCounts([1] * 5, [1] * 5))
+    assert at_half(EvalPrediction(output.predictions, output.label_ids))["macro_f1"] < expected["macro_f1"]
