@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-PROBES = (0.1, 1.0, 32.0)
+PROBES = (0.1, 1.0, 30.0, 1000.0)
 """By about so much a bias is moved, up and down, to see whether the logits follow."""
 
 

@@ -228,7 +228,7 @@ def _shift_for(config: Any, plm_state: PLMState, num_labels: int | None) -> Tens
 
 def _subtract(bias: nn.Parameter, amount: Tensor) -> np.ndarray:
     """Subtract from a bias. Returns by how much it went down, rounded as it is, float64."""
-    before = bias.detach().cpu().double()
+    before = bias.detach().cpu().double().clone()
     with torch.no_grad():
         bias.copy_(before - amount)
     return (before - bias.detach().cpu().double()).numpy()

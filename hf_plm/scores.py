@@ -219,7 +219,7 @@ def _finite(scores: np.ndarray) -> np.ndarray:
 
 
 def _precision_recall_f1(positive: np.ndarray, predicted: np.ndarray, average: str | None) -> tuple[np.ndarray, ...]:
-    """scikit-learn's, with an empty row and column more: it takes a single label for two classes, and no empty data."""
+    """scikit-learn's, with an empty row and column more: a single label is two classes to it, and no row an error."""
     truth, guess = (np.pad(values, (0, 1)) for values in (positive, predicted))
     return precision_recall_fscore_support(truth, guess, average=average, zero_division=0)[:3]
 

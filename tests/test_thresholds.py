@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import scenarios
 from sklearn.metrics import f1_score, precision_score, recall_score
-
 from transformers import BertForSequenceClassification, EvalPrediction
 
 from hf_plm import LabelCounts, PLMTrainer, count_labels, multilabel_compute_metrics, tune_thresholds
@@ -164,7 +163,7 @@ def rare():
     labels = np.zeros((1000, 5))
     for label, positives in enumerate([285, 120, 60, 20, 9]):
         labels[generator.permutation(1000)[:positives], label] = 1
-    logits = np.round(2 * (generator.normal(size=labels.shape) + 1.5 * labels - 2)) / 2
+    logits = np.round(2 * (generator.normal(size=labels.shape) + 1.5 * labels - np.arange(5))) / 2
     assert len(np.unique(logits)) < 30
     return logits, labels
 
