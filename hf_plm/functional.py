@@ -2,63 +2,22 @@
 
 Source: K. Duarte, Y. S. Rawat, M. Shah, "PLM: Partial Label Masking for Imbalanced Multi-label Classification",
 CVPR Workshops 2021 (arXiv 2105.10782). Names are the paper's: `ratio` is R, `ideal_ratio` is R with a hat, here I.
-This file needs torch alone. Nothing in it reads a value back to the host.
+Nothing in it reads a value back to the host.
 """
 
 import math
 from collections.abc import Callable
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
+
+from .label_tensors import known_labels
 
 EPSILON = 1e-7
 """Floor for the empty bins of the true distribution in `label_divergences`."""
 
 FACTOR_BOUND = 5.0
 """The `marginal` rule changes an ideal ratio by at most this factor, up or down, in one update."""
-
-
-def known_labels(labels: Tensor) -> Tensor:
-    """Where a label is known: neither NaN nor -100. Bool, the shape of `labels`."""
-    return (labels == labels) & (labels != -100)  # NaN alone is not equal to itself
-
-
-def one_hot_labels(class_ids: Tensor, num_labels: int) -> Tensor:
-    """Labels of a single-label task as float rows; an unknown class (-100) gives an unknown row of NaN.
-
-    Args:
-        class_ids (int, `(batch,)`): a class in `[0, num_labels)`, or -100.
-
-    Returns:
-        float32, `(batch, num_labels)`.
-    """
-    rows = F.one_hot(class_ids.clamp(min=0), num_labels).float()
-    return rows.masked_fill((class_ids == -100).unsqueeze(-1), torch.nan)
-
-
-def multi_hot_labels(class_ids: Tensor, num_labels: int) -> Tensor:
-    """Labels from the ids of the positive classes of each row, on the device where the ids are.
-
-    Args:
-        class_ids (int64, `(batch, at least 1)`): ids in `[0, num_labels)`, filled up with -100; nothing but -1 in a
-            row of which no label is known.
-
-    Returns:
-        int8, `(batch, num_labels)`: 1, 0, or -100 for unknown.
-
-    Raises:
-        ValueError: if the shape or the dtype is another.
-    """
-    if class_ids.dim() != 2 or class_ids.dtype != torch.int64:
-        raise ValueError(
-            f"labels have shape {tuple(class_ids.shape)} and dtype {class_ids.dtype}; with sparse=True, give the "
-            "class ids of each row, int64 (batch, at least 1), filled up with -100, as MultiLabelCollator("
-            "sparse=True) does"
-        )
-    empty = torch.where(class_ids[:, :1] == -1, -100, 0).to(torch.int8)
-    values = torch.where(class_ids >= 0, 1, -100).to(torch.int8)
-    return empty.repeat(1, num_labels).scatter_reduce_(1, class_ids.clamp(min=0), values, "amax")
 
 
 def has_ratio(positives: Tensor, negatives: Tensor) -> Tensor:

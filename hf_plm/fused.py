@@ -12,16 +12,12 @@ import torch
 from torch import Tensor
 
 from . import functional
-
-MAX_ROWS = 255
-"""So many rows a counter of 8 bits can count."""
+from .label_tensors import known_labels, last_wrong, wrong_labels
+from .packed_histograms import OPTIONS
 
 NOT_COUNTED = 255
 MAX_BINS = 127
 """So many bins, twice, fit into a byte beside `NOT_COUNTED`."""
-
-# Otherwise the compiler writes the mask to memory, because it is long to compute and used twice.
-OPTIONS: dict[str, Any] = {"realize_opcount_threshold": 100_000, "realize_reads_threshold": 100_000}
 
 
 class FusedTotal(NamedTuple):
@@ -35,6 +31,7 @@ class FusedTotal(NamedTuple):
             `NOT_COUNTED` for unknown labels and logits that are NaN or infinite.
         known (int64, `()`): how many labels are known.
         nonfinite (int64, `()`): see `count_nonfinite`.
+        wrong (int32, `(batch,)`): of each row the last label that is neither 1, 0 nor unknown; -1 if there is none.
     """
 
     total: Tensor
@@ -42,6 +39,7 @@ class FusedTotal(NamedTuple):
     bins: Tensor
     known: Tensor
     nonfinite: Tensor
+    wrong: Tensor
 
 
 def fused_total(
@@ -68,7 +66,7 @@ def fused_total(
     labels = labels.to(values.dtype)
     draws = functional.uniform_draws(row_seeds, label_seeds)
     kept = functional.sample_mask(labels, keep_positive, keep_negative, draws)
-    known = functional.known_labels(labels)
+    known = known_labels(labels)
     targets = labels.masked_fill(~known, 0)
 
     def total(values: Tensor) -> tuple[Tensor, Tensor]:
@@ -85,7 +83,7 @@ def fused_total(
     bins = functional.probability_bins(values, num_bins) + torch.where(labels == 1, 0.0, float(num_bins)).int()
     bins = torch.where(known & finite, bins, NOT_COUNTED).to(torch.uint8)
     nonfinite = known & ~(finite & functional.is_finite(losses))
-    return FusedTotal(value, gradient, bins, _count(known), _count(nonfinite))
+    return FusedTotal(value, gradient, bins, _count(known), _count(nonfinite), last_wrong(wrong_labels(labels)))
 
 
 def _count(entries: Tensor) -> Tensor:
@@ -93,24 +91,7 @@ def _count(entries: Tensor) -> Tensor:
     return entries.sum(-1, dtype=torch.int32).sum()
 
 
-def packed_histograms(bins: Tensor, num_bins: int) -> Tensor:
-    """`probability_histograms` of at most `MAX_ROWS` rows, from the bins of `fused_total`.
-
-    Four bins share a number, 8 bits each: bin b (of a negative, `num_bins + b`) is in number `b // 4`, from bit
-    `8 * (b % 4)` on.
-
-    Returns:
-        int32, `(ceil(2 * num_bins / 4), num_labels)`.
-    """
-    bins = bins.int()
-    one, number = 1 << ((bins & 3) << 3), bins >> 2
-    # `((number ^ here) - 1) >> 31` is -1, that is all bits, where `number == here`, and 0 elsewhere: it is faster.
-    parts = [(one & (((number ^ here) - 1) >> 31)).sum(0, dtype=torch.int32) for here in range(-(-num_bins // 2))]
-    return torch.stack(parts)
-
-
 compiled_total = torch.compile(fused_total, fullgraph=True, dynamic=True, options=OPTIONS)
-compiled_histograms = torch.compile(packed_histograms, fullgraph=True, dynamic=True, options=OPTIONS)
 
 
 class LossWithGradient(torch.autograd.Function):

@@ -11,12 +11,17 @@ import torch
 from torch import Tensor, nn
 from torch._dynamo.exc import FailOnRecompileLimitHit, TorchDynamoException
 
-from .functional import known_labels, masked_total, multi_hot_labels, sample_mask, scramble, uniform_draws
+from .counting import count_labels
+from .functional import masked_total, sample_mask, scramble, uniform_draws
 from .fused import MAX_BINS, LossWithGradient, compiled_total
-from .label_counts import LabelCounts, count_labels
+from .label_counts import LabelCounts
+from .label_tensors import known_labels, multi_hot_labels, wrong_class_ids, wrong_labels
 from .objectives import OBJECTIVES, Objective, needs_counts
 from .presets import PLMSettings
-from .state import PLMState, process_rank
+from .ranks import process_rank
+from .resuming import differences
+from .state import PLMState
+from .wrong_labels import WrongLabels
 
 logger = logging.getLogger(__name__)
 
@@ -32,7 +37,7 @@ class PLMLoss(nn.Module):
     """An element-wise objective of which labels are masked at random, so that each class has its ideal ratio.
 
     In training mode it masks and measures; after `.eval()` it does neither and is the mean of the objective. It has
-    neither parameters nor buffers.
+    neither parameters nor buffers, and its `state_dict` holds its state: counts, measurements and ideal ratios.
 
         plm_loss = PLMLoss(count_labels(train_set))
         for epoch in range(num_epochs):
@@ -50,13 +55,14 @@ class PLMLoss(nn.Module):
             to a callable that requires them.
         initial_ratio, temper, rule, change_rate, num_bins, max_shift, objective_kwargs: see `PLMSettings`; None for
             the preset's.
+        update_steps: after how many optimizer steps the caller ends an epoch; it is only kept with the settings.
         seed: of the masks. A mask is a function of the seed, the number of the batch and the rank.
         fused: whether to compile what is computed of a training batch (`fused.py`), which takes some seconds at the
             first batch; None for yes from `MANY_LABELS` labels on.
         sparse: whether labels come as class ids, see `forward`.
 
     Attributes:
-        state: the live `PLMState`; it may be replaced by a loaded one of as many labels and bins.
+        state: the live `PLMState`; it may be replaced by a loaded one of the same labels, settings and counts.
         settings: the `PLMSettings` in force.
 
     Raises:
@@ -76,6 +82,7 @@ class PLMLoss(nn.Module):
         num_bins: int | None = None,
         max_shift: float | None = None,
         objective_kwargs: Mapping[str, Any] | None = None,
+        update_steps: int | None = None,
         seed: int = 0,
         fused: bool | None = None,
         sparse: bool = False,
@@ -96,6 +103,7 @@ class PLMLoss(nn.Module):
             max_shift=max_shift,
             objective=None if callable(objective) else objective,
             objective_kwargs=objective_kwargs,
+            update_steps=update_steps,
         )
         self.objective: Objective = (
             objective
@@ -104,7 +112,10 @@ class PLMLoss(nn.Module):
         )
         self._needs_counts = needs_counts(self.objective)
         self.seed = seed
-        self._state = PLMState(count_labels(label_counts), self.settings)
+        self.state = PLMState(count_labels(label_counts), self.settings)
+        if callable(objective):
+            self.state.settings["objective"] = getattr(objective, "__qualname__", type(objective).__qualname__)
+        self._wrong_labels = WrongLabels()
         self.fused = self.state.num_labels >= MANY_LABELS if fused is None else fused
         self._must_be_fused = fused
         self._is_compiled = False
@@ -115,19 +126,24 @@ class PLMLoss(nn.Module):
             )
         self._label_seeds = scramble(torch.arange(self.state.num_labels, dtype=torch.int32))
 
-    @property
-    def state(self) -> PLMState:
-        return self._state
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name == "state" and "state" in self._modules:
+            self._require_fit(value)
+        super().__setattr__(name, value)
 
-    @state.setter
-    def state(self, state: PLMState) -> None:
-        found, needed = (state.num_labels, state.num_bins), (self.state.num_labels, self.state.num_bins)
-        if found != needed:
+    def _load_from_state_dict(self, state_dict: Mapping[str, Any], prefix: str, *args: Any) -> None:
+        own = f"{prefix}state."
+        tensors = {name.removeprefix(own): value for name, value in state_dict.items() if name.startswith(own)}
+        if tensors:
+            self._require_fit(PLMState.from_tensors(tensors, "the state dictionary"))
+        super()._load_from_state_dict(state_dict, prefix, *args)
+
+    def _require_fit(self, state: PLMState) -> None:
+        if found := differences(state, self.state):
             raise ValueError(
-                f"the state is one of {found[0]} labels and {found[1]} bins; this loss has {needed[0]} labels and "
-                f"{needed[1]} bins: give it the num_bins of the state (plm_num_bins), or begin anew (plm_restart=True)"
+                f"the state does not fit this loss: {'; '.join(found)}. Make the loss as it was, or go on from the "
+                "old ideal ratios alone: hf_plm.resuming.adopt_ratios(plm_loss.state, state)"
             )
-        self._state = state
 
     def forward(self, logits: Tensor, labels: Tensor, num_known: Tensor | int | None = None) -> Tensor:
         """The loss of a batch: the sum over the kept labels, divided by the number of known labels.
@@ -143,12 +159,15 @@ class PLMLoss(nn.Module):
             a scalar, in float32 (float64 for float64 logits); 0 if every label is masked or unknown.
 
         Raises:
-            ValueError: if a shape is wrong, or the objective's output is not of the shape of `logits`.
+            ValueError: if a shape is wrong, or the objective's output is not of the shape of `logits`; for a label
+                that is neither 1, 0 nor unknown, on the CPU at once, elsewhere by `raise_for_wrong_labels`.
         """
+        if self.state.ideal_ratio.device != logits.device:
+            self.state.to(logits.device)
         if self.sparse:
-            labels = multi_hot_labels(labels, self.state.num_labels)
+            class_ids, labels = labels, multi_hot_labels(labels, self.state.num_labels)
+            self._wrong_labels.check(class_ids, wrong_class_ids(class_ids, self.state.num_labels), None)
         self._check_shapes(logits, labels)
-        self.state.to(logits.device)
         if not (self.training and self.fused and len(logits)):
             return self._eager_loss(logits, labels, num_known)
         try:
@@ -167,6 +186,8 @@ class PLMLoss(nn.Module):
             return loss
 
     def _eager_loss(self, logits: Tensor, labels: Tensor, num_known: Tensor | int | None) -> Tensor:
+        if not self.sparse:
+            self._wrong_labels.check(labels, wrong_labels(labels), self.state.label_names)
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
         labels = labels.to(logits.dtype)
         if self.training:
@@ -199,9 +220,10 @@ class PLMLoss(nn.Module):
             self._objective(),
             self.state.num_bins,
         )
+        self._wrong_labels.check(labels, fused.wrong[: len(logits)], self.state.label_names)
         if fused.total.requires_grad:
             raise ObjectiveHasParameters("the objective has parameters, of which this loss has no gradient")
-        self.state.observe_bins(fused.bins, fused.nonfinite)
+        self.state.observe_binned(fused.bins, fused.nonfinite)
         if num_known is None:
             num_known = fused.known.clamp(min=1)
         return LossWithGradient.apply(logits, fused.total, fused.gradient[: len(logits)], num_known)
@@ -209,7 +231,9 @@ class PLMLoss(nn.Module):
     def _objective(self) -> Callable[[Tensor, Tensor], Tensor]:
         if not self._needs_counts:
             return self.objective
-        return functools.partial(self.objective, positives=self.state.positives, negatives=self.state.negatives)
+        return functools.partial(
+            self.objective, positives=self.state.positives.float(), negatives=self.state.negatives.float()
+        )
 
     def _seeds(self, logits: Tensor) -> tuple[Tensor, Tensor]:
         """Of the rows and of the labels of a batch, see `uniform_draws`."""
@@ -222,8 +246,9 @@ class PLMLoss(nn.Module):
     def end_epoch(self) -> None:
         """Adapt the ideal ratios to what was measured since the last call. On several ranks, all must call it.
 
-        Warns if logits or losses were NaN or infinite.
+        Warns if logits or losses were NaN or infinite. Raises as `raise_for_wrong_labels`.
         """
+        self.raise_for_wrong_labels()
         self.state.update(self.settings)
         nonfinite = self.state.nonfinite.item()
         if nonfinite:
@@ -233,6 +258,13 @@ class PLMLoss(nn.Module):
                 "learning rate, or clip the gradients",
                 stacklevel=2,
             )
+
+    def raise_for_wrong_labels(self) -> None:
+        """Raise a ValueError if a label since the last call was neither 1, 0 nor unknown, with its value and place.
+
+        On the CPU `forward` raises at once; elsewhere it counts, because to look would hold up the device.
+        """
+        self._wrong_labels.raise_if_any()
 
     def _check_shapes(self, logits: Tensor, labels: Tensor) -> None:
         num_labels = self.state.num_labels

@@ -1,8 +1,10 @@
 """The settings of the method, their valid ranges, and the presets."""
 
+import json
 import math
+import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import torch
@@ -27,6 +29,7 @@ class PLMSettings:
         max_shift: the ideal ratio stays within `[R / max_shift, R * max_shift]`; 1 or more.
         objective: the name of one in `OBJECTIVES`.
         objective_kwargs: keyword arguments of the objective, by name.
+        update_steps: they adapt every so many optimizer steps, 1 or more; None for the end of each epoch.
 
     Raises:
         ValueError: for a value out of range, with its name.
@@ -40,6 +43,7 @@ class PLMSettings:
     max_shift: float
     objective: str
     objective_kwargs: Mapping[str, Any] = field(default_factory=dict)
+    update_steps: int | None = None
 
     def __post_init__(self):
         object.__setattr__(self, "initial_ratio", _number_or_name(self.initial_ratio))
@@ -62,6 +66,7 @@ class PLMSettings:
             "even for the rule 'marginal', so that a probability of 0.5 is the edge of a bin",
         )
         _require(1 <= self.max_shift < math.inf, self, "max_shift", "a number of 1 or more")
+        _require(self.update_steps is None or self.update_steps >= 1, self, "update_steps", "1 or more, or None")
         _require(self.objective in OBJECTIVES, self, "objective", f"one of {tuple(OBJECTIVES)}")
         try:
             objective = OBJECTIVES[self.objective]
@@ -77,14 +82,26 @@ class PLMSettings:
     def from_preset(cls, preset: str, **changes: Any) -> "PLMSettings":
         """The settings of a preset; each of `changes` replaces one, unless it is None.
 
-        An objective that is changed has its own default arguments, not the preset's.
+        Warns of a change that has no effect beside the others.
         """
         if preset not in PRESETS:
             raise ValueError(f"preset is {preset!r}; use one of {tuple(PRESETS)}")
         changes = {name: value for name, value in changes.items() if value is not None}
-        if "objective" in changes:
-            changes.setdefault("objective_kwargs", {})
-        return replace(PRESETS[preset], **changes)
+        settings = replace(PRESETS[preset], **changes)
+        moves = settings.rule != "fixed" and settings.change_rate > 0
+        without_effect = {
+            "temper": settings.initial_ratio != "tempered" and f"initial_ratio is {settings.initial_ratio!r}",
+            "change_rate": settings.rule == "fixed" and "the rule is 'fixed'",
+            "max_shift": settings.initial_ratio == "dataset" and not moves and "the ideal ratios stay the data's own",
+        }
+        for name, reason in without_effect.items():
+            if reason and name in changes:
+                warnings.warn(f"{name} is {changes[name]} and has no effect: {reason}", stacklevel=2)
+        return settings
+
+    def to_dict(self) -> dict[str, Any]:
+        """All settings, as JSON has them."""
+        return json.loads(json.dumps(asdict(self), default=str))
 
 
 def _number_or_name(value: str | float) -> str | float:

@@ -1,0 +1,25 @@
+"""The processes that train together."""
+
+import torch.distributed as dist
+from torch import Tensor
+
+
+def process_rank() -> int:
+    """The rank of this process among those that train together; 0 if it trains alone."""
+    return dist.get_rank() if _is_distributed() else 0
+
+
+def num_processes() -> int:
+    """How many processes train together; 1 if this one trains alone."""
+    return dist.get_world_size() if _is_distributed() else 1
+
+
+def sum_over_ranks(*tensors: Tensor) -> None:
+    """Add up each tensor over all ranks, in place. Every rank must call it."""
+    if _is_distributed():
+        for tensor in tensors:
+            dist.all_reduce(tensor)
+
+
+def _is_distributed() -> bool:
+    return dist.is_available() and dist.is_initialized()
