@@ -2,17 +2,22 @@
 
 import argparse
 import json
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from datasets import Dataset, load_dataset
+from datasets import Dataset, DatasetDict, load_dataset
+from datasets.exceptions import DatasetsError
 from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
+from .display import printable
 from .inspection import LabelReport, inspect_labels
 from .presets import PRESETS
+from .tables import split_label_text
 
 SHOWN_LABELS = 30
 """So many labels are listed at most: the most frequent and the rarest."""
@@ -36,15 +41,19 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     inspect.add_argument("--num-labels", type=int, help="how many labels there are, where the data do not tell")
     inspect.add_argument(
-        "--separator", default=",", help="between the names of a label column of text; default: comma"
+        "--separator",
+        help="between the names of a label column of text; empty if each cell is one name; default: what it holds",
     )
     inspect.add_argument("--json", action="store_true", help="print everything as JSON")
     inspect.add_argument("--plot", metavar="FILE", help="draw the label counts into a file (png, svg or pdf)")
     args = parser.parse_args(argv)
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")  # of names with characters that a terminal lacks
     try:
         dataset = read_dataset(args.dataset, args.config, args.split, args.label_column, args.separator)
         report = inspect_labels(dataset, args.num_labels, args.label_column, args.label_format)
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, DatasetsError) as error:
         parser.exit(2, f"hf-plm: {error}\n")
     if args.json:
         print(json.dumps(report.to_dict()))
@@ -53,14 +62,17 @@ def main(argv: Sequence[str] | None = None) -> None:
     if args.plot is not None:
         from .plots import plot_label_counts  # matplotlib takes a second to import
 
-        plot_label_counts(report).savefig(args.plot, dpi=130)
+        try:
+            plot_label_counts(report).savefig(args.plot, dpi=130)
+        except (ValueError, OSError) as error:
+            parser.exit(2, f"hf-plm: --plot {args.plot}: {error}\n")
 
 
-def read_dataset(name: str, config: str | None, split: str, column: str, separator: str) -> Dataset:
-    """The label column of a file or of a data set of the Hub; names in one text are taken apart.
+def read_dataset(name: str, config: str | None, split: str, column: str, separator: str | None = None) -> Dataset:
+    """The label column of a file or of a data set of the Hub; text is taken apart, see `split_label_text`.
 
     Raises:
-        ValueError: if there is no such column.
+        ValueError: if there is no such column, or its text is not labels.
     """
     extension = Path(name).suffix
     if extension in EXTENSIONS:
@@ -72,11 +84,7 @@ def read_dataset(name: str, config: str | None, split: str, column: str, separat
             f"there is no column '{column}' in {name}, only {', '.join(dataset.column_names)}; name it with "
             "--label-column"
         )
-    dataset = dataset.select_columns([column])
-    if getattr(dataset.features[column], "dtype", None) in ("string", "large_string"):
-        names = [[part.strip() for part in (text or "").split(separator) if part.strip()] for text in dataset[column]]
-        dataset = Dataset.from_dict({column: names})
-    return dataset
+    return split_label_text(DatasetDict({split: dataset.select_columns([column])}), column, separator)[split]
 
 
 def print_report(report: LabelReport, console: Console) -> None:
@@ -91,7 +99,7 @@ def print_report(report: LabelReport, console: Console) -> None:
     console.print(_label_table(report))
     console.print(_preset_table(report))
     for warning in report.warnings():
-        console.print(f"[yellow]![/] {warning}", highlight=False)
+        console.print(Text.assemble(("! ", "yellow"), warning))
 
 
 def _label_table(report: LabelReport) -> Table:
@@ -112,7 +120,7 @@ def _label_table(report: LabelReport) -> Table:
         if num_hidden and rank == SHOWN_LABELS // 2:
             table.add_row(f"... {num_hidden:,} more ...")
         cells = (formats.get(name, "{:,}").format(values[index].item()) for name, values in columns.items())
-        table.add_row(names[index], groups[index], *cells)
+        table.add_row(Text(printable(names[index])), groups[index], *cells)
     table.caption = (
         "keep: the probability with which preset default lets positives and negatives into the loss at first"
     )

@@ -21,7 +21,7 @@ def printable(name: str, width: int = 60) -> str:
 
 
 def markdown(name: str, width: int = 60) -> str:
-    """`printable` text in Markdown, in a cell of a table too: nothing of it is taken for markup, HTML or mathematics."""
+    """`printable` text for Markdown, tables too: nothing of it is taken for markup, HTML or mathematics."""
     text = printable(name, width)
     for char, entity in (("&", "&amp;"), ("<", "&lt;"), (">", "&gt;"), ("\\", "&#92;")):
         text = text.replace(char, entity)

@@ -8,7 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .display import printable
 from .label_counts import LabelCounts, positive_entries, read_labels
+from .label_space import generic_names
 from .presets import PRESETS
 from .state import PLMState
 
@@ -54,10 +56,16 @@ class LabelReport:
         """In how many rows each label is unknown, int64 `(num_labels,)`."""
         return self.num_rows - self.counts.positives - self.counts.negatives
 
+    @property
+    def max_to_mean(self) -> float:
+        """How many times as often the most frequent label occurs as a label does on average, of those that occur."""
+        positives = self.counts.positives[self.counts.positives > 0].double()
+        return (positives.max() / positives.mean()).item()
+
     def names(self, mask: Tensor) -> list[str]:
         """The names of the labels of a bool mask `(num_labels,)`; `LABEL_3` where there are none."""
-        names = self.counts.label_names
-        return [names[index] if names else f"LABEL_{index}" for index in mask.nonzero().flatten().tolist()]
+        names = self.counts.label_names or generic_names(self.counts.num_labels)
+        return [names[index] for index in mask.nonzero().flatten().tolist()]
 
     def keep_probabilities(self, preset: str) -> tuple[Tensor, Tensor]:
         """With which probability a preset keeps positives and negatives in the first epoch, two `(num_labels,)`."""
@@ -97,8 +105,9 @@ class LabelReport:
             ),
             (
                 self.mean_ir > 1.5 and self.cvir > 0.2,
-                f"The labels are imbalanced: the most frequent one occurs {self.mean_ir:.1f} times as often as a "
-                "label does on average (MeanIR above 1.5, CVIR above 0.2).",
+                f"The labels are imbalanced: the most frequent one occurs {self.max_to_mean:.1f} times as often as a "
+                f"label does on average. Beside each label in turn, it occurs {self.mean_ir:.1f} times as often, on "
+                "average (MeanIR above 1.5, CVIR above 0.2).",
             ),
             (unknown > 0, f"{unknown:.1%} of the labels are unknown: they have no part in loss, counts and scores."),
             (
@@ -131,6 +140,7 @@ class LabelReport:
             "rows_without_label": self.rows_without_label,
             "cardinality": self.cardinality,
             "density": self.density,
+            "max_to_mean": self.max_to_mean,
             "mean_ir": self.mean_ir,
             "cvir": self.cvir,
             "scumble": self.scumble,
@@ -182,6 +192,6 @@ def _scumble(rows: np.ndarray, ratios: np.ndarray) -> float:
 
 
 def _some(names: list[str], shown: int = 5) -> str:
-    """`a is`, `a, b are`, or `a, b, c, d, e and 12 more are`."""
+    """`a is`, `a, b are`, or `a, b, c, d, e and 12 more are`, each on one line."""
     rest = f" and {len(names) - shown} more" if len(names) > shown else ""
-    return f"{', '.join(names[:shown])}{rest} {'is' if len(names) == 1 else 'are'}"
+    return f"{', '.join(map(printable, names[:shown]))}{rest} {'is' if len(names) == 1 else 'are'}"

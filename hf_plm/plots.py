@@ -1,20 +1,30 @@
 """Pictures of labels, ideal ratios, scores and calibration, as matplotlib figures: for 10 labels and for 1,000."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties, findfont, get_font
 from matplotlib.ticker import MaxNLocator
 
+from .display import printable
 from .inspection import LabelReport
 from .label_counts import LabelCounts
+from .label_space import generic_names
 from .metrics import LabelScores
 from .state import PLMState
 
 NAMED_LABELS = 40
 """Up to so many labels are shown by name."""
+
+NAME_WIDTH = 32
+"""In characters; of longer names the middle is left out."""
+
+AS_IT_STANDS: dict[str, Any] = {"parse_math": False, "usetex": False}
+"""Of a text of a user's: `$` is a character like any other."""
 
 COLOURS = ("#7f7f7f", "#d94801", "#2171b5", "#238b45", "#8c6bb1")
 GROUP_COLOURS = {"head": "#d62728", "medium": "#9467bd", "tail": "#17becf"}
@@ -34,7 +44,7 @@ def plot_label_counts(report: LabelReport, preset: str = "default") -> Figure:
     below.plot(places, keep_positive[order], ".-", color=COLOURS[1], linewidth=1, label="positives")
     below.plot(places, keep_negative[order], ".-", color=COLOURS[2], linewidth=1, label="negatives")
     below.set_ylim(-0.02, 1.05)
-    below.set_ylabel(f"kept by preset {preset}, first epoch")
+    below.set_ylabel(f"kept by preset {preset}\nin the first epoch")
     below.legend()
     _label_axis(below, counts, order)
     _mark_groups([above, below], counts, order)
@@ -45,7 +55,7 @@ def plot_label_counts(report: LabelReport, preset: str = "default") -> Figure:
 def plot_ratios(state: PLMState) -> Figure:
     """How far each label's ideal ratio lies from its own ratio, update by update, with the medians of the groups."""
     counts = LabelCounts(state.positives.cpu(), state.negatives.cpu())
-    shifts = (state.history / state.ratio).cpu().numpy()
+    shifts = state.shifts.exp().cpu().numpy()
     updates = state.history_updates.cpu().numpy()
     figure = Figure(figsize=(8, 5), layout="constrained")
     axis = figure.subplots()
@@ -68,30 +78,35 @@ def plot_ratios(state: PLMState) -> Figure:
     return figure
 
 
-def plot_label_scores(runs: Mapping[str, LabelScores], counts: LabelCounts) -> Figure:
+def plot_label_scores(runs: Mapping[str, LabelScores], counts: LabelCounts, title: str = "") -> Figure:
     """Recall and precision label by label, from the most frequent label to the rarest, of one run or several.
 
     Labels without a positive among the references of the first run are left out.
 
     Args:
         runs: name -> `label_scores` of its predictions.
-        counts: of the training set.
+        counts: of the training set, with the names of the labels.
+        title: of what data the scores are.
     """
     order = _from_frequent_to_rare(counts)
     order = order[next(iter(runs.values())).positives[order] > 0]
     places = np.arange(len(order))
     figure = Figure(figsize=(11, 7.5), layout="constrained")
     axes = figure.subplots(2, 1, sharex=True)
-    for index, (name, scores) in enumerate(runs.items()):
+    for index, scores in enumerate(runs.values()):
         for axis, values in zip(axes, (scores.recall, scores.precision), strict=True):
-            _draw_values(axis, places, values[order], name, index, len(runs))
-    for axis, title in zip(axes, ("recall", "precision"), strict=True):
-        axis.set_ylabel(title)
+            _draw_values(axis, places, values[order], index, len(runs))
+    for axis, score in zip(axes, ("recall", "precision"), strict=True):
+        axis.set_ylabel(score)
         axis.set_ylim(-0.02, 1.02)
         axis.grid(alpha=0.25)
-    axes[0].legend(loc="upper right", framealpha=0.95)
+    legend = axes[0].legend(loc="upper right", framealpha=0.95)
+    for text, name in zip(legend.get_texts(), runs, strict=True):
+        text.update({"text": drawable(name), **AS_IT_STANDS})
     _label_axis(axes[1], counts, order)
     _mark_groups(axes, counts, order)
+    if title:
+        figure.suptitle(drawable(title, 100), **AS_IT_STANDS)
     return figure
 
 
@@ -125,28 +140,40 @@ def plot_calibration(state: PLMState) -> Figure:
     return figure
 
 
+def drawable(name: str, width: int = NAME_WIDTH) -> str:
+    """A text as `printable` gives it; characters that the fonts in use lack are escaped, too."""
+    fonts = [get_font(findfont(FontProperties(family=[family]))) for family in FontProperties().get_family()]
+    text = printable(name, width=len(name) * 10 + 2)  # not cut yet
+    shown = (
+        char if any(font.get_char_index(ord(char)) for font in fonts) else char.encode("unicode_escape").decode()
+        for char in text
+    )
+    return printable("".join(shown), width)
+
+
 def _from_frequent_to_rare(counts: LabelCounts) -> np.ndarray:
     return torch.sort(counts.positives, descending=True, stable=True).indices.numpy()
 
 
-def _draw_values(axis: Axes, places: np.ndarray, values: np.ndarray, name: str, index: int, num_runs: int) -> None:
+def _draw_values(axis: Axes, places: np.ndarray, values: np.ndarray, index: int, num_runs: int) -> None:
     """One run's value of each label: bars for few labels, dots with a rolling mean for many."""
     colour = COLOURS[index % len(COLOURS)]
     if len(places) <= NAMED_LABELS:
         width = 0.8 / num_runs
-        axis.bar(places + (index - (num_runs - 1) / 2) * width, values, width, color=colour, label=name)
+        axis.bar(places + (index - (num_runs - 1) / 2) * width, values, width, color=colour, label=str(index))
         return
     window = np.ones(max(5, len(places) // 15))
     mean = np.convolve(values, window, "same") / np.convolve(np.ones_like(values), window, "same")
     axis.scatter(places, values, s=9, color=colour, alpha=0.35, linewidths=0)
-    axis.plot(places, mean, color=colour, linewidth=2.5, label=name)
+    axis.plot(places, mean, color=colour, linewidth=2.5, label=str(index))
 
 
 def _label_axis(axis: Axes, counts: LabelCounts, order: np.ndarray) -> None:
     """Names of few labels, or what the axis shows."""
     if len(order) <= NAMED_LABELS:
-        names = counts.label_names or [f"LABEL_{index}" for index in range(counts.num_labels)]
-        axis.set_xticks(range(len(order)), [names[index] for index in order], rotation=45, ha="right")
+        names = counts.label_names or generic_names(counts.num_labels)
+        shown = [drawable(names[index]) for index in order]
+        axis.set_xticks(range(len(order)), shown, rotation=45, ha="right", **AS_IT_STANDS)
     else:
         axis.set_xlabel("label, from the most frequent to the rarest")
     axis.set_xlim(-0.6, len(order) - 0.4)

@@ -1,17 +1,21 @@
 """The pictures of a training run: into the output folder, and to the trackers that `report_to` names."""
 
 import os
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from tempfile import TemporaryDirectory
+from typing import Any
 
 from matplotlib.figure import Figure
+from matplotlib.image import imread
+from transformers import TrainerCallback
 from transformers.integrations import TensorBoardCallback, TrackioCallback, WandbCallback
+from transformers.utils import logging
 
-from .label_counts import LabelCounts
 from .plots import plot_calibration, plot_label_scores, plot_ratios
+from .run_facts import RunFacts
 
-if TYPE_CHECKING:
-    from .trainer import PLMTrainer
+logger = logging.get_logger(__name__)
 
 TRACKERS = (TensorBoardCallback, TrackioCallback, WandbCallback)
 """The callbacks whose trackers show pictures."""
@@ -19,43 +23,70 @@ TRACKERS = (TensorBoardCallback, TrackioCallback, WandbCallback)
 PLOTS_FOLDER = "plots"
 
 
-def report_plots(trainer: "PLMTrainer") -> None:
-    """Draw how the run went into `plots/` of the output folder, and send it to the trackers in use.
+def draw_plots(facts: RunFacts, folder: str | os.PathLike) -> dict[str, Path]:
+    """Draw how a run went into `plots/` of a folder, and remove what an earlier call has drawn there.
 
-    `ideal_ratios.png`, `calibration.png` and, if `compute_metrics` is that of `multilabel_compute_metrics` and there
-    was an evaluation, `label_scores.png`.
+    `ideal_ratios.png` and `calibration.png` once a batch was trained on; `label_scores.png` if the evaluation has the
+    scores of labels. A picture that cannot be drawn is a warning in the log; the others are drawn.
+
+    Returns:
+        name -> path of each picture that was drawn.
     """
-    folder = Path(trainer.args.output_dir or ".") / PLOTS_FOLDER
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, figure in training_plots(trainer).items():
-        path = folder / f"{name}.png"
-        figure.savefig(path, dpi=130)
-        send(trainer, name, figure, path)
+    pictures: dict[str, Callable[[], Figure] | None] = dict.fromkeys(("ideal_ratios", "calibration", "label_scores"))
+    if facts.state.num_batches:
+        pictures["ideal_ratios"] = lambda: plot_ratios(facts.state)
+        pictures["calibration"] = lambda: plot_calibration(facts.state)
+    evaluation = facts.evaluation
+    if evaluation is not None and (scores := evaluation.label_scores) is not None:
+        title = f"{evaluation.data}, after {evaluation.step:,} steps"
+        pictures["label_scores"] = lambda: plot_label_scores({"evaluation": scores}, facts.label_counts, title)
+    paths = {name: Path(folder) / PLOTS_FOLDER / f"{name}.png" for name in pictures}
+    return {name: paths[name] for name, plot in pictures.items() if _draw(plot, paths[name])}
 
 
-def training_plots(trainer: "PLMTrainer") -> dict[str, Figure]:
-    """The pictures of a run by name."""
-    state = trainer.plm_state
-    figures = {"ideal_ratios": plot_ratios(state), "calibration": plot_calibration(state)}
-    label_scores = getattr(trainer.compute_metrics, "label_scores", None)
-    if label_scores is not None:
-        names = trainer.label_counts.label_names
-        counts = LabelCounts(state.positives.cpu(), state.negatives.cpu(), names)
-        figures["label_scores"] = plot_label_scores({"last evaluation": label_scores}, counts)
-    return figures
+def send_plots(callbacks: Iterable[TrainerCallback], paths: Mapping[str, Path], step: int) -> None:
+    """Show pictures in every tracker in use, under `plm/`. One that a tracker does not take is a warning in the log.
+
+    Args:
+        callbacks: of a trainer; those of other trackers are left alone.
+        paths: name -> a png file.
+        step: after which the pictures were drawn.
+    """
+    for callback in callbacks:
+        for name, path in paths.items():
+            try:
+                _send(callback, f"plm/{name}", path, step)
+            except Exception as error:  # a tracker may raise anything
+                logger.warning(
+                    f"{type(callback).__name__}: the picture '{name}' could not be sent ({error}); it is in {path}"
+                )
 
 
-def send(trainer: "PLMTrainer", name: str, figure: Figure, path: os.PathLike) -> None:
-    """A picture to every tracker in use, under `plm/`."""
-    name = f"plm/{name}"
-    for callback in trainer.callback_handler.callbacks:
-        if isinstance(callback, TensorBoardCallback) and callback.tb_writer is not None:
-            callback.tb_writer.add_figure(name, figure, trainer.state.global_step)
-        elif isinstance(callback, WandbCallback):
-            import wandb
+def _draw(plot: Callable[[], Figure] | None, path: Path) -> bool:
+    """Replace a picture by what `plot` draws, whole or not at all; without a `plot`, remove it."""
+    try:
+        path.unlink(missing_ok=True)
+        if plot is None:
+            return False
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(dir=path.parent.parent, prefix="_") as temporary:
+            plot().savefig(Path(temporary) / path.name, dpi=130)
+            os.replace(Path(temporary) / path.name, path)
+        return True
+    except Exception as error:  # a full disk, a font, matplotlib: the model is worth more than its picture
+        logger.warning(f"The picture {path} could not be drawn: {error}")
+        return False
 
-            wandb.log({name: wandb.Image(str(path))})
-        elif isinstance(callback, TrackioCallback):
-            import trackio
 
-            trackio.log({name: trackio.Image(str(path))})
+def _send(callback: Any, name: str, path: Path, step: int) -> None:
+    """A picture to one tracker."""
+    if isinstance(callback, TensorBoardCallback) and callback.tb_writer is not None:
+        callback.tb_writer.add_image(name, imread(path), step, dataformats="HWC")
+    elif isinstance(callback, WandbCallback):
+        import wandb
+
+        wandb.log({name: wandb.Image(str(path))})
+    elif isinstance(callback, TrackioCallback):
+        import trackio
+
+        trackio.log({name: trackio.Image(str(path))})

@@ -1,0 +1,133 @@
+"""The section of the model card that says how to use a model: code that runs as it stands."""
+
+import json
+from typing import NamedTuple
+
+from .run_facts import RunFacts
+
+
+class Task(NamedTuple):
+    """How models with one kind of main input are used.
+
+    Attributes:
+        pipeline: the name of the pipeline.
+        model_class: the class that loads the model.
+        processor: what the pipeline calls the tokenizer or image processor.
+        example: an input.
+        all_labels: the argument with which the pipeline gives every label.
+    """
+
+    pipeline: str
+    model_class: str
+    processor: str
+    example: str
+    all_labels: str
+
+
+TASKS = {
+    "input_ids": Task(
+        "text-classification", "AutoModelForSequenceClassification", "tokenizer", '"a text"', "top_k=None"
+    ),
+    "pixel_values": Task(
+        "image-classification",
+        "AutoModelForImageClassification",
+        "image_processor",
+        '"picture.png"',
+        "top_k=tagger.model.config.num_labels",
+    ),
+}
+"""By the name of the model's main input."""
+
+
+def use_section(facts: RunFacts, repository: str, base_model: str | None) -> str:
+    """How to load the model, and what its names, scores and decisions are; empty where nobody knows how."""
+    task = TASKS.get(facts.main_input or "")
+    if task is None or (facts.is_adapter and base_model is None):
+        return ""
+    if facts.is_adapter:
+        code = _load_adapter(facts, task, repository, str(base_model))
+    elif facts.has_processor:
+        code = f"from transformers import pipeline\n\ntagger = pipeline({_text(task.pipeline)}, {_text(repository)})\n"
+    else:
+        code = (
+            f"from transformers import {task.model_class}\n\n"
+            f"model = {task.model_class}.from_pretrained({_text(repository)})\n"
+        )
+    if facts.has_processor:
+        code += _decide(facts, task)
+    sections = [f"## Use\n\n```python\n{code}```", _without_processor(facts, task, repository), _decisions(facts)]
+    return "\n\n".join(filter(None, [*sections, scores_in_words(facts)]))
+
+
+def scores_in_words(facts: RunFacts) -> str:
+    """What the model's scores are."""
+    if facts.decisions.scores == "decisions":
+        return "The thresholds are in the classifier's bias: the scores are to be cut at 0.5, and no probabilities."
+    if facts.decisions.scores == "probabilities":
+        return "The scores are calibrated: they are probabilities for the frequencies of the training data."
+    if facts.masks_nothing:
+        return ""
+    return (
+        "The scores are those of masked training, which raises rare labels: they are no probabilities for the "
+        "frequencies of the training data."
+    )
+
+
+def _load_adapter(facts: RunFacts, task: Task, repository: str, base_model: str) -> str:
+    """The base model, with the configuration that is saved beside the adapter: it has the names and the decisions."""
+    pipeline = ", pipeline" if facts.has_processor else ""
+    code = (
+        f"from peft import PeftModel\nfrom transformers import AutoConfig, {task.model_class}{pipeline}\n\n"
+        f"config = AutoConfig.from_pretrained({_text(repository)})\n"
+        f"base = {task.model_class}.from_pretrained(\n"
+        f"    {_text(base_model)}, config=config, ignore_mismatched_sizes=True\n)\n"
+        f"model = PeftModel.from_pretrained(base, {_text(repository)}).eval()\n"
+    )
+    if facts.has_processor:
+        code += f"tagger = pipeline({_text(task.pipeline)}, model=model, {task.processor}={_text(repository)})\n"
+    return code
+
+
+def _decide(facts: RunFacts, task: Task) -> str:
+    """Scores and decisions of one input, with a `tagger`."""
+    code = (
+        f'scores = tagger({task.example}, {task.all_labels})  # of each label: {{"label": ..., "score": ...}}\n'
+        f'logits = tagger({task.example}, {task.all_labels}, function_to_apply="none")\n'
+    )
+    threshold = "0"
+    if facts.decisions.thresholds is not None:
+        code += (
+            "config = tagger.model.config\n"
+            'thresholds = {config.id2label[index]: logit for index, logit in enumerate(config.plm["thresholds"])}\n'
+        )
+        threshold = 'thresholds[each["label"]]'
+    if facts.is_single_label:
+        return code + f'predicted = max(logits, key=lambda each: each["score"] - {threshold})["label"]\n'
+    return code + f'predicted = [each["label"] for each in logits if each["score"] >= {threshold}]\n'
+
+
+def _without_processor(facts: RunFacts, task: Task, repository: str) -> str:
+    if facts.has_processor:
+        return ""
+    name = task.processor.replace("_", " ")
+    model = "model=model" if facts.is_adapter else _text(repository)
+    return f"With its {name} in the same folder, `pipeline({_text(task.pipeline)}, {model})` gives names and scores."
+
+
+def _decisions(facts: RunFacts) -> str:
+    if facts.decisions.thresholds is None:
+        return ""
+    what = (
+        "The class is predicted whose logit exceeds its threshold most"
+        if facts.is_single_label
+        else "A label is predicted where its logit is at least its threshold"
+    )
+    return (
+        f'{what} (in the table above, and in `config.plm["thresholds"]`). `hf_plm.predict(model, inputs)` does the '
+        "same."
+    )
+
+
+def _text(value: str) -> str:
+    """A text as Python and the fence of a code block take it."""
+    return json.dumps(value, ensure_ascii=False).replace("`", "\\x60")

@@ -1,0 +1,117 @@
+"""A trained model on the Hub: its card, and uploads that say why they failed and where the model is."""
+
+import os
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from transformers import Trainer
+from transformers.utils import logging
+
+from .model_card import make_model_card
+from .reporting import draw_plots
+from .run_facts import RunFacts
+
+logger = logging.get_logger(__name__)
+
+
+class HubTrainer(Trainer):
+    """A `Trainer` that writes the model card of `make_model_card`. It is made a whole one by `run_facts`."""
+
+    def run_facts(self) -> RunFacts:
+        """The model and its training as they are now, for the card and the pictures."""
+        raise NotImplementedError(f"{type(self).__name__} has no run_facts(); a HubTrainer needs one for its card")
+
+    def create_model_card(
+        self,
+        language: str | None = None,
+        license: str | None = None,
+        tags: str | list[str] | None = None,
+        model_name: str | None = None,
+        finetuned_from: str | None = None,
+        tasks: str | list[str] | None = None,
+        dataset_tags: str | list[str] | None = None,
+        dataset: str | list[str] | None = None,
+        dataset_args: str | list[str] | None = None,
+    ) -> None:
+        """Write the model card, `README.md` in the output folder, on the first rank alone; see `make_model_card`.
+
+        Its pictures are drawn anew, so that they show what its tables say. `dataset_tags` are ids of data sets of the
+        Hub, and taken for `dataset` where that is None. `dataset_args` are not shown.
+
+        Raises:
+            OSError: if the card cannot be written; the one that was there stays as it was. A picture that cannot be
+                drawn is a warning.
+        """
+        if not self.is_world_process_zero():
+            return
+        folder = Path(self.args.output_dir or ".")
+        folder.mkdir(parents=True, exist_ok=True)
+        facts = self.run_facts()
+        name = model_name or folder.absolute().name
+        card = make_model_card(
+            facts,
+            name,
+            repository=self.hub_model_id or name,
+            language=language,
+            license=license,
+            tags=_listed(tags),
+            finetuned_from=finetuned_from,
+            tasks=_listed(tasks),
+            dataset=_listed(dataset or dataset_tags),
+            pictures={key: path.relative_to(folder).as_posix() for key, path in draw_plots(facts, folder).items()},
+        )
+        with TemporaryDirectory(dir=folder, prefix="_") as temporary:
+            card.save(Path(temporary) / "README.md")
+            os.replace(Path(temporary) / "README.md", folder / "README.md")
+
+    def push_to_hub(
+        self,
+        commit_message: str | None = "End of training",
+        blocking: bool = True,
+        token: str | None = None,
+        revision: str | None = None,
+        private: bool | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        """As `Trainer.push_to_hub`, with the model card of `create_model_card`.
+
+        Raises:
+            RuntimeError: if the upload failed; by then everything is in the output folder.
+        """
+        try:
+            if self.hub_model_id is None:
+                try:
+                    self.init_hf_repo(token=token, private=private)
+                except Exception:
+                    self.save_model(_internal_call=True)
+                    raise
+            return super().push_to_hub(commit_message, blocking, token, revision, private, **kwargs)
+        except Exception as error:  # what the client raises changes with its version
+            raise RuntimeError(
+                f"the model could not be uploaded: {error}\nNothing is lost: it is in '{self.args.output_dir}'. Call "
+                "push_to_hub() again when the cause is removed (without a token: `hf auth login`, or hub_token=...)"
+            ) from error
+
+    def update_model_card(self) -> None:
+        """Write the card of this moment while the model trains; if that fails, warn and go on."""
+        try:
+            self.create_model_card()
+        except Exception as error:  # the model is worth more than its card
+            logger.warning(f"The model card could not be written: {error}. Training goes on")
+
+    def warn_of_failed_uploads(self) -> None:
+        """Warn of each upload during training that failed, once: they run in the background, where nobody sees it."""
+        push = getattr(self, "push_in_progress", None)
+        for job in push.jobs if push is not None else ():
+            if job.done() and not job.cancelled() and job.exception() is not None:
+                logger.warning(
+                    f"An upload during training failed: {job.exception()}\nNothing is lost: the checkpoints are in "
+                    f"'{self.args.output_dir}'. The next save uploads again; after training, push_to_hub() does"
+                )
+        if push is not None:
+            push.jobs = [job for job in push.jobs if not job.done()]
+
+
+def _listed(values: str | list[str] | None) -> list[str]:
+    return [values] if isinstance(values, str) else list(values or [])

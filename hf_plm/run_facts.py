@@ -1,0 +1,230 @@
+"""What the model card and the pictures are told of a run."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from importlib import metadata
+from numbers import Real
+from pathlib import Path
+from typing import Any
+
+import accelerate
+import datasets
+import torch
+import transformers
+from transformers import TrainerState, TrainingArguments
+from transformers.trainer_utils import has_length
+
+from .decisions import Decisions, read_decisions
+from .label_counts import LabelCounts
+from .label_space import LabelSpace
+from .loss import PLMLoss
+from .metrics import LabelScores
+from .objectives import OBJECTIVES, Objective, default_arguments
+from .presets import PLMSettings
+from .state import PLMState
+
+SPEED = ("runtime", "samples_per_second", "steps_per_second", "model_preparation_time")
+"""What an evaluation measures of itself."""
+
+PROCESSOR_FILES = ("tokenizer_config.json", "preprocessor_config.json")
+"""Where tokenizers and image processors are saved."""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """One evaluation of a model.
+
+    Attributes:
+        data: what the model was evaluated on, as a person would say it: `eval_dataset 'validation', 4,381 rows`.
+        step: after how many steps of training, see `step_of_model`.
+        metrics: the scores by name, without a prefix and without timings, see `scores_alone`.
+        label_scores: the scores of each label; None if the metrics do not give them.
+        labels_digest: of the labels that it was scored with; None if nobody knows.
+        decisions: those that were scored; None if nobody knows.
+    """
+
+    data: str
+    step: int
+    metrics: Mapping[str, float]
+    label_scores: LabelScores | None = None
+    labels_digest: str | None = None
+    decisions: Decisions | None = None
+
+
+@dataclass(frozen=True)
+class RunFacts:
+    """A model and how it was trained, at one moment.
+
+    Attributes:
+        label_space: the labels' names and order.
+        state: counts, measurements and ideal ratios, live.
+        settings, objective: those of the loss; the objective in words.
+        decisions: thresholds, and what the model's scores are.
+        evaluation: the last one of this model as it is; None if there was none.
+        is_single_label, is_adapter: whether each row has one class, and whether the model is one of peft, of which the
+            adapters alone are saved.
+        main_input: the name of the model's main input, such as `input_ids`; None if it has none.
+        base_model: the model on the Hub that training started from; None if it is none of the Hub.
+        has_processor: whether a tokenizer or an image processor is saved with the model.
+        is_class_aware: whether rows were drawn by class.
+        train_rows: of the training set; None if it has no length.
+        steps, epochs: of training so far.
+        batch_size: rows of one optimizer step, over all ranks and with accumulation.
+        learning_rate, scheduler, optimizer, precision, seed: as the arguments say.
+        versions: library -> version.
+    """
+
+    label_space: LabelSpace
+    state: PLMState
+    settings: PLMSettings
+    objective: str
+    decisions: Decisions
+    evaluation: Evaluation | None
+    is_single_label: bool
+    is_adapter: bool
+    main_input: str | None
+    base_model: str | None
+    has_processor: bool
+    is_class_aware: bool
+    train_rows: int | None
+    steps: int
+    epochs: float
+    batch_size: int
+    learning_rate: float
+    scheduler: str
+    optimizer: str
+    precision: str
+    seed: int
+    versions: Mapping[str, str]
+
+    @property
+    def label_counts(self) -> LabelCounts:
+        """Of the training data, with the labels' names; of a stream, what was seen."""
+        return LabelCounts(self.state.positives.cpu(), self.state.negatives.cpu(), self.label_space.names)
+
+    @property
+    def masks_nothing(self) -> bool:
+        """Whether the settings leave every label in the loss."""
+        settings = self.settings
+        starts_at_data = settings.initial_ratio == "dataset" or (
+            settings.initial_ratio == "tempered" and settings.temper == 1
+        )
+        return settings.max_shift == 1 or (starts_at_data and (settings.rule == "fixed" or settings.change_rate == 0))
+
+    @property
+    def was_tuned_on_evaluation(self) -> bool:
+        """Whether the thresholds were chosen on the data of the evaluation."""
+        return (
+            self.evaluation is not None
+            and self.decisions.tuned_on is not None
+            and self.decisions.tuned_on == self.evaluation.labels_digest
+        )
+
+    @property
+    def was_decided_otherwise(self) -> bool:
+        """Whether other thresholds were in force in the evaluation than now. `calibrate` and folding change none."""
+        then = self.evaluation.decisions if self.evaluation is not None else None
+        if then is None:
+            return False
+        same_scores = then.scores == self.decisions.scores
+        return then.tuned_on != self.decisions.tuned_on or (
+            same_scores and then.thresholds != self.decisions.thresholds
+        )
+
+
+def gather_facts(
+    model: Any,
+    args: TrainingArguments,
+    trainer_state: TrainerState,
+    plm_loss: PLMLoss,
+    label_space: LabelSpace,
+    evaluations: Iterable[Evaluation] = (),
+    train_dataset: Any = None,
+    objective: Objective | None = None,
+    processing_class: Any = None,
+) -> RunFacts:
+    """The facts of a run.
+
+    Args:
+        model: a module, without wrappers for training on several devices.
+        evaluations: from old to new; the last one of the model as it is now counts.
+        objective: a callable that overrides the named one.
+        processing_class: the tokenizer or image processor that is saved with the model; None if it may lie in the
+            output folder already.
+
+    Raises:
+        ValueError: if the model's configuration holds decisions that cannot be read.
+    """
+    config = getattr(model, "config", None)
+    step = step_of_model(args, trainer_state)
+    return RunFacts(
+        label_space=label_space,
+        state=plm_loss.state,
+        settings=plm_loss.settings,
+        objective=_objective_in_words(plm_loss.settings, objective),
+        decisions=read_decisions(config) if config is not None else Decisions(label_space.num_labels),
+        evaluation=next((each for each in reversed(list(evaluations)) if each.step == step), None),
+        is_single_label=getattr(config, "problem_type", None) == "single_label_classification",
+        is_adapter=is_adapter(model),
+        main_input=getattr(model, "main_input_name", None),
+        base_model=_base_model(model),
+        has_processor=processing_class is not None
+        or any((Path(args.output_dir or ".") / name).is_file() for name in PROCESSOR_FILES),
+        is_class_aware=bool(getattr(args, "plm_class_aware", False)),
+        train_rows=len(train_dataset) if has_length(train_dataset) else None,
+        steps=trainer_state.global_step,
+        epochs=trainer_state.epoch or 0.0,
+        batch_size=args.train_batch_size * args.gradient_accumulation_steps * args.world_size,
+        learning_rate=args.learning_rate,
+        scheduler=_value(args.lr_scheduler_type),
+        optimizer=_value(args.optim),
+        precision="bfloat16" if args.bf16 else "float16" if args.fp16 else "float32",
+        seed=args.seed,
+        versions={"hf_plm": metadata.version("hf_plm")}
+        | {each.__name__: each.__version__ for each in (transformers, torch, accelerate, datasets)},
+    )
+
+
+def step_of_model(args: TrainingArguments, trainer_state: TrainerState) -> int:
+    """After how many steps of training a model's weights were as they are now.
+
+    With `load_best_model_at_end` they are those of the best step again once training has ended.
+    """
+    has_ended = any("train_runtime" in log for log in trainer_state.log_history)
+    if has_ended and args.load_best_model_at_end and trainer_state.best_model_checkpoint is not None:
+        return trainer_state.best_global_step or 0
+    return trainer_state.global_step
+
+
+def scores_alone(metrics: Mapping[str, float], prefix: str) -> dict[str, float]:
+    """The numbers among the metrics of an evaluation, without their prefix, timings and the epoch."""
+    scores = {key.removeprefix(f"{prefix}_"): value for key, value in metrics.items() if isinstance(value, Real)}
+    return {key: float(value) for key, value in scores.items() if not key.endswith(SPEED) and key != "epoch"}
+
+
+def is_adapter(model: Any) -> bool:
+    """Whether it is a model of peft, of which the adapters alone are saved."""
+    return hasattr(model, "active_peft_config")
+
+
+def _base_model(model: Any) -> str | None:
+    """The name of the model on the Hub that training started from."""
+    if is_adapter(model):
+        name = model.active_peft_config.base_model_name_or_path
+    else:
+        name = getattr(getattr(model, "config", None), "name_or_path", "")
+    return name if name and not Path(name).exists() else None
+
+
+def _objective_in_words(settings: PLMSettings, objective: Objective | None) -> str:
+    """The name of the objective and its arguments."""
+    if objective is not None:
+        return getattr(objective, "__name__", type(objective).__name__)
+    arguments = default_arguments(OBJECTIVES[settings.objective]) | dict(settings.objective_kwargs)
+    listed = ", ".join(f"{name} {value:g}" for name, value in arguments.items())
+    return f"{settings.objective} ({listed})" if listed else settings.objective
+
+
+def _value(setting: Any) -> str:
+    """Of an enumeration, or of a text."""
+    return str(getattr(setting, "value", setting))
