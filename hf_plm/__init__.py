@@ -1,16 +1,18 @@
 """Partial Label Masking for the Hugging Face Trainer."""
 
-from .calibration import calibrate
-from .callback import PLMCallback
+from .counting import count_labels, label_space_of
 from .data_collator import MultiLabelCollator
+from .decisions import calibrate, fold_thresholds, predict
 from .inspection import LabelReport, inspect_labels
-from .label_counts import LabelCounts, count_labels
+from .label_counts import LabelCounts
+from .label_space import LabelSpace
 from .loss import PLMLoss
 from .metrics import MultiLabelMetrics, multilabel_compute_metrics
 from .ranking_metrics import RankingComputeMetrics, propensities
-from .sampling import ClassAwareDataset, make_long_tailed, train_test_split_multilabel
+from .sampling import ClassAwareDataset, make_long_tailed
+from .splitting import train_test_split_multilabel
 from .state import PLMState
-from .thresholds import predict, tune_thresholds
+from .thresholds import tune_thresholds
 from .trainer import PLMTrainer
 from .training_args import PLMTrainingArguments
 
@@ -20,9 +22,9 @@ __all__ = [
     "ClassAwareDataset",
     "LabelCounts",
     "LabelReport",
+    "LabelSpace",
     "MultiLabelCollator",
     "MultiLabelMetrics",
-    "PLMCallback",
     "PLMLoss",
     "PLMState",
     "PLMTrainer",
@@ -30,11 +32,13 @@ __all__ = [
     "RankingComputeMetrics",
     "calibrate",
     "count_labels",
+    "fold_thresholds",
     "inspect_labels",
+    "label_space_of",
     "make_long_tailed",
+    "multilabel_compute_metrics",
     "predict",
     "propensities",
     "train_test_split_multilabel",
     "tune_thresholds",
-    "multilabel_compute_metrics",
 ]

@@ -35,7 +35,7 @@ class TrainsWithPLM(Protocol):
 
     def warn_of_failed_uploads(self) -> None: ...
 
-    def write_card(self) -> None: ...
+    def update_model_card(self) -> None: ...
 
 
 class PLMCallback(TrainerCallback):
@@ -99,7 +99,7 @@ class PLMCallback(TrainerCallback):
     ) -> None:
         self.trainer.warn_of_failed_uploads()
         if self.trainer.is_in_train:  # push_to_hub writes the card by itself
-            self.trainer.write_card()
+            self.trainer.update_model_card()
 
     def on_train_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any

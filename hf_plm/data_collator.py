@@ -95,7 +95,7 @@ class MultiLabelCollator:
             own_order = label_order(names, "the data_collator", space.names, "the model") if names else None
             if own_order is not None and form != "names":
                 raise ValueError(
-                    f"the data_collator has the label names {shown_list(names)}, the model {shown_list(space.names)}, "
+                    f"the data_collator has the label names {shown_list(names or [])}, the model {shown_list(space.names)}, "
                     "in another order, and class ids do not tell which is meant. Make it without label_names"
                 )
             names = list(space.names)

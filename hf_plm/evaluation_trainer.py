@@ -16,18 +16,19 @@ from .label_tensors import multi_hot_labels
 from .label_trainer import LabelTrainer
 from .loss import PLMLoss
 from .metrics import evaluating, first_array, labels_digest
-from .run_facts import Evaluation
+from .objectives import Objective
+from .run_facts import Evaluation, RunFacts, gather_facts, scores_alone, step_of_model
 from .thresholds import tune_thresholds
 
 logger = logging.get_logger(__name__)
-
-TIMINGS = ("runtime", "samples_per_second", "steps_per_second", "model_preparation_time")
 
 
 class EvaluationTrainer(LabelTrainer):
     """A `Trainer` whose evaluations use the thresholds of its model, and are kept for its card and pictures."""
 
     plm_loss: PLMLoss
+    objective: Objective | None
+    _evaluations: list[Evaluation]
 
     def evaluation_loop(
         self,
@@ -62,29 +63,31 @@ class EvaluationTrainer(LabelTrainer):
     def keep_evaluation(self, metrics: Mapping[str, float]) -> None:
         """Keep what the last evaluation found, for card and pictures."""
         record, prefix = self._last_evaluation
-        scores = {name.removeprefix(f"{prefix}_"): value for name, value in metrics.items() if name.startswith(prefix)}
-        self._evaluations.append(
-            Evaluation(
-                data=self._evaluated,
-                step=self.model_step,
-                metrics={name: value for name, value in scores.items() if name not in TIMINGS},
-                label_scores=record.label_scores,
-                labels_digest=record.labels_digest,
-            )
+        step = step_of_model(self.args, self.state)
+        evaluation = Evaluation(
+            data=self._evaluated,
+            step=step,
+            metrics=scores_alone(metrics, prefix),
+            label_scores=record.label_scores,
+            labels_digest=record.labels_digest,
+            decisions=read_decisions(self._config) if self._config is not None else None,
         )
-        kept = {self.model_step, self.state.best_global_step}
-        self._evaluations = [each for each in self._evaluations if each.step in kept]
+        kept = {step, self.state.best_global_step}
+        self._evaluations = [each for each in [*self._evaluations, evaluation] if each.step in kept]
 
-    @property
-    def model_step(self) -> int:
-        """After how many steps the model was as it is now."""
-        return self.state.global_step if self._best_step is None else self._best_step
-
-    @property
-    def evaluation_of_model(self) -> Evaluation | None:
-        """The last evaluation of the model as it is now; None if there was none."""
-        found = [each for each in self._evaluations if each.step == self.model_step]
-        return found[-1] if found else None
+    def run_facts(self) -> RunFacts:
+        """The model and its training as they are now, for the card and the pictures."""
+        return gather_facts(
+            self.model,
+            self.args,
+            self.state,
+            self.plm_loss,
+            self.label_space,
+            self._evaluations,
+            self.train_dataset,
+            self.objective,
+            self.processing_class,
+        )
 
     def prediction_step(
         self,

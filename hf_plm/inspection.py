@@ -8,8 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .counting import positive_entries, read_labels
 from .display import printable
-from .label_counts import LabelCounts, positive_entries, read_labels
+from .label_counts import LabelCounts
 from .label_space import generic_names
 from .presets import PRESETS
 from .state import PLMState

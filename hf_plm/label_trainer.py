@@ -17,7 +17,7 @@ from .label_counts import LabelCounts
 from .label_setup import collator_for, problem_type_for, settle_labels, write_labels
 from .label_space import LabelSpace, label_order, read_id2label
 from .label_tensors import known_labels, one_hot_labels
-from .metrics import PredictionScorer
+from .metrics import BatchwiseMetrics
 from .sampling import ClassAwareDataset
 from .training_args import PLMTrainingArguments
 
@@ -61,7 +61,7 @@ class LabelTrainer(HubTrainer):
         sets = self.eval_dataset if isinstance(self.eval_dataset, dict) else {None: self.eval_dataset}
         for name, each in sets.items():
             check_labels(each, self.label_space, "eval_dataset" if name is None else f"eval_dataset[{name!r}]")
-        if isinstance(self.compute_metrics, PredictionScorer):
+        if isinstance(self.compute_metrics, BatchwiseMetrics):
             self.compute_metrics.check_fits(self.label_counts)
 
     @property
@@ -113,9 +113,11 @@ class LabelTrainer(HubTrainer):
 
     def get_eval_dataloader(self, eval_dataset: Any = None) -> DataLoader:
         """As `Trainer.get_eval_dataloader`, once the labels are compared with the label space."""
-        rows, source = eval_dataset if eval_dataset is not None else self.eval_dataset, "eval_dataset"
+        rows: Any = eval_dataset if eval_dataset is not None else self.eval_dataset
+        source = "eval_dataset"
         if isinstance(rows, str):
-            rows, source = self.eval_dataset[rows], f"eval_dataset[{rows!r}]"
+            own: Any = self.eval_dataset
+            rows, source = own[rows], f"eval_dataset[{rows!r}]"
         elif rows is not self.eval_dataset:
             source = "the data set given to evaluate()"
         self._evaluated = describe_data(rows, source)

@@ -76,7 +76,7 @@ def find_separator(cells: Sequence[str], column: str) -> str:
     )
 
 
-def _names(text: str, separator: str) -> list[str]:
+def _names(text: str, separator: str) -> list[str | int | float]:
     parts = text.split(separator) if separator.strip() else text.split() if separator else [text]
     return [part.strip() for part in parts if part.strip()]
 

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from transformers import TrainerCallback, TrainingArguments
-from transformers.trainer_utils import TrainOutput, get_last_checkpoint, has_length
+from transformers.trainer_utils import SaveStrategy, TrainOutput, get_last_checkpoint
 from transformers.utils import logging
 
 from .callback import PLMCallback
@@ -16,9 +16,10 @@ from .evaluation_trainer import EvaluationTrainer
 from .label_counts import LabelCounts
 from .loss import PLMLoss
 from .objectives import Objective
-from .reporting import TRACKERS
-from .run_facts import Evaluation, RunFacts, gather_facts
-from .state import PLMState, load_checkpoint, save_checkpoint
+from .reporting import TRACKERS, draw_plots, send_plots
+from .resuming import adopt_ratios, differences, load_checkpoint, save_checkpoint
+from .run_facts import Evaluation, is_adapter
+from .state import PLMState
 from .training_args import PLMTrainingArguments
 
 logger = logging.get_logger(__name__)
@@ -58,11 +59,11 @@ class PLMTrainer(EvaluationTrainer):
         self,
         model: nn.Module | None = None,
         args: TrainingArguments | None = None,
-        data_collator: Callable[[list[Any]], Mapping[str, Any]] | None = None,
+        data_collator: Callable[[list[Any]], dict[str, Any]] | None = None,
         train_dataset: Any = None,
         eval_dataset: Any = None,
         processing_class: Any = None,
-        model_init: Callable[..., nn.Module] | None = None,
+        model_init: Callable[..., Any] | None = None,
         compute_loss_func: Callable | None = None,
         compute_metrics: Callable[[Any], dict] | None = None,
         callbacks: list[TrainerCallback] | None = None,
@@ -101,7 +102,6 @@ class PLMTrainer(EvaluationTrainer):
         self.objective: Objective | None = objective
         self._checkpoint: str | os.PathLike | None = None
         self._evaluations: list[Evaluation] = []
-        self._best_step: int | None = None
         self.settle_labels(train_dataset, label_counts)
         self.plm_loss = self._make_loss()
         self.add_callback(PLMCallback(self))
@@ -141,16 +141,16 @@ class PLMTrainer(EvaluationTrainer):
         if self._checkpoint is not None and not self._argument("plm_restart"):
             self._resume(self._checkpoint)
         self.plm_state.to(self.args.device)
-        self._best_step = None
 
     def _resume(self, checkpoint: str | os.PathLike) -> None:
         state = load_checkpoint(checkpoint, num_labels=self.label_space.num_labels)
-        if self._argument("plm_keep_ratios"):
-            self.plm_state.adopt_ratios(state)
+        found = differences(state, self.plm_state)
+        if found and self._argument("plm_keep_ratios"):
+            adopt_ratios(self.plm_state, state)
             return
-        if differences := self.plm_state.differences(state):
+        if found:
             raise ValueError(
-                f"{checkpoint} was trained otherwise: {'; '.join(differences)}. Set it as it was; or begin the ideal "
+                f"{checkpoint} was trained otherwise: {'; '.join(found)}. Set it as it was; or begin the ideal "
                 "ratios anew (plm_restart=True), or go on from the old ones (plm_keep_ratios=True)"
             )
         self.plm_loss.state = state
@@ -188,12 +188,13 @@ class PLMTrainer(EvaluationTrainer):
         """With `load_best_model_at_end`, take the state that belongs to the best model; then draw the run."""
         best = self.state.best_model_checkpoint
         if self.args.load_best_model_at_end and best is not None:
-            self._best_step = self.state.best_global_step
             try:
                 self.plm_loss.state = load_checkpoint(best).to(self.args.device)
             except (OSError, ValueError) as error:
                 logger.warning(f"plm_state is that of the last step, not of the best model, whose is lost: {error}")
-        self.report_run()
+        if self.args.should_save and self.args.save_strategy != SaveStrategy.NO:
+            paths = draw_plots(self.run_facts(), self.args.output_dir or ".")
+            send_plots(self.callback_handler.callbacks, paths, self.state.global_step)
 
     def compute_loss(
         self,
@@ -239,21 +240,7 @@ class PLMTrainer(EvaluationTrainer):
         self.plm_loss.raise_for_wrong_labels()
         folder = output_dir or self.args.output_dir or "."
         os.makedirs(folder, exist_ok=True)
-        save_checkpoint(self.plm_state, folder)
-        if self.args.should_save and hasattr(self.model, "active_peft_config"):
+        save_checkpoint(self.plm_state, folder, is_main=self.args.should_save)
+        if self.args.should_save and is_adapter(self.model):
             self._config.save_pretrained(folder)
         super().save_model(output_dir, _internal_call)
-
-    def run_facts(self) -> RunFacts:
-        """All that is known of this run, for its card and its pictures."""
-        return gather_facts(
-            model=self.model,
-            args=self.args,
-            trainer_state=self.state,
-            plm_loss=self.plm_loss,
-            label_counts=self.label_counts,
-            label_space=self.label_space,
-            evaluation=self.evaluation_of_model,
-            train_rows=len(self.train_dataset) if has_length(self.train_dataset) else None,
-            objective=self.objective,
-        )
