@@ -49,8 +49,8 @@ def find_bias(model: nn.Module, change: Tensor, inputs: Any, instead: str) -> nn
 
     Args:
         change (float, `(num_labels,)`): by how much it will be moved; at least by so much it is tried.
-        inputs: of the model: a mapping of its arguments, or its one argument; None makes some up, where the model has
-            a `config` and takes token ids or pixels.
+        inputs: of the model: a mapping of its arguments, or its one argument; None makes some up, for models with
+            a `config` that take token ids or pixels, and for those without one that begin with a linear layer.
         instead: what to do without such a bias, for the message.
 
     Raises:
@@ -119,8 +119,8 @@ def _call(model: nn.Module, batch: Any) -> Any:
     return model(**batch) if isinstance(batch, Mapping) else model(batch)
 
 
-def _made_up_inputs(model: nn.Module, device: torch.device) -> list[dict[str, Tensor]]:
-    """Four rows, each a batch of its own: models without a padding token take no more."""
+def _made_up_inputs(model: nn.Module, device: torch.device) -> list[Any]:
+    """Four rows; of tokens each is a batch of its own: models without a padding token take no more."""
     name, config = getattr(model, "main_input_name", None), getattr(model, "config", None)
     generator = torch.Generator().manual_seed(0)
     if name == "input_ids" and (vocabulary := _setting(config, "vocab_size")):
@@ -136,6 +136,9 @@ def _made_up_inputs(model: nn.Module, device: torch.device) -> list[dict[str, Te
         shape = (4, 1, _setting(config, "num_channels") or 3, height, width)
         dtype = next(p.dtype for p in model.parameters() if p.is_floating_point())
         return [{name: row.to(device, dtype)} for row in torch.randn(shape, generator=generator)]
+    first = next((module for module in model.modules() if isinstance(module, nn.Linear)), None)
+    if config is None and first is not None:
+        return [torch.randn(4, first.in_features, generator=generator).to(device, first.weight.dtype)]
     raise ValueError(
         "no inputs can be made up to see what the classifier's bias does; pass inputs=..., a batch as the model takes "
         "it, such as tokenizer(texts, return_tensors='pt')"

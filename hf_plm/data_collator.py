@@ -95,8 +95,8 @@ class MultiLabelCollator:
             own_order = label_order(names, "the data_collator", space.names, "the model") if names else None
             if own_order is not None and form != "names":
                 raise ValueError(
-                    f"the data_collator has the label names {shown_list(names or [])}, the model {shown_list(space.names)}, "
-                    "in another order, and class ids do not tell which is meant. Make it without label_names"
+                    f"the data_collator has the label names {shown_list(names or [])}, the model "
+                    f"{shown_list(space.names)}, in another order, and class ids do not tell which is meant. Make it without label_names"
                 )
             names = list(space.names)
         if order is None and self.order is None and (form, names) == (self.label_format, self.label_names):

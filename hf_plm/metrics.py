@@ -132,7 +132,8 @@ class BatchwiseMetrics:
                     f"{label_counts.num_labels}; make them from the counts of the model's training data"
                 )
             return np.arange(label_counts.num_labels)
-        if lacking := [name for name in own if name not in set(names)]:
+        known = set(names)
+        if lacking := [name for name in own if name not in known]:
             raise ValueError(
                 f"the metrics were made from counts of the labels {shown_list(own)}, and the model has "
                 f"{shown_list(names)}, without {shown_list(lacking)}; make them from the counts of its training data"

@@ -55,9 +55,21 @@ def tune_thresholds(
     positive, known = read_references(labels, "labels", label_names)
     if not positive.any():
         raise ValueError("no label has a positive; thresholds cannot be chosen")
-    shrinkage = DEFAULT_SHRINKAGE[objective] if shrinkage is None else shrinkage
     curves = [_Curve(logits[rows, label], positive[rows, label]) for label, rows in enumerate(known.T)]
     pooled = _Curve(logits[known], positive[known])
+    shrinkage = DEFAULT_SHRINKAGE[objective] if shrinkage is None else shrinkage
+    thresholds, common = _choose(curves, pooled, objective, target, per_label, shrinkage)
+    if target is not None:
+        names = label_names if label_names is not None else generic_names(len(curves))
+        each = list(zip(names, curves, thresholds, strict=True))
+        _warn_of_missed(each if per_label else [("all labels together", pooled, common)], objective, target)
+    return thresholds
+
+
+def _choose(
+    curves: "list[_Curve]", pooled: "_Curve", objective: str, target: float | None, per_label: bool, shrinkage: float
+) -> tuple[np.ndarray, float]:
+    """The threshold of each label, and the one for all."""
     best_micro_f1 = _best_micro_f1(curves) if objective == "micro_f1" else 0.0
 
     def best(curve: _Curve, f1: np.ndarray) -> float:
@@ -72,11 +84,7 @@ def tune_thresholds(
             own = best(curve, curve.gain(best_micro_f1) if objective == "micro_f1" else curve.f1())
             drawn = 1 - curve.num_positives / (curve.num_positives + shrinkage)
             thresholds[label] = own + drawn * (common - own)
-    if target is not None:
-        names = label_names if label_names is not None else generic_names(len(curves))
-        each = list(zip(names, curves, thresholds, strict=True))
-        _warn_of_missed(each if per_label else [("all labels together", pooled, common)], objective, target)
-    return thresholds
+    return thresholds, common
 
 
 class _Curve:

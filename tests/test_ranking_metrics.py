@@ -292,18 +292,3 @@ def test_propensities_are_put_in_the_order_of_the_model(data):
         scores = metrics(EvalPrediction(logits[:, order], labels[:, order]))
     assert scores == pytest.approx(slow_scores(logits, labels, (1, 3, 5)))
     assert metrics(EvalPrediction(logits[:, order], labels[:, order]))["psp_at_3"] != pytest.approx(scores["psp_at_3"])
-
-
-def test_a_label_that_the_counts_lack_has_the_propensity_of_one_without_positives():
-    counts = LabelCounts([9, 1], [11, 19], ["often", "rare"])
-    model = LabelCounts([1] * 3, [1] * 3, ["new", "rare", "often"])
-    with evaluating(model, None):
-        scores = RankingComputeMetrics(counts, (1,))(EvalPrediction(np.array([[3.0, 2, 1], [1, 2, 3]]), np.eye(3)[:2]))
-    inverse = 1 / propensities(LabelCounts([0, 1, 9], [20, 19, 11]))
-    assert scores["psp_at_1"] == pytest.approx((inverse[0] / (inverse[0] + inverse[1])).item())
-
-
-def test_a_model_that_lacks_a_name_is_refused():
-    metrics = RankingComputeMetrics(LabelCounts([9, 1], [11, 19], ["often", "rare"]), (1,))
-    with pytest.raises(ValueError, match=r"counts of the labels .*often.*and the model has .*other.*without .*often"):
-        metrics.check_fits(LabelCounts([9, 1], [11, 19], ["other", "rare"]))

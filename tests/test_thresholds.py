@@ -1,18 +1,14 @@
 """Thresholds are those of a search through all of them, and are drawn towards the common one where data are few."""
 
-import functools
 import itertools
 import warnings
 
 import numpy as np
 import pytest
-import scenarios
 from sklearn.metrics import f1_score, precision_score, recall_score
-from transformers import BertForSequenceClassification, EvalPrediction
 
-from hf_plm import LabelCounts, PLMTrainer, count_labels, multilabel_compute_metrics, tune_thresholds
-from hf_plm.decisions import thresholds_of
-from hf_plm.metrics import labels_digest, multilabel_scores
+from hf_plm import tune_thresholds
+from hf_plm.metrics import multilabel_scores
 
 
 @pytest.fixture
@@ -146,6 +142,15 @@ def test_saturated_and_neighbouring_logits_are_told_apart(logits, objective, tar
     assert (logits >= found).tolist() == (labels == 1).tolist()
 
 
+def test_neighbouring_logits_are_told_apart_however_many_there_are():
+    for low in (0.1, -0.3, 7.7, 123.4):
+        high = np.nextafter(low, np.inf)
+        for positives in range(1, 40):
+            logits = np.array([high] * positives + [low] * 3)[:, None]
+            labels = (logits == high).astype(int)
+            assert ((logits >= tune_thresholds(logits, labels)) == labels).all()
+
+
 @pytest.mark.parametrize("logits", [(1e17, 1e17, 1e17, 1e17), (-1e17,) * 4, (3e38,) * 4])
 def test_thresholds_above_and_below_huge_logits_accept_none_or_all(logits):
     logits = np.array(logits)[:, None]
@@ -237,76 +242,3 @@ def test_metrics_decide_at_thresholds_as_they_were_chosen(rare):
     assert scores["macro_f1"] == pytest.approx(
         np.mean([f1_score(labels[:, c], logits[:, c] >= found[c]) for c in range(5)])
     )
-
-
-@pytest.fixture
-def trained(make_bert, make_args):
-    data = scenarios.make_rows(64)
-    names = dict(enumerate(["red", "green", "blue", "round", "square"]))
-    model = make_bert(id2label=names, label2id={name: index for index, name in names.items()})
-    compute_metrics = multilabel_compute_metrics(count_labels(data))
-    trainer = PLMTrainer(
-        model,
-        make_args(num_train_epochs=3),
-        train_dataset=data,
-        eval_dataset=data,
-        compute_metrics=compute_metrics,
-    )
-    trainer.train()
-    return trainer
-
-
-def test_a_trainer_keeps_its_thresholds_and_scores_with_them(trained, make_args, tmp_path):
-    before = trained.evaluate()["eval_macro_f1"]
-    thresholds = trained.tune_thresholds(shrinkage=0)
-    after = trained.evaluate()
-    assert after["eval_macro_f1"] > before
-    output = trained.predict(trained.eval_dataset)
-    expected = multilabel_scores(output.predictions, output.label_ids, {}, thresholds)["macro_f1"]
-    assert after["eval_macro_f1"] == pytest.approx(expected)
-    assert output.metrics["test_macro_f1"] == pytest.approx(expected)
-
-    trained.save_model(str(tmp_path / "model"))
-    again = BertForSequenceClassification.from_pretrained(tmp_path / "model")
-    data = trained.eval_dataset
-    compute_metrics = multilabel_compute_metrics(count_labels(data))
-    other = PLMTrainer(again, make_args(), eval_dataset=data, compute_metrics=compute_metrics)
-    assert other.evaluate()["eval_macro_f1"] == pytest.approx(expected)
-
-
-def test_a_trainer_without_data_to_choose_on_says_so(trained):
-    trained.eval_dataset = {"one": trained.eval_dataset}
-    with pytest.raises(ValueError, match="eval_dataset is a dictionary of several sets; pass dataset="):
-        trained.tune_thresholds()
-    trained.eval_dataset = None
-    with pytest.raises(ValueError, match="eval_dataset is None; pass dataset="):
-        trained.tune_thresholds()
-
-
-def test_thresholds_are_those_of_the_trainer_that_chose_them(trained, make_bert, make_args):
-    shared = trained.compute_metrics
-    other = PLMTrainer(make_bert(), make_args(), eval_dataset=trained.eval_dataset, compute_metrics=shared)
-    before = other.evaluate()
-    thresholds = trained.tune_thresholds(shrinkage=0)
-    assert other.evaluate()["eval_macro_f1"] == before["eval_macro_f1"]
-    assert thresholds_of(other.model.config) is None
-    np.testing.assert_array_equal(thresholds_of(trained.model.config), thresholds)
-    assert trained.model.config.plm["tuned_on"] == labels_digest(trained.eval_dataset["labels"])
-
-
-@pytest.mark.parametrize(
-    "wrap",
-    [
-        lambda metrics: lambda p: {**metrics(p), "x": 1.0},
-        lambda metrics: functools.partial(metrics, compute_result=True),
-    ],
-    ids=["lambda", "partial"],
-)
-def test_wrapped_metrics_score_with_the_thresholds_of_the_model(trained, wrap):
-    trained.compute_metrics = wrap(trained.compute_metrics)
-    trained.tune_thresholds(shrinkage=0)
-    output = trained.predict(trained.eval_dataset)
-    expected = multilabel_scores(output.predictions, output.label_ids, {}, thresholds_of(trained.model.config))
-    assert output.metrics["test_macro_f1"] == pytest.approx(expected["macro_f1"])
-    at_half = multilabel_compute_metrics(LabelCounts([1] * 5, [1] * 5))
-    assert at_half(EvalPrediction(output.predictions, output.label_ids))["macro_f1"] < expected["macro_f1"]

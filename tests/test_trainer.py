@@ -121,7 +121,7 @@ def test_the_loss_is_the_same_however_the_batch_is_cut(
     batch = MultiLabelCollator(5)(list(data))
     labels = batch.pop("labels")
     whole = trainer.plm_loss
-    trainer.start_plm()
+    trainer.begin_training()
     loss = trainer.plm_loss(model(**batch).logits, labels)
     loss.backward()
     assert whole.state.num_batches == accumulation
