@@ -1,0 +1,174 @@
+"""Labels are read alike wherever they enter: 1, 0 or unknown, and nothing else."""
+
+import contextlib
+import csv
+import importlib
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from scenarios import rows_with
+
+from hf_plm import LabelCounts, PLMLoss, PLMTrainer
+from hf_plm.command_line import main as run_hf_plm
+
+EXAMPLES = Path(__file__).parent.parent / "examples"
+
+
+@pytest.fixture(params=["text", "image"])
+def read_csv(request, tmp_path, monkeypatch):
+    """A function that writes texts of labels into a csv file and reads it as an example does."""
+    monkeypatch.setattr(sys, "path", [str(EXAMPLES), *sys.path])
+    monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "cache"))
+    example = importlib.import_module(f"train_{request.param}")
+    Image.new("RGB", (8, 8)).save(tmp_path / "picture.png")
+    content = {"text": "a text", "image": str(tmp_path / "picture.png")}[request.param]
+
+    def read(labels):
+        for name in ("train", "validation"):
+            with open(tmp_path / f"{name}.csv", "w", newline="") as file:
+                csv.writer(file).writerows([[request.param, "labels"], *([content, text] for text in labels)])
+        files = {f"{name}_file": str(tmp_path / f"{name}.csv") for name in ("train", "validation")}
+        train = example.load_data(example.ScriptArguments(**files))["train"]
+        feature = train.features["labels"].feature
+        return [[feature.names[index] for index in row] for row in train["labels"]], set(feature.names)
+
+    return read
+
+
+@pytest.mark.parametrize("cat_and_dog", ["['cat', 'dog']", '["cat", "dog"]', "[cat, dog]", "cat, dog", " cat ,dog, "])
+def test_lists_that_a_table_holds_as_text_are_lists(cat_and_dog, read_csv):
+    rows, names = read_csv(
+        [cat_and_dog, "['dog']" if "'" in cat_and_dog else "dog", "[]" if "[" in cat_and_dog else ""]
+    )
+    assert rows == [["cat", "dog"], ["dog"], []]
+    assert names == {"cat", "dog"}
+
+
+def test_vectors_that_a_table_holds_as_text_are_no_names(read_csv):
+    try:
+        rows, names = read_csv(["[0, 1, 1]", "[1, 0, 0]", "[0, 0, 1]"])
+    except ValueError as error:
+        assert "[0, 1, 1]" in str(error)
+    else:
+        assert rows == [[0, 1, 1], [1, 0, 0], [0, 0, 1]], names
+
+
+@pytest.mark.parametrize("separator", ["|", ";", " "])
+def test_names_that_another_separator_joins_are_said(separator, read_csv):
+    tags = [f"tag{index}" for index in range(10)]
+    joined = [separator.join({tags[index], tags[index * 7 % 10], tags[index * 3 % 10]}) for index in range(10)] * 3
+    with pytest.raises(ValueError, match="separator|separated"):
+        read_csv(joined)
+
+
+@pytest.mark.parametrize("labels", ["['cat', 'dog']", "cat|dog"])
+def test_the_command_line_does_not_take_brackets_for_names(labels, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "cache"))
+    with open(tmp_path / "own.csv", "w", newline="") as file:
+        csv.writer(file).writerows([["labels"], *[[labels], ["dog"], ["cat"]] * 5])
+    with contextlib.suppress(SystemExit):
+        run_hf_plm(["inspect", str(tmp_path / "own.csv"), "--json"])
+    shown = capsys.readouterr()
+    assert "separat" in shown.err or json.loads(shown.out)["names"] == ["cat", "dog"]
+
+
+def test_a_table_may_begin_with_rows_without_labels(read_csv):
+    rows, names = read_csv([""] * 1_050 + ["cat, dog", "dog"] * 5)
+    assert rows[:1_050] == [[]] * 1_050
+    assert rows[1_050:1_052] == [["cat", "dog"], ["dog"]]
+    assert names == {"cat", "dog"}
+
+
+def make_loss(num_labels=3, **kwargs):
+    counts = LabelCounts([50] * num_labels, [50] * num_labels, [f"label {index}" for index in range(num_labels)])
+    return PLMLoss(counts, initial_ratio="dataset", **kwargs)
+
+
+@pytest.mark.parametrize("value", [0.95, 0.05, 0.5, -1, 2, 255, 1.0001, torch.inf, -torch.inf, -99, -101])
+@pytest.mark.parametrize("training", [True, False])
+def test_a_label_that_is_none_of_one_zero_and_unknown_is_refused_with_its_place(value, training):
+    labels = torch.zeros(4, 3)
+    labels[2, 1] = value
+    with pytest.raises(ValueError) as error:
+        make_loss().train(training)(torch.zeros(4, 3), labels)
+    shown = str(error.value)
+    assert f"{value:g}"[:4] in shown
+    assert "row 2" in shown and "label 1" in shown
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int8, torch.int32, torch.int64, torch.float16, torch.bfloat16])
+def test_wrong_labels_of_every_dtype_are_refused_and_right_ones_taken(dtype):
+    right = torch.tensor([[1, 0, 1], [0, 0, 1]]).to(dtype)
+    expected = make_loss()(torch.ones(2, 3), right.float())
+    assert torch.equal(make_loss()(torch.ones(2, 3), right), expected)
+    wrong = right.clone()
+    wrong[1, 0] = 2
+    with pytest.raises(ValueError, match="row 1"):
+        make_loss()(torch.ones(2, 3), wrong)
+
+
+@pytest.mark.parametrize("ids", [[[0, 3]], [[0, -2]], [[-1, 0]], [[0, 999]]])
+@pytest.mark.parametrize("training", [True, False])
+def test_class_ids_that_are_none_are_refused(ids, training):
+    with pytest.raises(ValueError, match="row 0"):
+        make_loss(sparse=True).train(training)(torch.zeros(1, 3), torch.tensor(ids))
+
+
+def soft_collator(value):
+    """A collator that makes the labels itself, as for label smoothing or mixup."""
+
+    def collate(rows):
+        labels = torch.zeros(len(rows), 5)
+        labels[:, 0] = value
+        return {"input_ids": torch.tensor([row["input_ids"] for row in rows]), "labels": labels}
+
+    return collate
+
+
+class MakesLabels(torch.utils.data.Dataset):
+    """Rows that a transform gives soft labels as they are read."""
+
+    def __len__(self):
+        return 16
+
+    def __getitem__(self, index):
+        return {"input_ids": [5, 6], "labels": np.array([0.95, 0, 0, 0, 0], np.float32)}
+
+
+@pytest.mark.parametrize("door", ["train", "evaluate"])
+def test_soft_labels_of_a_collator_or_a_data_set_are_refused(door, make_bert, make_args):
+    counts = LabelCounts([8] * 5, [8] * 5)
+    trainer = PLMTrainer(
+        make_bert(), make_args(), train_dataset=MakesLabels(), eval_dataset=MakesLabels(), label_counts=counts
+    )
+    with pytest.raises(ValueError, match=r"0\.9[45]"):
+        getattr(trainer, door)()
+
+
+@pytest.mark.parametrize("value", [0.95, 2.0])
+@pytest.mark.parametrize("door", ["train", "evaluate"])
+def test_soft_labels_that_a_collator_makes_are_refused(value, door, make_bert, make_args):
+    trainer = PLMTrainer(
+        make_bert(),
+        make_args(remove_unused_columns=False),
+        soft_collator(value),
+        train_dataset=rows_with([[0], [1], [2], [3], [4]]).rename_column("labels", "soft"),
+        eval_dataset=rows_with([[0], [1]]).rename_column("labels", "soft"),
+        label_counts=LabelCounts([8] * 5, [8] * 5),
+    )
+    with pytest.raises(ValueError, match=f"{value:g}"[:4]):
+        getattr(trainer, door)()
+
+
+@pytest.mark.parametrize("wrong", [3, -2])
+def test_a_class_id_that_a_single_label_model_lacks_is_refused(wrong, make_bert, make_args):
+    data = rows_with([0, 1, 2] * 4)
+    trainer = PLMTrainer(make_bert(3), make_args(), train_dataset=data)
+    with pytest.raises(ValueError, match=str(wrong)):
+        trainer.evaluate(rows_with([0, wrong, -100]))
+    assert np.isfinite(trainer.evaluate(rows_with([0, 1, -100]))["eval_loss"])
