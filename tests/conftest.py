@@ -4,6 +4,7 @@ os.environ["HF_HUB_OFFLINE"] = "1"  # no test may need the network
 os.environ["HF_EVALUATE_OFFLINE"] = "1"
 os.environ["OMP_NUM_THREADS"] = "1"  # as torchrun sets it: another number of threads adds up in another order
 
+import logging
 import subprocess
 import sys
 from pathlib import Path
@@ -83,3 +84,13 @@ def make_args(tmp_path):
         return scenarios.make_args(tmp_path / "run", **{**defaults, **kwargs})
 
     return make
+
+
+@pytest.fixture
+def messages(caplog):
+    """What the package logs."""
+    for name in ("transformers", "hf_plm"):
+        logging.getLogger(name).addHandler(caplog.handler)
+    yield caplog
+    for name in ("transformers", "hf_plm"):
+        logging.getLogger(name).removeHandler(caplog.handler)

@@ -1,7 +1,6 @@
 """What was decided belongs to one model, is the same wherever it is applied, and ends when the model changes."""
 
 import contextlib
-import logging
 from pathlib import Path
 
 import numpy as np
@@ -50,16 +49,6 @@ def scores_of(trainer, *args):
 def entry(model):
     """The entry of the configuration, without what is not set."""
     return {key: value for key, value in (getattr(model.config, "plm", None) or {}).items() if value is not None}
-
-
-@pytest.fixture
-def messages(caplog):
-    """What the package logs."""
-    for name in ("transformers", "hf_plm"):
-        logging.getLogger(name).addHandler(caplog.handler)
-    yield caplog
-    for name in ("transformers", "hf_plm"):
-        logging.getLogger(name).removeHandler(caplog.handler)
 
 
 def test_thresholds_are_logits_in_one_plain_entry(tuned, tmp_path):

@@ -93,6 +93,18 @@ def test_a_run_resumed_on_another_number_of_ranks_has_the_right_totals(ranks, ki
         assert result["one then two"]["history"].shape == (4, 5)
 
 
+def test_one_rank_may_save_the_model_in_the_middle_of_an_epoch(ranks, killed_runs):
+    """Nothing waits for the other rank; what all save behind it is whole, and is resumed to the last bit."""
+    for result in ranks:
+        for name in ("saved by one", "resumed"):
+            for key in ("history", "histograms"):
+                assert torch.equal(result["saved"][name][key], result["saved"]["whole"][key]), (name, key)
+        assert result["saved"]["whole"]["history"].shape == (3, 5)
+    assert load_file(killed_runs / "saved by one" / "middle" / "model.safetensors")
+    middle = load_file(killed_runs / "saved by one" / "middle" / "plm_state.safetensors")
+    assert middle["histograms"].sum() == 2 * 4 * 5  # the batches of the first rank
+
+
 @pytest.mark.skipif(not hasattr(DistributedConfig, "fsdp_plan"), reason="sharding plans begin with transformers 5.23")
 def test_a_model_sharded_by_fsdp2_learns_what_a_copied_one_learns(ranks, killed_runs):
     for result in ranks:

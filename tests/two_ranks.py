@@ -14,7 +14,7 @@ import scenarios
 import torch
 import torch.distributed as dist
 from torch.distributed.tensor import DTensor
-from transformers import BertForSequenceClassification
+from transformers import BertForSequenceClassification, TrainerCallback
 from transformers.distributed import DistributedConfig
 
 import hf_plm.loss
@@ -87,6 +87,39 @@ def sharded(folder):
     return results
 
 
+class SaveOnFirstRank(TrainerCallback):
+    """Rank 0 alone saves the model in the middle of an epoch, as `Trainer` allows."""
+
+    def on_step_end(self, args, state, control, **kwargs):
+        if state.global_step == 2 and args.process_index == 0:
+            self.trainer.save_model(f"{args.output_dir}/middle")
+
+
+def saved_by_one(folder):
+    """A run in the middle of which rank 0 alone saves, beside one without; its checkpoint is resumed."""
+    results = {}
+    for name in ("whole", "saved by one"):
+        args = scenarios.make_args(
+            folder / name,
+            num_train_epochs=2,
+            per_device_train_batch_size=4,
+            learning_rate=1e-2,
+            save_strategy="steps",
+            save_steps=3,
+        )
+        callback = SaveOnFirstRank()
+        callbacks = [callback] if name == "saved by one" else []
+        data = scenarios.make_rows(64)
+        trainer = scenarios.PLMTrainer(scenarios.make_bert(), args, train_dataset=data, callbacks=callbacks)
+        callback.trainer = trainer
+        trainer.train()
+        results[name] = {"history": trainer.plm_state.history, "histograms": trainer.plm_state.histograms}
+    trainer = scenarios.PLMTrainer(scenarios.make_bert(), args, train_dataset=data)
+    trainer.train(resume_from_checkpoint=f"{args.output_dir}/checkpoint-3")
+    results["resumed"] = {"history": trainer.plm_state.history, "histograms": trainer.plm_state.histograms}
+    return {"saved": results}
+
+
 MIDDLE = "in the middle of an epoch"
 
 
@@ -95,6 +128,7 @@ def main():
     args = scenarios.make_args(folder)
     assert args.world_size == 2, args.world_size
     result = {"world_size": args.world_size, **scale(folder), **masks(folder), **resumed(folder)}
+    result |= saved_by_one(folder)
     if hasattr(DistributedConfig, "fsdp_plan"):
         result |= sharded(folder)
     torch.save(result, folder / f"rank{args.process_index}.pt")
