@@ -11,31 +11,25 @@ if there is one; each in a process of its own.
 """
 
 import argparse
-import functools
 import gc
 import json
 import multiprocessing
 import os
 import statistics
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import matplotlib
 import torch
-import torch.nn.functional as F
+from loss_steps import BASELINE, FLOOR, METHODS, PLAIN, PLM, SEED, make_batch, make_label_steps, make_step
 from matplotlib import pyplot as plt
 from rich.console import Console
 from rich.table import Table
-from torch import Tensor, nn
-
-from hf_plm import LabelCounts, MultiLabelCollator, PLMLoss
-from hf_plm.objectives import asymmetric, focal
 
 OUTPUT = Path("outputs/benchmarks")
-SEED = 0
 SHAPES = (
     (256, 20),
     (256, 100),
@@ -49,63 +43,11 @@ SHAPES = (
 )
 MEMORY_SHAPE = (16, 200_000)
 SPARSE_SHAPES = ((16, 100_000), (16, 1_000_000))
-POSITIVES = 5
-"""So many positive labels has a row, on average."""
 
 # For the allocator of a process that is yet to start (glibc): to keep what is freed, so that no method pays for the
 # memory that another gave back; or to give all back at once, so that the peak is that of the method.
 KEEP_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(2**25), "MALLOC_TRIM_THRESHOLD_": str(2**36)}
 GIVE_BACK_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(2**16), "MALLOC_TRIM_THRESHOLD_": str(2**16)}
-
-BASELINE, FLOOR = "BCE", "floor"
-PLM = {"PLM's masks on BCE": "bce", "PLM default": "asymmetric"}
-
-
-def make_batch(rows: int, num_labels: int, dtype: torch.dtype, device: str) -> tuple[Tensor, Tensor]:
-    generator = torch.Generator().manual_seed(SEED)
-    logits = (torch.randn(rows, num_labels, generator=generator) * 2 - 4).to(device, dtype)
-    labels = torch.rand(rows, num_labels, generator=generator) < POSITIVES / num_labels
-    return logits.requires_grad_(), labels.to(device, dtype)
-
-
-def make_counts(num_labels: int) -> LabelCounts:
-    positives = 1_000 // torch.arange(1, num_labels + 1) + 1
-    return LabelCounts(positives, 2_000 - positives)
-
-
-def mean_of(objective: Callable[[Tensor, Tensor], Tensor]) -> Callable[[Tensor, Tensor], Tensor]:
-    return lambda logits, labels: objective(logits, labels).mean()
-
-
-PLAIN = {
-    "BCE": F.binary_cross_entropy_with_logits,
-    "focal": mean_of(focal),
-    "asymmetric": mean_of(asymmetric),
-}
-METHODS = [FLOOR] + [f"{name}{how}" for how in ("", ", compiled") for name in (*PLAIN, *PLM)]
-
-
-@functools.cache
-def compiled(name: str) -> Callable[[Tensor, Tensor], Tensor]:
-    return torch.compile(PLAIN[name], dynamic=True)
-
-
-def make_step(method: str, logits: Tensor, labels: Tensor) -> Callable[[], Any]:
-    """A function that computes the loss and its gradient once."""
-    if method == FLOOR:
-        gradient = torch.empty_like(logits)
-        return functools.partial(torch.add, logits.detach(), labels, out=gradient)
-    name, _, how = method.partition(", ")
-    if name in PLM:
-        loss: Any = PLMLoss(make_counts(logits.shape[1]), objective=PLM[name], fused=how == "compiled")
-    else:
-        loss = compiled(name) if how else PLAIN[name]
-
-    def step() -> None:
-        logits.grad = None
-        loss(logits, labels).backward()
-
-    return step
 
 
 def seconds_of(step: Callable[[], Any]) -> float:
@@ -176,28 +118,6 @@ def measure_memory(device: str) -> dict[str, Any]:
         peaks[method] = peak_bytes(from_nothing) / logits.numel()
     labels = [peak_bytes(step) for shape in SPARSE_SHAPES for step, *_ in make_label_steps(*shape, device)]
     return {"bytes_per_entry": peaks, "labels": labels}
-
-
-def make_label_steps(rows: int, num_labels: int, device: str) -> Iterator[tuple[Callable, Callable, int]]:
-    """With dense labels and with sparse ones: a step from lists of class ids to loss and gradient, the step without
-    the collator, and how many bytes the labels of a batch have."""
-    logits, labels = make_batch(rows, num_labels, torch.float32, device)
-    features = [{"input": 0.0, "labels": row.nonzero().flatten().tolist()} for row in labels.cpu()]
-    del labels
-    for sparse in (False, True):
-        collator = MultiLabelCollator(num_labels, label_format="ids", sparse=sparse)
-        loss = PLMLoss(make_counts(num_labels), fused=True, sparse=sparse)
-        collated = collator(features)["labels"]
-
-        def step(loss: nn.Module = loss, collator: MultiLabelCollator = collator) -> None:
-            loss(logits, collator(features)["labels"].to(device)).backward()
-            logits.grad = None
-
-        def only_loss(loss: nn.Module = loss, labels: Tensor = collated) -> None:
-            loss(logits, labels.to(device)).backward()
-            logits.grad = None
-
-        yield step, only_loss, collated.numel() * collated.element_size()
 
 
 def measure_labels(rows: int, num_labels: int, device: str) -> list[dict]:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import scenarios
 import torch
@@ -71,6 +72,15 @@ def image_data():
     pixels = torch.rand(64, 3, 8, 8, generator=generator)
     labels = (pixels[:, 0, 0, :5] > 0.7).float()
     return Dataset.from_dict({"pixel_values": pixels.tolist(), "labels": labels.tolist()}).with_format("torch")
+
+
+@pytest.fixture
+def digits():
+    """600 noise pictures, brighter from class to class."""
+    generator = np.random.default_rng(0)
+    classes = np.arange(600) % 10
+    images = generator.integers(1, 20, (600, 28, 28)) + 20 * classes[:, None, None]
+    return images.astype(np.uint8), classes
 
 
 @pytest.fixture

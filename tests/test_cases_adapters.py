@@ -1,4 +1,4 @@
-"""A LoRA adapter, loaded as its card says, has the names, probabilities and decisions of the model that was trained."""
+"""A LoRA adapter, loaded as its card says, has names, probabilities and decisions of the model that was trained."""
 
 import re
 from pathlib import Path

@@ -1,0 +1,88 @@
+"""What `loss_speed.py` measures: one step of each method, forward and backward."""
+
+import functools
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from hf_plm import LabelCounts, MultiLabelCollator, PLMLoss
+from hf_plm.objectives import asymmetric, focal
+
+SEED = 0
+POSITIVES = 5
+"""So many positive labels has a row, on average."""
+
+BASELINE, FLOOR = "BCE", "floor"
+PLM = {"PLM's masks on BCE": "bce", "PLM default": "asymmetric"}
+
+
+def make_batch(rows: int, num_labels: int, dtype: torch.dtype, device: str) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(SEED)
+    logits = (torch.randn(rows, num_labels, generator=generator) * 2 - 4).to(device, dtype)
+    labels = torch.rand(rows, num_labels, generator=generator) < POSITIVES / num_labels
+    return logits.requires_grad_(), labels.to(device, dtype)
+
+
+def make_counts(num_labels: int) -> LabelCounts:
+    positives = 1_000 // torch.arange(1, num_labels + 1) + 1
+    return LabelCounts(positives, 2_000 - positives)
+
+
+def mean_of(objective: Callable[[Tensor, Tensor], Tensor]) -> Callable[[Tensor, Tensor], Tensor]:
+    return lambda logits, labels: objective(logits, labels).mean()
+
+
+PLAIN = {
+    "BCE": F.binary_cross_entropy_with_logits,
+    "focal": mean_of(focal),
+    "asymmetric": mean_of(asymmetric),
+}
+METHODS = [FLOOR] + [f"{name}{how}" for how in ("", ", compiled") for name in (*PLAIN, *PLM)]
+
+
+@functools.cache
+def compiled(name: str) -> Callable[[Tensor, Tensor], Tensor]:
+    return torch.compile(PLAIN[name], dynamic=True)
+
+
+def make_step(method: str, logits: Tensor, labels: Tensor) -> Callable[[], Any]:
+    """A function that computes the loss and its gradient once."""
+    if method == FLOOR:
+        gradient = torch.empty_like(logits)
+        return functools.partial(torch.add, logits.detach(), labels, out=gradient)
+    name, _, how = method.partition(", ")
+    if name in PLM:
+        loss: Any = PLMLoss(make_counts(logits.shape[1]), objective=PLM[name], fused=how == "compiled")
+    else:
+        loss = compiled(name) if how else PLAIN[name]
+
+    def step() -> None:
+        logits.grad = None
+        loss(logits, labels).backward()
+
+    return step
+
+
+def make_label_steps(rows: int, num_labels: int, device: str) -> Iterator[tuple[Callable, Callable, int]]:
+    """With dense labels and with sparse ones: a step from lists of class ids to loss and gradient, the step without
+    the collator, and how many bytes the labels of a batch have."""
+    logits, labels = make_batch(rows, num_labels, torch.float32, device)
+    features = [{"input": 0.0, "labels": row.nonzero().flatten().tolist()} for row in labels.cpu()]
+    del labels
+    for sparse in (False, True):
+        collator = MultiLabelCollator(num_labels, label_format="ids", sparse=sparse)
+        loss = PLMLoss(make_counts(num_labels), fused=True, sparse=sparse)
+        collated = collator(features)["labels"]
+
+        def step(loss: nn.Module = loss, collator: MultiLabelCollator = collator) -> None:
+            loss(logits, collator(features)["labels"].to(device)).backward()
+            logits.grad = None
+
+        def only_loss(loss: nn.Module = loss, labels: Tensor = collated) -> None:
+            loss(logits, labels.to(device)).backward()
+            logits.grad = None
+
+        yield step, only_loss, collated.numel() * collated.element_size()

@@ -1,0 +1,98 @@
+"""What the models of the comparisons take, and the models of images: small ones from scratch, or a pretrained one."""
+
+import copy
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from datasets import Dataset
+from torch import Tensor, nn
+from transformers import AutoImageProcessor, AutoModelForImageClassification, PreTrainedConfig, ViTConfig
+
+IMAGE_MODEL = "google/vit-base-patch16-224-in21k"
+"""What `Source.full` trains on images."""
+
+
+def rows_of(inputs: dict[str, Tensor], labels: list) -> Dataset:
+    """Rows that are read from tensors in memory."""
+    dataset = Dataset.from_dict({"row": np.arange(len(labels)), "labels": labels})
+
+    def read(batch: dict) -> dict:
+        if "row" not in batch:
+            return batch
+        index = torch.as_tensor(batch["row"])
+        return {**{name: tensor[index] for name, tensor in inputs.items()}, "labels": batch["labels"]}
+
+    return dataset.with_transform(read)
+
+
+def scaled(pixels: np.ndarray) -> Tensor:
+    """uint8 pictures as float, from -1 to 1, `(count, channels, height, width)`."""
+    tensor = torch.from_numpy(pixels).float() / 127.5 - 1
+    return tensor.unsqueeze(1) if tensor.dim() == 3 else tensor.permute(0, 3, 1, 2).contiguous()
+
+
+def image_model(size: int, num_labels: int, full: bool) -> tuple[Callable, Callable[[], nn.Module]]:
+    """How pictures become inputs, and a ViT: a small one from scratch, or a pretrained one of full size."""
+    if full:
+        processor = AutoImageProcessor.from_pretrained(IMAGE_MODEL)
+        make_model = functools.partial(
+            AutoModelForImageClassification.from_pretrained,
+            IMAGE_MODEL,
+            num_labels=num_labels,
+            ignore_mismatched_sizes=True,
+        )
+
+        def encode(rows: Dataset) -> Dataset:
+            def read(batch: dict) -> dict:
+                if "image" not in batch:
+                    return batch
+                pictures = [image.convert("RGB") for image in batch["image"]]
+                return {**processor(pictures, return_tensors="pt"), "labels": batch["labels"]}
+
+            return rows.with_transform(read)
+
+        return encode, make_model
+    config = ViTConfig(
+        image_size=size,
+        patch_size=size // 8,
+        hidden_size=64,
+        intermediate_size=128,
+        num_hidden_layers=3,
+        num_attention_heads=2,
+        num_labels=num_labels,
+    )
+
+    def encode_small(rows: Dataset) -> Dataset:
+        pictures = [np.asarray(image.convert("RGB").resize((size, size))) for image in rows["image"]]
+        return rows_of({"pixel_values": scaled(np.stack(pictures))}, rows["labels"])
+
+    return encode_small, functools.partial(from_config, AutoModelForImageClassification, config)
+
+
+def from_config(auto_class: Any, config: PreTrainedConfig) -> nn.Module:
+    """A new model with a configuration of its own: training and calibration write into it."""
+    return auto_class.from_config(copy.deepcopy(config))
+
+
+class DigitNet(nn.Module):
+    """A small convolutional network that finds digits wherever they are."""
+
+    def __init__(self, num_labels: int):
+        super().__init__()
+        layers: list[nn.Module] = [nn.Conv2d(1, 16, 5, stride=2, padding=2), nn.BatchNorm2d(16), nn.ReLU()]
+        for channels in (16, 32):
+            layers += [
+                nn.Conv2d(channels, 2 * channels, 3, padding=1),
+                nn.BatchNorm2d(2 * channels),
+                nn.ReLU(),
+                nn.MaxPool2d(2),
+            ]
+        self.features = nn.Sequential(*layers, nn.AdaptiveMaxPool2d(1), nn.Flatten())
+        self.features.to(memory_format=torch.channels_last)  # nearly twice as fast on a CPU
+        self.classifier = nn.Linear(64, num_labels)
+
+    def forward(self, pixel_values: Tensor) -> dict[str, Tensor]:
+        return {"logits": self.classifier(self.features(pixel_values.to(memory_format=torch.channels_last)))}
