@@ -18,10 +18,11 @@ import torch
 from accelerate.commands.config.config_args import load_config_from_file
 from datasets import Dataset
 from PIL import Image
+from stated import run_block
 from torch import nn
 from transformers import BertConfig, BertModel, ViTConfig, ViTImageProcessorPil, ViTModel
 
-from hf_plm import PLMState, PLMTrainingArguments
+from hf_plm import PLMLoss, PLMState, PLMTrainer, PLMTrainingArguments
 from hf_plm.command_line import main as run_hf_plm
 
 ROOT = Path(__file__).parent.parent
@@ -34,6 +35,11 @@ LABELS = [[0], [1, 2], [], [0, 2]]
 
 def blocks(document, language):
     return re.findall(rf"```{language}\n(.*?)```", document.read_text(), re.DOTALL)
+
+
+def texts(rows, first=0):
+    """So many texts, each another."""
+    return [f"{TEXTS[row % len(TEXTS)]} {first + row}" for row in range(rows)]
 
 
 def commands():
@@ -75,7 +81,7 @@ def stand_ins(tmp_path, monkeypatch):
     save_text_model("answerdotai/ModernBERT-base")
     save_image_model("google/vit-base-patch16-224-in21k")
     names = [", ".join(NAMES[index] for index in labels) for labels in LABELS]
-    Dataset.from_dict({"text": TEXTS * 8, "labels": names * 8}).to_csv("packages.csv")
+    Dataset.from_dict({"text": texts(32), "labels": names * 8}).to_csv("packages.csv")
     for name in ("train", "validation"):
         pictures = [f"pictures/{index}.png" for index in range(16)]
         columns = {"comment": TEXTS * 4, "text": TEXTS * 4, "image": pictures, "labels": names * 4}
@@ -94,8 +100,8 @@ def stand_ins(tmp_path, monkeypatch):
         return AutoModelForSequenceClassification.from_pretrained("answerdotai/ModernBERT-base", num_labels=3)
 
     return {
-        "train_set": Dataset.from_dict({"text": TEXTS * 4, **tokens}),
-        "validation_set": Dataset.from_dict({"text": TEXTS * 4, **tokens}),
+        "train_set": Dataset.from_dict({"text": texts(16), **tokens}),
+        "validation_set": Dataset.from_dict({"text": texts(16, first=16), **tokens}),
         "name": "answerdotai/ModernBERT-base",
         "model": make_model(),
         "make_model": make_model,
@@ -106,6 +112,29 @@ def stand_ins(tmp_path, monkeypatch):
     }
 
 
+@pytest.fixture
+def reported(monkeypatch):
+    """The texts of the rows that thresholds were tuned on, trained on, and that scores were reported of."""
+    seen = {"tuned": set(), "trained": set(), "reported": set(), "held out": set()}
+    tune, evaluate = PLMTrainer.tune_thresholds, PLMTrainer.evaluate
+
+    def tune_and_keep(self, dataset=None, **kwargs):
+        seen["tuned"] |= set((dataset if dataset is not None else self.eval_dataset)["text"])
+        seen["trained"] |= set(self.train_dataset["text"])
+        seen["held out"] |= set(self.eval_dataset["text"])
+        return tune(self, dataset, **kwargs)
+
+    def evaluate_and_keep(self, eval_dataset=None, *args, **kwargs):
+        rows = eval_dataset if eval_dataset is not None else self.eval_dataset
+        if seen["tuned"] and not self.is_in_train:
+            seen["reported"] |= set(rows["text"])
+        return evaluate(self, eval_dataset, *args, **kwargs)
+
+    monkeypatch.setattr(PLMTrainer, "tune_thresholds", tune_and_keep)
+    monkeypatch.setattr(PLMTrainer, "evaluate", evaluate_and_keep)
+    return seen
+
+
 @pytest.mark.parametrize(
     "document",
     [
@@ -114,11 +143,50 @@ def stand_ins(tmp_path, monkeypatch):
         if blocks(each, "python")
     ],
 )
-def test_python_blocks_run(document, stand_ins):
-    names = dict(stand_ins)
+def test_python_blocks_run_and_do_what_their_comments_state(document, stand_ins, reported):
+    torch.manual_seed(0)
+    names, other, used = dict(stand_ins), STATED.get(document.name, {}), set()
     for block in blocks(document, "python"):
-        exec(compile(block, str(document), "exec"), names)
+        used |= run_block(block, str(document), names, other)
+    assert used == set(other)  # each still stands there
     CHECKS.get(document.name, lambda names: None)(names)
+    assert not reported["tuned"] & reported["trained"]
+    assert not reported["tuned"] & (reported["reported"] or reported["held out"]), "tuned on what is reported"
+
+
+def check_filled_class_ids(names):
+    """-100 fills up a row, and -1 says that none of its labels is known: neither changes the loss."""
+    counts, logits = names["counts"], torch.randn(2, names["counts"].num_labels)
+    loss = PLMLoss(counts, sparse=True).eval()
+    one = loss(logits[:1], torch.tensor([[1]]))
+    return torch.isclose(loss(logits[:1], torch.tensor([[1, -100]])), one) and torch.isclose(
+        loss(torch.cat([logits[:1], logits[1:]]), torch.tensor([[1, -100], [-1, -1]])), one
+    )
+
+
+STATED = {
+    "README.md": {
+        "labels: (batch, 3), 1, 0 or NaN": lambda names: (
+            names["labels"].shape[1] == 3
+            and bool(((names["labels"] == 1) | (names["labels"] == 0) | names["labels"].isnan()).all())
+        ),
+    },
+    "many-labels.md": {
+        "a row is filled up with -100; -1 if none of its labels is known": check_filled_class_ids,
+    },
+    "method.md": {
+        "9 positives per negative are too many: one in 36 is kept": lambda names: (
+            names["counts"].positives[0] == 9 * names["counts"].negatives[0]
+            and np.isclose(names["keep_positive"][0], 1 / 36)
+        ),
+        "0.04 are too few: a sixth of the negatives is kept": lambda names: (
+            np.isclose(names["counts"].positives[1] / names["counts"].negatives[1], 0.04, atol=0.005)
+            and np.isclose(names["keep_negative"][1], 1 / 6)
+        ),
+    },
+    "sharing.md": {"True for a model of 2 GB and more": None},
+}
+"""By document: comments with numbers that are sentences, and what checks them; None for what nothing here can."""
 
 
 def check_readme(names):
@@ -135,7 +203,7 @@ def check_method(names):
 
 def check_text(names):
     assert names["trainer"].model.config.id2label == dict(enumerate(sorted(NAMES)))
-    assert len(names["trainer"].model.config.plm_thresholds) == 3
+    assert len(names["trainer"].model.config.plm["thresholds"]) == 3
     assert Path("packages/plots/label_scores.png").is_file()
 
 
@@ -145,7 +213,7 @@ def check_images(names):
 
 
 def check_sharing(names):
-    assert names["model"].config.plm_calibrated
+    assert names["model"].config.plm["scores"] in ("probabilities", "decisions")
     assert set(names["thresholds"]) == set(names["model"].config.id2label.values())
     for texts in (["a small editor", "a game of colours"], ["a library of a small game of colours"] * 3):
         inputs = names["tokenizer"](texts, padding=True, return_tensors="pt")
