@@ -146,10 +146,15 @@ def test_no_decision_changes_when_scores_are_shifted(change, tuned):
 def test_calibrating_or_folding_out_of_order_is_refused(tuned):
     trainer = tuned()
     hf_plm.fold_thresholds(trainer.model)
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match="threshold"):
         calibrate(trainer.model, trainer.plm_state)
-    with pytest.raises(ValueError, match="tune_thresholds"):
+    with pytest.raises(ValueError, match="threshold"):
         hf_plm.fold_thresholds(trainer.model)
+
+
+def test_folding_without_thresholds_says_how_to_get_them(make_bert):
+    with pytest.raises(ValueError, match="tune_thresholds"):
+        hf_plm.fold_thresholds(make_bert())
 
 
 def test_models_that_share_their_metrics_share_no_thresholds(tuned):

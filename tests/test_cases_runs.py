@@ -106,6 +106,8 @@ class BrokenTracker(TensorBoardCallback):
     def add_figure(self, *args, **kwargs):
         raise ConnectionError("the tracker is down")
 
+    add_image = add_figure
+
 
 @pytest.mark.parametrize("trouble", ["disk", "drawing", "tracker", "folder"])
 def test_a_picture_that_fails_is_a_warning_and_the_model_is_saved(trouble, make_trainer, monkeypatch, messages):
@@ -117,7 +119,7 @@ def test_a_picture_that_fails_is_a_warning_and_the_model_is_saved(trouble, make_
         monkeypatch.setattr("matplotlib.axes.Axes.plot", fail_to_draw)
     folder = Path(trainer.args.output_dir)
     if trouble == "folder":  # a file stands where the folder of the pictures should be
-        folder.mkdir(parents=True)
+        folder.mkdir(parents=True, exist_ok=True)
         (folder / "plots").write_text("")
     assert trainer.train().global_step == 4
     trainer.save_model()
