@@ -11,6 +11,12 @@ from transformers import TrainerCallback, TrainingArguments
 from hf_plm import PLMLoss, PLMTrainer, PLMTrainingArguments, multilabel_compute_metrics
 
 
+@pytest.fixture(autouse=True)
+def without_collecting(monkeypatch):
+    """Each trial collects garbage several times, which takes longer than the trial."""
+    monkeypatch.setattr("gc.collect", lambda *args: 0)
+
+
 class Watch(TrainerCallback):
     """Keeps what is in force in each trial."""
 
