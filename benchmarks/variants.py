@@ -10,7 +10,7 @@ from torch import Tensor
 from transformers import TrainerCallback
 
 from hf_plm import PLMTrainer, functional
-from hf_plm.functional import known_labels
+from hf_plm.label_tensors import known_labels
 
 Variant = Callable[[PLMTrainer, Task], AbstractContextManager]
 

@@ -129,20 +129,22 @@ def check_labels(dataset: Any, space: LabelSpace, source: str) -> None:
         return
     tally = _Tally(space.form, space.num_labels, space.names, order)
     unknown: dict[str, None] = {}
-    try:
-        for rows in label_rows(dataset, space.column):
-            if space.form == "names":
-                unknown |= dict.fromkeys(name for name in rows.names or () if name not in tally.name_to_id)
-            if not unknown:
-                tally.add(rows)
-    except ValueError as error:
-        raise ValueError(f"{source} does not have the labels of the training data: {error}") from None
+    errors: list[ValueError] = []
+    for rows in label_rows(dataset, space.column):
+        if space.names is not None:
+            unknown |= dict.fromkeys(name for name in rows.names or () if name not in tally.name_to_id)
+        try:
+            tally.add(rows)
+        except ValueError as error:
+            errors.append(error)
     if unknown:
         raise ValueError(
             f"{source} has label names that the model and its training data lack: {shown_list(list(unknown), None)}. "
-            "Correct these rows, or give the model all names: label_space_of(train_set, validation_set)"
-            ".config_arguments() for from_pretrained"
+            "Correct these rows, or give the model all names (model.config.id2label): label_space_of(train_set, "
+            "validation_set).config_arguments() for from_pretrained"
         )
+    if errors:
+        raise ValueError(f"{source} does not have the labels of the training data: {errors[0]}")
 
 
 def positive_entries(dataset: Any, counts: LabelCounts, column: str, form: str) -> tuple[np.ndarray, np.ndarray]:

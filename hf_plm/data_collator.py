@@ -20,7 +20,7 @@ from .label_formats import (
     read_multi_hot,
     read_names,
 )
-from .label_space import LabelSpace, label_order, shown_list
+from .label_space import LabelSpace, label_order
 
 PLACE = "row {} of the batch"
 
@@ -92,12 +92,8 @@ class MultiLabelCollator:
                 )
         form, names = space.form or self.label_format, self.label_names
         if space.names is not None:
-            own_order = label_order(names, "the data_collator", space.names, "the model") if names else None
-            if own_order is not None and form != "names":
-                raise ValueError(
-                    f"the data_collator has the label names {shown_list(names or [])}, the model "
-                    f"{shown_list(space.names)}, in another order, and class ids do not tell which is meant. Make it without label_names"
-                )
+            if names is not None:
+                label_order(names, "the data_collator", space.names, "the model")
             names = list(space.names)
         if order is None and self.order is None and (form, names) == (self.label_format, self.label_names):
             return self

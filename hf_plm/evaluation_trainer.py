@@ -52,13 +52,18 @@ class EvaluationTrainer(LabelTrainer):
         total, known = self.accelerator.reduce(self._eval_totals, reduction="sum").tolist()
         if known and output.metrics is not None:
             output.metrics[f"{metric_key_prefix}_loss"] = total / known
-        if thresholds is not None and self.compute_metrics is not None and not record.was_scored:
+        self._last_evaluation = (record, metric_key_prefix)
+        if thresholds is not None:
+            self._say_unused_thresholds()
+        return output
+
+    def _say_unused_thresholds(self) -> None:
+        record, _ = self._last_evaluation
+        if self.compute_metrics is not None and not record.was_scored:
             logger.warning(
                 "The model has thresholds (model.config.plm), and compute_metrics does not use them: it does not call "
                 "what multilabel_compute_metrics makes. Add scores of your own by its argument extra=function"
             )
-        self._last_evaluation = (record, metric_key_prefix)
-        return output
 
     def keep_evaluation(self, metrics: Mapping[str, float]) -> None:
         """Keep what the last evaluation found, for card and pictures."""
@@ -128,6 +133,7 @@ class EvaluationTrainer(LabelTrainer):
             read_decisions(self._config), thresholds=tuple(thresholds.tolist()), tuned_on=labels_digest(labels)
         )
         write_decisions(self._config, decisions)
+        self._say_unused_thresholds()
         return thresholds
 
     def hyperparameter_search(

@@ -11,7 +11,7 @@ from .counting import read_labels
 from .data_collator import ClassIdCollator, MultiLabelCollator
 from .label_columns import feature_names_of
 from .label_counts import LabelCounts
-from .label_space import LabelSpace, label_order, read_id2label, write_id2label
+from .label_space import LabelSpace, label_order, read_id2label, shown_list, write_id2label
 from .loss import MANY_LABELS
 from .sampling import ClassAwareDataset
 
@@ -66,13 +66,20 @@ def settle_labels(
                     f"{other} has its label names in another order than {source}, and label_counts has no names: give "
                     "it label_names, or leave it out"
                 )
+    if declared is not None and feature_names is None and names is not None:
+        _check_order_of_ids(declared, names, source)
     if given is not None and names is not None and given.label_names is not None:
         given = given.reordered(names, source)
     num_labels = getattr(config, "num_labels", None)
     if given is not None:
         _check_number(num_labels, given)
     label_format = declared.label_format if declared is not None else "auto"
-    counts, form = _counts_and_form(rows, given, num_labels, column, label_format, names, source, update_steps)
+    try:
+        counts, form = _counts_and_form(rows, given, num_labels, column, label_format, names, source, update_steps)
+    except ValueError as error:
+        if label_format == "auto":
+            raise
+        raise ValueError(f"read as the data_collator says, with label_format='{label_format}': {error}") from None
     _check_number(num_labels, counts)
     names = names if names is not None else counts.label_names
     space = LabelSpace(counts.num_labels, tuple(names) if names is not None else None, column, form)
@@ -103,6 +110,15 @@ def _counts_and_form(
     if not has_length(rows):
         return _counts_to_estimate(num_labels, names, update_steps), declared
     return read_labels(rows, num_labels, column, label_format, names, source)
+
+
+def _check_order_of_ids(collator: MultiLabelCollator, names: list[str], source: str) -> None:
+    if collator.label_format == "ids" and collator.label_names is not None and list(collator.label_names) != names:
+        raise ValueError(
+            f"the data_collator has the label names {shown_list(collator.label_names)}, and {source} has "
+            f"{shown_list(names)}, in another order: the class ids in the rows do not tell which is meant. Make the "
+            "data_collator without label_names, or the column a ClassLabel"
+        )
 
 
 def _check_number(num_labels: int | None, counts: LabelCounts) -> None:

@@ -95,7 +95,7 @@ def label_order(names: Sequence[str], source: str, wanted: Sequence[str], wanted
         differences += [f"{wanted_source} lacks {shown_list(added)}"] * bool(added)
         raise ValueError(
             f"the label names of {source} are {shown_list(names)}, those of {wanted_source} are {shown_list(wanted)}: "
-            f"{', and '.join(differences)}. Give both the same names; their order may differ"
+            f"{', and '.join(differences)}. Give both the same names (those of a model are model.config.id2label); their order may differ"
         )
     place = {name: index for index, name in enumerate(wanted)}
     return np.array([place[name] for name in names], np.int64)

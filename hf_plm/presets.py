@@ -46,7 +46,7 @@ class PLMSettings:
     update_steps: int | None = None
 
     def __post_init__(self):
-        object.__setattr__(self, "initial_ratio", _number_or_name(self.initial_ratio))
+        object.__setattr__(self, "initial_ratio", number_or_name(self.initial_ratio))
         if isinstance(self.initial_ratio, str):
             _require(self.initial_ratio in INITIAL_RATIOS, self, "initial_ratio", f"{INITIAL_RATIOS} or a number")
         else:
@@ -104,7 +104,7 @@ class PLMSettings:
         return json.loads(json.dumps(asdict(self), default=str))
 
 
-def _number_or_name(value: str | float) -> str | float:
+def number_or_name(value: str | float) -> str | float:
     """A number given as text (on the command line) as a number."""
     try:
         return float(value)

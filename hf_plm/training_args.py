@@ -8,7 +8,7 @@ from transformers import TrainingArguments
 
 from .loss import MANY_LABELS
 from .objectives import OBJECTIVES
-from .presets import PLMSettings
+from .presets import PLMSettings, number_or_name
 
 
 @dataclass
@@ -140,20 +140,21 @@ class PLMTrainingArguments(TrainingArguments):
         self.plm_objective_kwargs = _parsed(self.plm_objective_kwargs)
         if self.plm_restart and self.plm_keep_ratios:
             raise ValueError("plm_restart and plm_keep_ratios are both True: the ideal ratios start anew, or are kept")
-        try:
-            settings = PLMSettings.from_preset(**self.plm_settings())
-        except ValueError as error:
-            raise ValueError(f"plm_{error}") from None
+        self.plm_settings()
         if self.plm_initial_ratio is not None:
-            self.plm_initial_ratio = settings.initial_ratio  # a number, if the command line gave one
+            self.plm_initial_ratio = number_or_name(self.plm_initial_ratio)  # the command line gives text
 
     def __getstate__(self) -> dict[str, Any]:
         """All but `hub_token`: what is pickled becomes `training_args.bin`, which is uploaded with the model."""
         return {**self.__dict__, "hub_token": None}
 
     def plm_settings(self) -> dict[str, Any]:
-        """The preset and its changes, as keyword arguments of `PLMLoss` and `PLMSettings.from_preset`."""
-        return {
+        """The preset and its changes, as keyword arguments of `PLMLoss` and `PLMSettings.from_preset`.
+
+        Raises:
+            ValueError: for a value out of range, with the name of the field; a search sets fields as it likes.
+        """
+        settings = {
             "preset": self.plm_preset,
             "initial_ratio": self.plm_initial_ratio,
             "temper": self.plm_temper,
@@ -162,9 +163,14 @@ class PLMTrainingArguments(TrainingArguments):
             "num_bins": self.plm_num_bins,
             "max_shift": self.plm_max_shift,
             "objective": self.plm_objective,
-            "objective_kwargs": _parsed(self.plm_objective_kwargs),  # a search sets it as it likes
+            "objective_kwargs": _parsed(self.plm_objective_kwargs),
             "update_steps": self.plm_update_steps,
         }
+        try:
+            PLMSettings.from_preset(**settings)
+        except ValueError as error:
+            raise ValueError(f"plm_{error}") from None
+        return settings
 
 
 def _parsed(kwargs: dict[str, Any] | str | None) -> dict[str, Any] | None:

@@ -90,7 +90,7 @@ CASES = {
     ),
     "evaluation labels of another form": (
         lambda env: train(env, rows(GOOD), eval_data=rows([[0], [2], [1]])),
-        "row 0 of the batch: 1 values where there are 3 labels",
+        "eval_dataset does not have the labels of the training data: .* row 0: 1 values where there are 3 labels",
     ),
     "a missing column": (lambda env: train(env, rows(GOOD).remove_columns("labels")), "there is no column 'labels'"),
     "a stream that nobody counted": (
@@ -162,7 +162,7 @@ CASES = {
     ),
     "a state of other bins": (
         lambda env: resume(env, lambda path: 5, plm_num_bins=10),
-        "the state is one of 5 labels and 20 bins; this loss has 5 labels and 10 bins: give it the num_bins",
+        "was trained otherwise: num_bins was 20, and is 10. Set it as it was; or begin the ideal ratios anew",
     ),
     "a missing file": (lambda env: PLMState.load(env.folder / "none"), "there is no PLM state at"),
 }

@@ -3,7 +3,7 @@
 import pytest
 import torch
 from datasets import DatasetDict
-from scenarios import make_rows, named, rows_with
+from scenarios import make_rows, named, rows_with, with_class_ids
 from test_cases_labels import ANIMALS, OTHER_ORDER, TRUTH, animals, assert_rows_are_learnt_by_name, model_names
 from transformers import default_data_collator
 
@@ -32,7 +32,9 @@ def test_names_that_only_a_later_data_set_has_are_said_before_a_row_is_read(door
 
 def test_ids_beyond_the_labels_are_said_at_once(make_bert, make_args):
     with pytest.raises(ValueError, match="7"):
-        PLMTrainer(make_bert(5), make_args(), train_dataset=make_rows(16), eval_dataset=rows_with([[0], [7]]))
+        PLMTrainer(
+            make_bert(5), make_args(), train_dataset=with_class_ids(make_rows(16)), eval_dataset=rows_with([[0], [7]])
+        )
 
 
 @pytest.mark.parametrize("given", ["the model's names", "counts with all names"])

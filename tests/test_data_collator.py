@@ -6,7 +6,7 @@ import torch
 from transformers import DataCollatorWithPadding, PreTrainedTokenizerFast, default_data_collator
 
 from hf_plm import MultiLabelCollator
-from hf_plm.functional import multi_hot_labels
+from hf_plm.label_tensors import multi_hot_labels
 
 IDS = [[0, 2], [], [1]]
 EXPECTED = torch.tensor([[1.0, 0, 1], [0, 0, 0], [0, 1, 0]])

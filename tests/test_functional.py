@@ -10,7 +10,7 @@ import pytest
 import reference
 import torch
 
-from hf_plm import functional
+from hf_plm import functional, label_tensors
 from hf_plm.presets import RULES
 
 
@@ -170,7 +170,7 @@ def test_draws_are_uniform_and_independent():
 
 
 def test_one_hot_labels_mark_an_unknown_class_as_unknown():
-    labels = functional.one_hot_labels(torch.tensor([2, -100, 0]), 3)
+    labels = label_tensors.one_hot_labels(torch.tensor([2, -100, 0]), 3)
     assert labels[0].tolist() == [0, 0, 1]
     assert labels[1].isnan().all()
     assert labels[2].tolist() == [1, 0, 0]
@@ -178,13 +178,17 @@ def test_one_hot_labels_mark_an_unknown_class_as_unknown():
 
 def test_multi_hot_labels_of_class_ids():
     class_ids = torch.tensor([[2, 0, -100], [-100, -100, -100], [-1, -1, -1], [0, 1, 2]])
-    labels = functional.multi_hot_labels(class_ids, 4)
+    labels = label_tensors.multi_hot_labels(class_ids, 4)
     assert labels.dtype == torch.int8
     assert labels.tolist() == [[1, 0, 1, 0], [0, 0, 0, 0], [-100] * 4, [1, 1, 1, 0]]
-    assert functional.multi_hot_labels(torch.full((1, 300), 2), 4).tolist() == [[0, 0, 1, 0]]  # an id may come twice
+    assert label_tensors.multi_hot_labels(torch.full((1, 300), 2), 4).tolist() == [
+        [0, 0, 1, 0]
+    ]  # an id may come twice
 
 
-@pytest.mark.parametrize(("name", "others"), [("functional", set()), ("objectives", {"functional"})])
+@pytest.mark.parametrize(
+    ("name", "others"), [("label_tensors", set()), ("functional", {"label_tensors"}), ("objectives", {"functional"})]
+)
 def test_the_mathematics_needs_torch_alone(name, others):
     source = Path(functional.__file__).with_name(f"{name}.py").read_text()
     imported = set()

@@ -9,7 +9,7 @@ from torch._dynamo.exc import TorchDynamoException, Unsupported
 
 import hf_plm.loss
 from hf_plm import LabelCounts, PLMLoss, PLMState
-from hf_plm.functional import known_labels
+from hf_plm.label_tensors import known_labels
 from hf_plm.loss import ObjectiveHasParameters
 from hf_plm.objectives import OBJECTIVES
 

@@ -42,9 +42,10 @@ def test_presets_start_where_the_specification_says():
 
 def test_shapes_and_dtypes(trained):
     state = trained.state
-    for name in ("positives", "negatives", "ratio", "ideal_ratio"):
+    dtypes = {"positives": torch.int64, "negatives": torch.int64, "ratio": torch.float32, "ideal_ratio": torch.float32}
+    for name, dtype in dtypes.items():
         assert getattr(state, name).shape == (3,)
-        assert getattr(state, name).dtype == torch.float32
+        assert getattr(state, name).dtype == dtype
     assert state.histograms.shape == (2, 3, 20)
     assert state.history.shape == (3, 3)
     assert torch.equal(state.history[-1], state.ideal_ratio)
@@ -120,8 +121,8 @@ def test_a_file_of_another_size_is_refused(trained, tmp_path):
     ("change", "message"),
     [
         (lambda tensors: tensors.pop("negatives"), "lacks negatives"),
-        (lambda tensors: tensors.update(histograms=torch.zeros(2, 3, 20)), "histograms is torch.float32 of shape"),
-        (lambda tensors: tensors.update(positives=torch.tensor(3.0)), r"positives is torch.float32 of shape \(\)"),
+        (lambda tensors: tensors.update(bin_counts=torch.zeros(2, 20, 3)), "bin_counts is torch.float32 of shape"),
+        (lambda tensors: tensors.update(positives=torch.tensor(3)), r"positives is torch.int64 of shape \(\)"),
     ],
 )
 def test_a_file_with_other_contents_is_refused(change, message, trained, tmp_path, monkeypatch):
@@ -129,7 +130,7 @@ def test_a_file_with_other_contents_is_refused(change, message, trained, tmp_pat
         change(tensors)
         save_file(tensors, path, metadata)
 
-    monkeypatch.setattr("hf_plm.state.save_file", save_changed)
+    monkeypatch.setattr("hf_plm.state_file.save_file", save_changed)
     trained.state.save(tmp_path / "state.safetensors")
     with pytest.raises(ValueError, match=message):
         PLMState.load(tmp_path / "state.safetensors")
@@ -145,7 +146,7 @@ def test_a_failed_save_leaves_the_old_file_and_nothing_else(trained, tmp_path, m
             file.write(b"half")
         raise OSError("disk full")
 
-    monkeypatch.setattr("hf_plm.state.save_file", fail)
+    monkeypatch.setattr("hf_plm.state_file.save_file", fail)
     with pytest.raises(OSError, match="disk full"):
         trained.state.save(path)
     assert path.read_bytes() == before

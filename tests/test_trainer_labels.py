@@ -35,7 +35,7 @@ def test_class_ids_on_the_device_train_and_evaluate_as_multi_hot_labels_do(make_
 
 
 def test_many_labels_are_sparse_and_the_loss_compiled(make_bert, make_args, text_data, monkeypatch):
-    monkeypatch.setattr("hf_plm.trainer.MANY_LABELS", 5)
+    monkeypatch.setattr("hf_plm.label_setup.MANY_LABELS", 5)
     monkeypatch.setattr("hf_plm.loss.MANY_LABELS", 5)
     trainer = PLMTrainer(make_bert(), make_args(), train_dataset=text_data)
     assert trainer.data_collator.sparse
@@ -48,13 +48,16 @@ def test_many_labels_are_sparse_and_the_loss_compiled(make_bert, make_args, text
     assert not PLMTrainer(make_bert(), make_args(), train_dataset=vectors).plm_loss.sparse
 
 
-def test_counts_may_be_given_and_are_not_counted_again(make_bert, text_data, make_args, monkeypatch):
-    monkeypatch.setattr("hf_plm.label_setup.read_labels", lambda *args: pytest.fail("counted"))
+def test_counts_may_be_given_and_it_is_said_where_the_data_have_others(make_bert, text_data, make_args, messages):
     trainer = PLMTrainer(
         make_bert(), make_args(), train_dataset=text_data, label_counts=LabelCounts([9, 8, 7, 6, 5], [55] * 5)
     )
     trainer.train()
     assert trainer.plm_state.positives.tolist() == [9, 8, 7, 6, 5]
+    assert (
+        "label_counts differs from the training data in 5 labels (label 'LABEL_0': 9 positives and 55" in messages.text
+    )
+    assert "The given counts are used" in messages.text
 
 
 def test_a_mapping_of_counts_follows_the_models_label_names(make_bert, text_data, make_args):

@@ -38,6 +38,7 @@ def test_a_command_line_sets_every_field():
         "max_shift": 50.0,
         "objective": "asymmetric",
         "objective_kwargs": {"gamma_negative": 2, "margin": 0.1},
+        "update_steps": 100,
     }
     assert args.plm_update_steps == 100
     assert args.plm_class_aware is True
@@ -51,13 +52,15 @@ def test_without_arguments_every_field_is_the_default_presets():
         "plm_preset",
         "plm_class_aware",
         "plm_restart",
+        "plm_keep_ratios",
     }
+    assert args.plm_keep_ratios is False
     assert args.plm_restart is False
     assert args.plm_class_aware is False
 
 
 def test_every_field_has_a_help_and_a_docstring_entry():
-    assert len(OWN_FIELDS) == 13
+    assert len(OWN_FIELDS) == 14
     for field in OWN_FIELDS:
         assert len(field.metadata["help"]) > 20, field.name
         assert f"{field.name} (`" in PLMTrainingArguments.__doc__, field.name
