@@ -56,10 +56,10 @@ def use_section(facts: RunFacts, repository: str, base_model: str | None) -> str
     if facts.has_processor:
         code += _decide(facts, task)
     sections = [f"## Use\n\n```python\n{code}```", _without_processor(facts, task, repository), _decisions(facts)]
-    return "\n\n".join(filter(None, [*sections, scores_in_words(facts)]))
+    return "\n\n".join(filter(None, [*sections, _scores_in_words(facts)]))
 
 
-def scores_in_words(facts: RunFacts) -> str:
+def _scores_in_words(facts: RunFacts) -> str:
     """What the model's scores are."""
     if facts.decisions.scores == "decisions":
         return "The thresholds are in the classifier's bias: the scores are to be cut at 0.5, and no probabilities."

@@ -31,3 +31,8 @@ def markdown(name: str, width: int = 60) -> str:
 
 def _escaped(char: str) -> str:
     return char.encode("unicode_escape").decode()
+
+
+def quoted(name: str) -> str:
+    """A label name in a message: on one line, in quotes."""
+    return f"'{printable(name)}'" if name and name == name.strip() else printable(name)  # which has quotes then

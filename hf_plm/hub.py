@@ -1,22 +1,21 @@
-"""A trained model on the Hub: its card, and uploads that say why they failed and where the model is."""
+"""A trained model on the Hub: its card and pictures, and uploads that say why they failed and where the model is."""
 
 import os
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 from transformers import Trainer
 from transformers.utils import logging
 
 from .model_card import make_model_card
-from .reporting import draw_plots
+from .reporting import draw_plots, send_plots
 from .run_facts import RunFacts
 
 logger = logging.get_logger(__name__)
 
 
 class HubTrainer(Trainer):
-    """A `Trainer` that writes the model card of `make_model_card`. It is made a whole one by `run_facts`."""
+    """A `Trainer` with the model card of `make_model_card` and pictures of the run; its subclass gives the facts."""
 
     def run_facts(self) -> RunFacts:
         """The model and its training as they are now, for the card and the pictures."""
@@ -61,9 +60,12 @@ class HubTrainer(Trainer):
             dataset=_listed(dataset or dataset_tags),
             pictures={key: path.relative_to(folder).as_posix() for key, path in draw_plots(facts, folder).items()},
         )
-        with TemporaryDirectory(dir=folder, prefix="_") as temporary:
-            card.save(Path(temporary) / "README.md")
-            os.replace(Path(temporary) / "README.md", folder / "README.md")
+        temporary = folder / "_README.md"  # an upload that runs leaves out what begins with _
+        try:
+            card.save(temporary)
+            os.replace(temporary, folder / "README.md")
+        finally:
+            temporary.unlink(missing_ok=True)
 
     def push_to_hub(
         self,
@@ -99,6 +101,14 @@ class HubTrainer(Trainer):
             self.create_model_card()
         except Exception as error:  # the model is worth more than its card
             logger.warning(f"The model card could not be written: {error}. Training goes on")
+
+    def report_plots(self) -> None:
+        """Draw the pictures of the run and send them to the trackers in use; if that fails, warn and go on."""
+        try:
+            paths = draw_plots(self.run_facts(), self.args.output_dir or ".")
+            send_plots(self.callback_handler.callbacks, paths, self.state.global_step)
+        except Exception as error:  # each picture and tracker warns on its own; this is all else
+            logger.warning(f"No pictures of the run could be drawn: {error}")
 
     def warn_of_failed_uploads(self) -> None:
         """Warn of each upload during training that failed, once: they run in the background, where nobody sees it."""

@@ -74,12 +74,7 @@ def settle_labels(
     if given is not None:
         _check_number(num_labels, given)
     label_format = declared.label_format if declared is not None else "auto"
-    try:
-        counts, form = _counts_and_form(rows, given, num_labels, column, label_format, names, source, update_steps)
-    except ValueError as error:
-        if label_format == "auto":
-            raise
-        raise ValueError(f"read as the data_collator says, with label_format='{label_format}': {error}") from None
+    counts, form = _counts_and_form(rows, given, num_labels, column, label_format, names, source, update_steps)
     _check_number(num_labels, counts)
     names = names if names is not None else counts.label_names
     space = LabelSpace(counts.num_labels, tuple(names) if names is not None else None, column, form)
@@ -101,7 +96,7 @@ def _counts_and_form(
     if given is not None:
         if not isinstance(rows, datasets.Dataset) or column not in rows.column_names or not len(rows):
             return given, declared
-        found, form = read_labels(rows, given.num_labels, column, label_format, names, source)
+        found, form = _read(rows, given.num_labels, column, label_format, names, source)
         _say_other_counts(given, found)
         return given, form
     if rows is None:
@@ -109,7 +104,18 @@ def _counts_and_form(
         return LabelCounts(zeros, zeros, names), declared
     if not has_length(rows):
         return _counts_to_estimate(num_labels, names, update_steps), declared
-    return read_labels(rows, num_labels, column, label_format, names, source)
+    return _read(rows, num_labels, column, label_format, names, source)
+
+
+def _read(rows: Any, *arguments: Any) -> tuple[LabelCounts, str]:
+    """`read_labels`; an error says so where the data_collator declares the form."""
+    label_format = arguments[2]
+    try:
+        return read_labels(rows, *arguments)
+    except ValueError as error:
+        if label_format == "auto":
+            raise
+        raise ValueError(f"read as the data_collator says, with label_format='{label_format}': {error}") from None
 
 
 def _check_order_of_ids(collator: MultiLabelCollator, names: list[str], source: str) -> None:

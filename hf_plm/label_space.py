@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from transformers.utils import logging
 
-from .display import printable
+from .display import quoted
 
 logger = logging.get_logger(__name__)
 
@@ -95,7 +95,8 @@ def label_order(names: Sequence[str], source: str, wanted: Sequence[str], wanted
         differences += [f"{wanted_source} lacks {shown_list(added)}"] * bool(added)
         raise ValueError(
             f"the label names of {source} are {shown_list(names)}, those of {wanted_source} are {shown_list(wanted)}: "
-            f"{', and '.join(differences)}. Give both the same names (those of a model are model.config.id2label); their order may differ"
+            f"{', and '.join(differences)}. Give both the same names (of a model: model.config.id2label); their order "
+            "may differ"
         )
     place = {name: index for index, name in enumerate(wanted)}
     return np.array([place[name] for name in names], np.int64)
@@ -118,7 +119,7 @@ def check_label_names(names: Sequence[str], num_labels: int) -> None:
 def shown_list(names: Sequence[str], most: int | None = SHOWN_NAMES) -> str:
     """Names for a message, the first `most` of them; None for all."""
     rest = f" and {len(names) - most} more" if most is not None and len(names) > most else ""
-    return "[" + ", ".join(f"'{printable(name)}'" for name in names[:most]) + "]" + rest
+    return "[" + ", ".join(quoted(name) for name in names[:most]) + "]" + rest
 
 
 def generic_names(num_labels: int) -> list[str]:

@@ -1,9 +1,9 @@
 """The pictures of a training run: into the output folder, and to the trackers that `report_to` names."""
 
+import contextlib
 import os
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 from matplotlib.figure import Figure
@@ -24,7 +24,7 @@ PLOTS_FOLDER = "plots"
 
 
 def draw_plots(facts: RunFacts, folder: str | os.PathLike) -> dict[str, Path]:
-    """Draw how a run went into `plots/` of a folder, and remove what an earlier call has drawn there.
+    """Draw how a run went into `plots/` of a folder. A picture that was there stays until it is replaced as a whole.
 
     `ideal_ratios.png` and `calibration.png` once a batch was trained on; `label_scores.png` if the evaluation has the
     scores of labels. A picture that cannot be drawn is a warning in the log; the others are drawn.
@@ -32,7 +32,7 @@ def draw_plots(facts: RunFacts, folder: str | os.PathLike) -> dict[str, Path]:
     Returns:
         name -> path of each picture that was drawn.
     """
-    pictures: dict[str, Callable[[], Figure] | None] = dict.fromkeys(("ideal_ratios", "calibration", "label_scores"))
+    pictures: dict[str, Callable[[], Figure]] = {}
     if facts.state.num_batches:
         pictures["ideal_ratios"] = lambda: plot_ratios(facts.state)
         pictures["calibration"] = lambda: plot_calibration(facts.state)
@@ -62,20 +62,19 @@ def send_plots(callbacks: Iterable[TrainerCallback], paths: Mapping[str, Path], 
                 )
 
 
-def _draw(plot: Callable[[], Figure] | None, path: Path) -> bool:
-    """Replace a picture by what `plot` draws, whole or not at all; without a `plot`, remove it."""
+def _draw(plot: Callable[[], Figure], path: Path) -> bool:
+    """Replace a picture by what `plot` draws, whole or not at all. Returns whether it could be drawn."""
+    temporary = path.parent.parent / f"_{path.name}"  # an upload that runs leaves out what begins with _
     try:
-        path.unlink(missing_ok=True)
-        if plot is None:
-            return False
         path.parent.mkdir(parents=True, exist_ok=True)
-        with TemporaryDirectory(dir=path.parent.parent, prefix="_") as temporary:
-            plot().savefig(Path(temporary) / path.name, dpi=130)
-            os.replace(Path(temporary) / path.name, path)
-        return True
+        plot().savefig(temporary, dpi=130)
+        os.replace(temporary, path)
     except Exception as error:  # a full disk, a font, matplotlib: the model is worth more than its picture
+        with contextlib.suppress(OSError):
+            temporary.unlink()
         logger.warning(f"The picture {path} could not be drawn: {error}")
         return False
+    return True
 
 
 def _send(callback: Any, name: str, path: Path, step: int) -> None:

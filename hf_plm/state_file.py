@@ -32,7 +32,8 @@ FILE_FORMAT, EARLIER_FORMAT = "hf_plm.state.2", "hf_plm.state"
 def write_file(path: str | os.PathLike, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
     """Write tensors on the CPU and a header: whole, or not at all."""
     path = Path(path)
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as directory:
+    # A name that begins with "_" is left out of uploads of the folder.
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f"_{path.name}.") as directory:
         temporary = Path(directory) / path.name
         save_file(dict(tensors), temporary, {"format": FILE_FORMAT, **metadata})
         os.replace(temporary, path)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from datasets import DatasetDict, List, Value
 from transformers.utils import logging
 
-from .display import printable
+from .display import quoted
 
 logger = logging.get_logger(__name__)
 
@@ -71,7 +71,7 @@ def find_separator(cells: Sequence[str], column: str) -> str:
         return ""
     held = " and ".join(f"'{separator}'" for separator in found) or "blanks"
     raise ValueError(
-        f"column '{column}' holds text such as '{printable(odd)}', with {held}; say what separates the labels of a "
+        f"column '{column}' holds text such as {quoted(odd)}, with {held}; say what separates the labels of a "
         "row: separator=... (--separator), empty if each cell is one label"
     )
 
@@ -96,7 +96,7 @@ def _parsed(text: str, row: int, column: str) -> list[str | int | float]:
             values = None
     if not isinstance(values, list) or not all(isinstance(value, str | int | float) for value in values):
         raise ValueError(
-            f"column '{column}', row {row}: '{printable(text)}' is no list of names or numbers, and other rows are; "
+            f"column '{column}', row {row}: {quoted(text)} is no list of names or numbers, and other rows are; "
             "write all rows in the same way, or say what separates the labels of a row: separator=... (--separator)"
         )
     return values

@@ -16,7 +16,7 @@ from .evaluation_trainer import EvaluationTrainer
 from .label_counts import LabelCounts
 from .loss import PLMLoss
 from .objectives import Objective
-from .reporting import TRACKERS, draw_plots, send_plots
+from .reporting import TRACKERS
 from .resuming import adopt_ratios, differences, load_checkpoint, save_checkpoint
 from .run_facts import Evaluation, is_adapter
 from .state import PLMState
@@ -137,6 +137,7 @@ class PLMTrainer(EvaluationTrainer):
         """
         self._fit_model()
         end_decisions(self._config, "training begins")
+        self._evaluations = []
         self.plm_loss = self._make_loss()
         if self._checkpoint is not None and not self._argument("plm_restart"):
             self._resume(self._checkpoint)
@@ -193,8 +194,7 @@ class PLMTrainer(EvaluationTrainer):
             except (OSError, ValueError) as error:
                 logger.warning(f"plm_state is that of the last step, not of the best model, whose is lost: {error}")
         if self.args.should_save and self.args.save_strategy != SaveStrategy.NO:
-            paths = draw_plots(self.run_facts(), self.args.output_dir or ".")
-            send_plots(self.callback_handler.callbacks, paths, self.state.global_step)
+            self.report_plots()
 
     def compute_loss(
         self,

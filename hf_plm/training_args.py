@@ -154,7 +154,7 @@ class PLMTrainingArguments(TrainingArguments):
         Raises:
             ValueError: for a value out of range, with the name of the field; a search sets fields as it likes.
         """
-        settings = {
+        settings: dict[str, Any] = {
             "preset": self.plm_preset,
             "initial_ratio": self.plm_initial_ratio,
             "temper": self.plm_temper,

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from .display import printable
+from .display import quoted
 from .label_tensors import last_wrong
 
 
@@ -54,7 +54,7 @@ class WrongLabels:
         if num_rows is None or first is None or not num_rows.item():
             return
         value, row, column = first.tolist()
-        name = f"'{printable(self._names[int(column)])}'" if self._names is not None else str(int(column))
+        name = quoted(self._names[int(column)]) if self._names is not None else str(int(column))
         raise ValueError(
             f"row {int(row)} of the batch, label {name}: the label is {value:g}; it must be 1, 0 or unknown (NaN or "
             f"-100), or as a class id that of a label or -100 (rows with such labels: {int(num_rows.item())})"

@@ -63,6 +63,7 @@ def push(strategy):
     """Pushed at each save and at the end, downloaded, used, and resumed from."""
     trainer = make_trainer(strategy, push_to_hub=True, hub_strategy=strategy, hub_always_push=True)
     trainer.train()
+    trainer.push_in_progress.wait_until_done()
     during = list(hub.commits[f"someone/{strategy}"])
     card_during = hub.files[f"someone/{strategy}"]["README.md"].decode()
     trainer.evaluate()

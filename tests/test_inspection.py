@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import re
 import subprocess
 import sys
@@ -81,7 +82,11 @@ def test_unknown_labels_and_labels_without_positives_are_counted_and_said():
     [
         ([[0, 1]] * 200 + [[1]] * 200 + [[2]] * 3, "LABEL_2 is positive in fewer than 10 rows"),
         ([[0], [1]] * 1000 + [[2]] * 12, "1 of 3 labels are positive in less than 1 % of the rows"),
-        ([[0]] * 900 + [[1]] * 100 + [[2]] * 15, "The labels are imbalanced: the most frequent one occurs 23.3 times"),
+        (
+            [[0]] * 900 + [[1]] * 100 + [[2]] * 15,
+            "The labels are imbalanced: the most frequent one occurs 2.7 times as often as a label does on average. "
+            "Beside each label in turn, it occurs 23.3 times as often, on average (MeanIR",
+        ),
         ([[]] * 60 + [[0], [1]] * 20, "60 of 100 rows have no label at all"),
         ([[0], [1], [2]] * 20, "Every row has one label"),
     ],
@@ -89,6 +94,19 @@ def test_unknown_labels_and_labels_without_positives_are_counted_and_said():
 def test_what_is_odd_is_said(rows, warning):
     found = inspect_labels(Dataset.from_dict({"labels": rows}), 3, label_format="ids").warnings()
     assert any(warning in text for text in found), found
+
+
+def test_few_positives_are_fewer_than_ten():
+    rows = [[0]] * 9 + [[1]] * 10 + [[2]] * 11
+    (warning,) = [text for text in inspect_labels(Dataset.from_dict({"labels": rows})).warnings() if "chance" in text]
+    assert warning.startswith("LABEL_0 is positive in fewer than 10 rows")
+
+
+def test_the_most_frequent_label_is_compared_with_the_mean_of_those_that_occur():
+    report = inspect_labels(Dataset.from_dict({"labels": [[0]] * 60 + [[1]] * 20 + [[2]] * 10}), 4)
+    assert report.max_to_mean == pytest.approx(60 / (90 / 3))
+    assert report.mean_ir == pytest.approx((1 + 3 + 6) / 3)
+    assert report.to_dict()["max_to_mean"] == report.max_to_mean
 
 
 def test_balanced_labels_get_no_warning():
@@ -165,3 +183,81 @@ def test_the_module_is_the_command(files):
     command = [sys.executable, "-m", "hf_plm", "inspect", str(files / "data.parquet"), "--json"]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert json.loads(done.stdout.splitlines()[-1])["labels"] == 3
+
+
+ODD = ["$x$", "[bold]b[/bold]", "[/]", "a|b", "line\nbreak", '"q"', "", "😀", "x" * 2000, ":smile:", "\x1b[31mred"]
+
+
+@pytest.fixture
+def odd_file(tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "cache"))
+    rows = [ODD[: 1 + row % len(ODD)] for row in range(33)] + [ODD] * 2000  # some are never negative
+    Dataset.from_dict({"labels": rows}).to_parquet(tmp_path / "odd.parquet")
+    return str(tmp_path / "odd.parquet")
+
+
+def test_names_of_any_text_are_shown_as_they_stand_or_escaped(odd_file, capsys, tmp_path):
+    main(["inspect", odd_file, "--plot", str(tmp_path / "counts.svg")])
+    printed = capsys.readouterr().out
+    for name in ("$x$", "[bold]b[/bold]", "[/]", "a|b", r"line\nbreak", '"q"', "''", "😀", ":smile:", r"\x1b[31mred"):
+        assert re.search(rf"^ +{re.escape(name)} +(head|medium|tail) ", printed, re.MULTILINE), name
+    assert re.search(r"^ +x+", printed, re.MULTILINE) and "\x1b[31m" not in printed
+    assert "! $x$ is never negative" in printed
+    assert (tmp_path / "counts.svg").stat().st_size > 10_000
+
+
+def test_warnings_show_names_as_they_stand():
+    report = inspect_labels(Dataset.from_dict({"labels": [["[bold]b[/bold]", "a\nb"]] * 10 + [["c"]] * 2}))
+    console = Console(width=200, record=True)
+    print_report(report, console)
+    assert "! c is positive in fewer than 10 rows" in console.export_text()
+    report = inspect_labels(Dataset.from_dict({"labels": [["[bold]b[/bold]", "a\nb", ""]] * 9}))
+    console = Console(width=200, record=True)
+    print_report(report, console)
+    assert r"! '', [bold]b[/bold], a\nb are positive in fewer than 10 rows" in console.export_text()
+
+
+def test_json_has_the_names_whole(odd_file, capsys):
+    main(["inspect", odd_file, "--json"])
+    report = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert report["names"] == sorted(ODD)
+
+
+def test_a_terminal_without_these_characters_shows_them_escaped(odd_file):
+    command = [sys.executable, "-m", "hf_plm", "inspect", odd_file]
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}
+    done = subprocess.run(command, capture_output=True, env=environment, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert rb"\U0001f600" in done.stdout
+
+
+@pytest.mark.parametrize("file", ["counts.nothing", "missing/counts.png"])
+def test_a_picture_that_cannot_be_written_is_named(file, files, capsys):
+    with pytest.raises(SystemExit) as exit_info:
+        main(["inspect", str(files / "data.parquet"), "--plot", str(files / file)])
+    assert exit_info.value.code == 2
+    captured = capsys.readouterr()
+    assert f"hf-plm: --plot {files / file}: " in captured.err and "8 rows, 3 labels" in captured.out
+
+
+@pytest.mark.parametrize(
+    ("cells", "arguments", "names"),
+    [
+        (["['cat', 'dog']", "[]", "['cow']"], [], ["cat", "cow", "dog"]),
+        (["cat|dog", "cow", ""], [], ["cat", "cow", "dog"]),
+        (["cat dog", "cow", ""], ["--separator", " "], ["cat", "cow", "dog"]),
+        (["cat dog", "cow", ""], ["--separator", ""], ["cat dog", "cow"]),
+    ],
+)
+def test_text_is_taken_apart_as_it_is_written(cells, arguments, names, tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "cache"))
+    Dataset.from_dict({"labels": cells * 20}).to_parquet(tmp_path / "data.parquet")
+    main(["inspect", str(tmp_path / "data.parquet"), "--json", *arguments])
+    assert json.loads(capsys.readouterr().out.splitlines()[-1])["names"] == names
+
+
+def test_text_that_does_not_tell_its_separator_is_refused(tmp_path, capsys):
+    Dataset.from_dict({"labels": ["cat dog", "cow"]}).to_parquet(tmp_path / "data.parquet")
+    with pytest.raises(SystemExit):
+        main(["inspect", str(tmp_path / "data.parquet")])
+    assert "'cat dog', with blanks; say what separates" in capsys.readouterr().err

@@ -1,6 +1,7 @@
 """The model card says what is known, leaves out what is not, and is written by one rank."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,8 +10,12 @@ import scenarios
 import torch
 from huggingface_hub import ModelCard
 from peft import LoraConfig, get_peft_model
+from transformers import ViTImageProcessorPil
 
-from hf_plm import LabelCounts, PLMTrainer, multilabel_compute_metrics
+from hf_plm import LabelCounts, PLMTrainer, multilabel_compute_metrics, reporting
+from hf_plm.decisions import Decisions
+from hf_plm.model_card import make_model_card
+from hf_plm.run_facts import Evaluation
 
 
 @pytest.fixture
@@ -28,6 +33,7 @@ def make_trainer(make_bert, text_data, make_args):
             eval_dataset=text_data,
             label_counts=counts,
             compute_metrics=multilabel_compute_metrics(text_data) if metrics else None,
+            processing_class=scenarios.make_tokenizer(),
         )
 
     return make
@@ -59,14 +65,14 @@ def test_a_trained_model_has_scores_labels_settings_and_plots(make_trainer):
     assert results["macro_f1"].metric_value != 0
     assert results["macro_f1"].dataset_type == "someone/texts"
     assert set(results) >= {key.removeprefix("eval_") for key in metrics if "f1" in key}
-    for label, threshold in enumerate(trainer.model.config.plm_thresholds):
+    for label, threshold in enumerate(trainer.model.config.plm["thresholds"]):
         row = next(line for line in card.text.splitlines() if line.startswith(f"| name {label} |"))
         assert f"| {trainer.label_counts.positives[label]} |" in row
         assert row.endswith(f" {threshold:.3f} |")
     assert "| objective | asymmetric (gamma_negative 1, gamma_positive 0, margin 0.05) |" in card.text
     assert "| initial ideal ratio | R ^ 0.6 |" in card.text
     assert 'pipeline("text-classification", "tagger")' in card.text
-    assert "config.plm_thresholds" in card.text
+    assert 'config.plm["thresholds"]' in card.text
     assert "@inproceedings{duarte2021plm" in card.text
     linked = re.findall(r"!\[.*?\]\((.*?)\)", card.text)
     assert linked and all((Path(trainer.args.output_dir) / path).is_file() for path in linked)
@@ -75,7 +81,7 @@ def test_a_trained_model_has_scores_labels_settings_and_plots(make_trainer):
 def test_before_training_and_without_metrics_it_is_shorter(make_trainer):
     card = card_of(make_trainer(metrics=False, plm_preset="off"))
     assert card.data.eval_results is None
-    assert "## Scores" not in card.text and "| AP |" not in card.text
+    assert "## Scores" not in card.text and "| AP |" not in card.text and "masked training" not in card.text
     assert "by plain training: no label was masked" in card.text
     assert "![" not in card.text and "## Citation" not in card.text
 
@@ -117,7 +123,8 @@ def test_the_code_for_adapters_loads_them(make_bert, text_data, make_args, tmp_p
 
 
 def test_an_image_model_shows_its_own_pipeline(make_vit, image_data, make_args):
-    card = card_of(PLMTrainer(make_vit(), make_args(), train_dataset=image_data))
+    processor = ViTImageProcessorPil(size={"height": 8, "width": 8})
+    card = card_of(PLMTrainer(make_vit(), make_args(), train_dataset=image_data, processing_class=processor))
     assert card.data.pipeline_tag == "image-classification"
     assert "top_k=tagger.model.config.num_labels" in card.text
 
@@ -158,33 +165,124 @@ def test_the_scores_are_those_of_the_best_model_once_it_is_loaded(make_trainer):
     card = card_of(trainer)
     values = {each.metric_type: each.metric_value for each in card.data.eval_results}
     assert values["macro_f1"] == pytest.approx(best, abs=1e-4)
-    assert "| AP |" not in card.text  # the labels' scores are of another evaluation
+    rows = re.findall(r"^\| name \d \|.*", card.text, re.MULTILINE)
+    f1 = [float(row.split("|")[6]) for row in rows]  # the table is of the same evaluation
+    assert np.mean(f1) == pytest.approx(best, abs=1e-3)
+    (best_step,) = [step for step, score in scores.items() if score == best]
+    assert f", after {best_step} steps of training." in card.text
     metrics = trainer.evaluate()
     assert metrics["eval_macro_f1"] == pytest.approx(best)
     assert "| AP |" in card_of(trainer).text
 
 
-def test_only_the_first_rank_writes(make_trainer, monkeypatch):
+def test_scores_that_are_not_finite_are_left_out_of_the_model_index(make_trainer, monkeypatch):
     trainer = make_trainer(metrics=False)
-    monkeypatch.setattr(trainer, "is_world_process_zero", lambda: False)
-    trainer.create_model_card()
-    assert not (Path(trainer.args.output_dir) / "README.md").exists()
+    evaluation = Evaluation("texts, 9 rows", 0, {"own": 0.5, "loss": np.nan, "head_f1": 0.5, "tail_f1": np.nan})
+    monkeypatch.setattr(trainer, "run_facts", lambda: replace(PLMTrainer.run_facts(trainer), evaluation=evaluation))
+    card = card_of(trainer)
+    results = [(each.metric_type, each.metric_value) for each in card.data.eval_results]
+    assert results == [("own", 0.5), ("head_f1", 0.5)]
+    assert "| own | 0.5 |" in card.text and "| tail |  |" in card.text and "| loss |" not in card.text
 
 
-def test_a_card_is_replaced_whole_or_stays(make_trainer, monkeypatch):
-    trainer = make_trainer(metrics=False)
-    trainer.create_model_card(model_name="first")
-    monkeypatch.setattr(ModelCard, "save", lambda self, path: 1 / 0)
-    with pytest.raises(ZeroDivisionError):
-        trainer.create_model_card(model_name="second")
-    folder = Path(trainer.args.output_dir)
-    assert "# first" in (folder / "README.md").read_text()
-    assert [each.name for each in folder.iterdir() if each.name.startswith("_")] == []
+@pytest.fixture
+def facts_of(make_trainer):
+    """The facts of a trained model, with another evaluation and other decisions."""
+    trainer = make_trainer()
+    trainer.train()
+    trainer.evaluate()
+    facts = trainer.run_facts()
+
+    def make(now, **evaluation):
+        return replace(facts, decisions=now, evaluation=replace(facts.evaluation, **evaluation))
+
+    return make
 
 
-def test_scores_that_are_not_finite_are_left_out_of_the_model_index(make_trainer):
-    trainer = make_trainer(metrics=False)
-    trainer.state.log_history.append({"eval_own": 0.5, "eval_tail_f1": np.nan, "eval_runtime": 1.0, "epoch": 1.0})
-    trainer.create_model_card()
-    card = ModelCard.load(Path(trainer.args.output_dir) / "README.md")
-    assert [(each.metric_type, each.metric_value) for each in card.data.eval_results] == [("own", 0.5)]
+TUNED = Decisions(5, thresholds=(0.0, 0.5, 1.0, -1.0, -2.0), tuned_on="digest of texts")
+
+
+@pytest.mark.parametrize(
+    ("then", "now", "digest", "flattering", "otherwise"),
+    [
+        (TUNED, TUNED, "digest of texts", True, False),
+        (TUNED, TUNED, "another", False, False),
+        (Decisions(5), TUNED, "digest of texts", True, True),
+        (Decisions(5), TUNED, "another", False, True),
+        (Decisions(5), Decisions(5), "digest of texts", False, False),
+    ],
+)
+def test_the_scores_say_of_what_data_they_are_and_whether_those_flatter(
+    facts_of, then, now, digest, flattering, otherwise
+):
+    facts = facts_of(now, data="eval_dataset 'texts|$x$', 64 rows", decisions=then, labels_digest=digest)
+    card = make_model_card(facts, "tagger")
+    head = card.text.split("## Scores\n\n")[1].split("\n")[0]
+    assert head.startswith(r"On eval_dataset 'texts\|\$x\$', 64 rows, after 4 steps of training.")
+    assert ("flattering" in head) is flattering
+    assert ("other thresholds than those that the model has now" in head) is otherwise
+    assert card.data.eval_results[0].dataset_name == "eval_dataset 'texts|$x$', 64 rows"
+
+
+def test_an_evaluation_of_an_earlier_model_is_not_shown(make_trainer):
+    trainer = make_trainer(save_strategy="epoch", num_train_epochs=1)
+    trainer.evaluate()
+    assert "## Scores" in card_of(trainer).text
+    trainer.train()
+    card = card_of(trainer)
+    assert "## Scores" not in card.text and "label_scores" not in card.text and "| AP |" not in card.text
+
+
+def test_the_picture_and_the_table_are_of_the_same_evaluation(make_trainer, monkeypatch):
+    trainer = make_trainer(eval_strategy="epoch", num_train_epochs=2)
+    trainer.train()
+    drawn = {}
+    plot = reporting.plot_label_scores
+
+    def keep(runs, counts, title):
+        drawn.update(runs, counts=counts, title=title)
+        return plot(runs, counts, title)
+
+    monkeypatch.setattr(reporting, "plot_label_scores", keep)
+    card = card_of(trainer)
+    assert "![label scores](plots/label_scores.png)" in card.text
+    for label, f1 in enumerate(drawn["evaluation"].f1):
+        row = next(line for line in card.text.splitlines() if line.startswith(f"| name {label} |"))
+        assert row.split("|")[6] == f" {f1:.3f} "
+    assert drawn["counts"].label_names == [f"name {index}" for index in range(5)]
+    assert "64 rows, after 8 steps" in drawn["title"]
+
+
+def test_batch_is_that_of_an_optimizer_step_over_all_ranks(make_trainer, monkeypatch):
+    trainer = make_trainer(metrics=False, per_device_train_batch_size=3, gradient_accumulation_steps=5)
+    assert "| batch | 15 |" in card_of(trainer).text
+    monkeypatch.setattr(type(trainer.args), "world_size", 4)
+    assert "| batch | 60 |" in card_of(trainer).text
+
+
+ODD_NAMES = [
+    "$",
+    "$$",
+    "[bold]x[/bold]",
+    "a|b",
+    "line\nbreak",
+    '"q"',
+    "",
+    "😀",
+    "x" * 2000,
+    "<b>",
+    "# h",
+    "`c`",
+    "_",
+    "\\",
+]
+
+
+def test_names_of_any_text_stay_in_their_cell(make_trainer):
+    names = ODD_NAMES + [f"name {index}" for index in range(60 - len(ODD_NAMES))]
+    card = card_of(make_trainer(60, names=names, metrics=False))
+    table = [line for line in card.text.splitlines() if re.match(r"\| .* \| 5 \|$", line)]
+    assert len(table) == 60
+    cells = [line.removeprefix("| ").removesuffix(" | 5 |") for line in table]
+    assert cells[:8] == [r"\$", r"\$\$", r"\[bold\]x\[/bold\]", r"a\|b", "line&#92;nbreak", '"q"', "''", "😀"]
+    assert len(cells[8]) == 120 and cells[9:14] == ["&lt;b&gt;", r"\# h", r"\`c\`", r"\_", "&#92;"]

@@ -1,5 +1,8 @@
 """The pictures show what they should, with names for few labels and lines for many."""
 
+import warnings
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -7,7 +10,7 @@ from datasets import Dataset
 
 from hf_plm import LabelCounts, PLMLoss, inspect_labels
 from hf_plm.metrics import label_scores
-from hf_plm.plots import plot_calibration, plot_label_counts, plot_label_scores, plot_ratios
+from hf_plm.plots import drawable, plot_calibration, plot_label_counts, plot_label_scores, plot_ratios
 
 
 @pytest.fixture(params=[1, 10, 200], ids=lambda num_labels: f"{num_labels} labels")
@@ -68,7 +71,7 @@ def test_ratios_are_drawn_from_their_start_on(plm_loss, tmp_path):
     save(figure, tmp_path)
     lines = [line.get_ydata() for line in figure.axes[0].lines if len(line.get_ydata()) == 4]
     drawn = np.array(lines)
-    shifts = (state.history / state.ratio)[:, state.has_ratio].T.numpy()
+    shifts = state.shifts.exp()[:, state.has_ratio].T.numpy()
     num_medians = len(drawn) - len(shifts)
     assert 1 <= num_medians <= 3
     for row in shifts:
@@ -99,3 +102,61 @@ def test_nothing_measured_yet_can_be_drawn(counts, tmp_path):
     state = PLMLoss(counts).state
     save(plot_ratios(state), tmp_path)
     save(plot_calibration(state), tmp_path)
+
+
+def test_ratios_are_drawn_as_they_were_in_force(tmp_path):
+    """Of a stream nothing is masked at first, whatever its ratios are today."""
+    shifts = torch.tensor([[0.0, 0.0], [2.0, -1.0]])
+    state = SimpleNamespace(
+        positives=torch.tensor([90, 10]),
+        negatives=torch.tensor([10, 90]),
+        has_ratio=torch.ones(2, dtype=torch.bool),
+        history=torch.ones(2, 2),
+        ratio=torch.tensor([9.0, 1 / 9]),
+        shifts=shifts,
+        history_updates=torch.arange(2),
+    )
+    lines = [line.get_ydata().tolist() for line in plot_ratios(state).axes[0].lines[:-1]]
+    for label in range(2):
+        assert pytest.approx(shifts[:, label].exp().tolist()) in lines
+
+
+ODD = ["$", "$$", "$$$", r"\frac{a}{", "[bold]x[/bold]", "a|b", "line\nbreak", '"q"', "", "\U0001f999", "x" * 2000]
+ODD += ["_under", "中文", " a ", "%d", "\x1b[31m", "<b>", "`c`", "a$b$c$"]
+
+
+@pytest.mark.parametrize("num_labels", [2, 10, 113])
+@pytest.mark.parametrize("offset", [0, 9])
+def test_names_of_any_text_are_drawn_without_a_warning(num_labels, offset, tmp_path):
+    names = (ODD[offset:] + [f"topic {index}" for index in range(num_labels)])[:num_labels]
+    generator = np.random.default_rng(0)
+    rows = (generator.random((200, num_labels)) < 0.5 * np.arange(1, num_labels + 1) ** -0.5).astype(np.float32)
+    rows[0] = 1
+    counts = LabelCounts(rows.sum(0), (1 - rows).sum(0), names)
+    runs = {"_a $x$": label_scores(generator.random(rows.shape), rows)}
+    data = Dataset.from_dict({"labels": [[names[label] for label in np.flatnonzero(row)] for row in rows]})
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        scores = plot_label_scores(runs, counts, "'$a$\n\U0001f999', 200 rows")
+        figures = [scores, plot_label_counts(inspect_labels(data)), plot_ratios(PLMLoss(counts).state)]
+        for figure in figures:
+            save(figure, tmp_path)
+    assert scores.get_suptitle() == r"'$a$\n\U0001f999', 200 rows"
+    assert [text.get_text() for text in scores.axes[0].get_legend().get_texts()] == ["_a $x$"]
+    for figure in figures[:2]:
+        ticks = figure.axes[-1].get_xticklabels()
+        if num_labels <= 40:
+            assert {text.get_text() for text in ticks} == set(map(drawable, names))
+            assert not any(text.get_parse_math() for text in ticks)
+
+
+def test_characters_that_no_font_has_are_escaped():
+    assert drawable("a\U0001f999 中") == r"a\U0001f999 \u4e2d"
+    assert drawable("") == "''" and drawable("a\nb") == r"a\nb"
+    assert len(drawable("x" * 2000)) == 32
+
+
+def test_a_picture_of_scores_says_of_what_data_they_are(labels, counts):
+    figure = plot_label_scores({"one": label_scores(labels, labels)}, counts, "validation, 300 rows")
+    assert figure.get_suptitle() == "validation, 300 rows"
+    assert plot_label_scores({"one": label_scores(labels, labels)}, counts).get_suptitle() == ""

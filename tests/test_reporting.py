@@ -6,21 +6,30 @@ from types import SimpleNamespace
 
 import pytest
 import scenarios
-import transformers
+from matplotlib.figure import Figure
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from transformers.integrations import TrackioCallback, WandbCallback
+from transformers import PrinterCallback
+from transformers.integrations import (
+    TensorBoardCallback,
+    TrackioCallback,
+    WandbCallback,
+    get_reporting_integration_callbacks,
+)
 
-from hf_plm import PLMTrainer, count_labels, multilabel_compute_metrics
+from hf_plm import PLMTrainer, count_labels, multilabel_compute_metrics, reporting
+from hf_plm.reporting import TRACKERS, send_plots
+
+PICTURES = ("ideal_ratios", "calibration", "label_scores")
 
 
 @pytest.fixture
 def train(make_bert, make_args):
-    def run(callbacks=(), **kwargs):
+    def run(callbacks=(), names="abcde", **kwargs):
         data = scenarios.make_rows(64)
         args = make_args(**{"save_strategy": "epoch", "eval_strategy": "epoch", "num_train_epochs": 2, **kwargs})
         compute_metrics = multilabel_compute_metrics(count_labels(data))
         trainer = PLMTrainer(
-            make_bert(),
+            make_bert(id2label=dict(enumerate(names)), label2id={name: i for i, name in enumerate(names)}),
             args,
             train_dataset=data,
             eval_dataset=data,
@@ -91,6 +100,92 @@ def test_other_trackers_get_the_pictures_before_they_close(module, callback, tra
     ]
 
 
-def test_the_callbacks_that_pictures_are_sent_through_are_where_they_were():
-    for name in ("TensorBoardCallback", "TrackioCallback", "WandbCallback"):
-        assert hasattr(transformers.integrations, name)
+def test_the_names_of_report_to_mean_the_callbacks_that_pictures_are_sent_through():
+    """`Trainer` makes callbacks of its own choice of these names; those of other classes are sent nothing."""
+    assert tuple(get_reporting_integration_callbacks(["tensorboard", "trackio", "wandb"])) == TRACKERS
+
+
+@pytest.fixture
+def warned(monkeypatch):
+    warnings = []
+    monkeypatch.setattr(reporting.logger, "warning", warnings.append)
+    return warnings
+
+
+def test_a_full_disk_while_drawing_is_a_warning_and_the_model_is_saved(train, warned, monkeypatch):
+    def no_space(*args, **kwargs):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Figure, "savefig", no_space)
+    folder = train()
+    assert len(warned) == 3
+    assert all("could not be drawn: [Errno 28] No space left on device" in warning for warning in warned)
+    assert (folder / "checkpoint-8" / "model.safetensors").is_file()
+    assert list((folder / "plots").iterdir()) == []
+    assert [path.name for path in folder.iterdir() if path.name.startswith("_")] == []
+
+
+def test_where_one_picture_fails_the_others_are_drawn(train, warned, monkeypatch):
+    monkeypatch.setattr(reporting, "plot_calibration", lambda state: 1 / 0)
+    plots = {path.name for path in (train() / "plots").iterdir()}
+    assert plots == {"ideal_ratios.png", "label_scores.png"}
+    assert len(warned) == 1 and "calibration.png could not be drawn: division by zero" in warned[0]
+
+
+def test_a_file_in_the_place_of_the_folder_is_a_warning(train, warned, tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "plots").write_text("mine")
+    assert (train() / "plots").read_text() == "mine"
+    assert len(warned) == 3
+
+
+def test_a_tracker_that_raises_is_a_warning_and_the_others_get_the_pictures(warned, tmp_path):
+    class Down(TensorBoardCallback):
+        def __init__(self):
+            self.tb_writer = SimpleNamespace(add_image=lambda *args, **kwargs: 1 / 0)
+
+    class Board(TensorBoardCallback):
+        def __init__(self):
+            self.tb_writer = SimpleNamespace(add_image=lambda name, *args, **kwargs: sent.append(name))
+
+    sent = []
+    paths = {name: tmp_path / f"{name}.png" for name in ("one", "other")}
+    for path in paths.values():
+        Figure().savefig(path)
+    send_plots([Down(), PrinterCallback(), Board()], paths, step=3)
+    assert sent == ["plm/one", "plm/other"]
+    assert len(warned) == 2
+    assert f"Down: the picture 'one' could not be sent (division by zero); it is in {paths['one']}" in warned
+
+
+@pytest.mark.parametrize("names", [["$", "$$", "$$$", r"\frac{$", ""], ["[/]", "\n", "😀", "x" * 2000, "_"]])
+def test_names_that_break_mathematics_end_no_run(names, train, warned):
+    plots = {path.name for path in (train(names=names) / "plots").iterdir()}
+    assert plots == {"ideal_ratios.png", "calibration.png", "label_scores.png"} and warned == []
+
+
+def test_the_scores_are_drawn_with_the_names_of_the_labels(train, monkeypatch):
+    names = ["a", "b", "c", "d", "e"]
+    drawn = []
+    plot = reporting.plot_label_scores
+    monkeypatch.setattr(reporting, "plot_label_scores", lambda *args: drawn.append(plot(*args)) or drawn[-1])
+    train(names=names)
+    (figure,) = drawn
+    assert {text.get_text() for text in figure.axes[1].get_xticklabels()} == set(names)
+    assert figure.get_suptitle().endswith("64 rows, after 8 steps")
+
+
+def test_a_picture_is_there_while_it_is_replaced(train, monkeypatch):
+    """An upload in the background may read it at any time."""
+    folder = train()
+    seen = []
+    save = Figure.savefig
+
+    def keep(figure, path, **kwargs):
+        seen.append(all((folder / "plots" / f"{name}.png").stat().st_size > 10_000 for name in PICTURES))
+        save(figure, path, **kwargs)
+
+    monkeypatch.setattr(Figure, "savefig", keep)
+    train()
+    assert seen == [True] * 3
+    assert [path.name for path in folder.iterdir() if path.name.startswith("_")] == []
