@@ -16,7 +16,6 @@ from .label_tensors import multi_hot_labels
 from .label_trainer import LabelTrainer
 from .loss import PLMLoss
 from .metrics import evaluating, first_array, labels_digest
-from .objectives import Objective
 from .run_facts import Evaluation, RunFacts, gather_facts, scores_alone, step_of_model
 from .thresholds import tune_thresholds
 
@@ -27,7 +26,6 @@ class EvaluationTrainer(LabelTrainer):
     """A `Trainer` whose evaluations use the thresholds of its model, and are kept for its card and pictures."""
 
     plm_loss: PLMLoss
-    objective: Objective | None
     _evaluations: list[Evaluation]
 
     def evaluation_loop(
@@ -90,7 +88,6 @@ class EvaluationTrainer(LabelTrainer):
             self.label_space,
             self._evaluations,
             self.train_dataset,
-            self.objective,
             self.processing_class,
         )
 

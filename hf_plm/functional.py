@@ -2,7 +2,7 @@
 
 Source: K. Duarte, Y. S. Rawat, M. Shah, "PLM: Partial Label Masking for Imbalanced Multi-label Classification",
 CVPR Workshops 2021 (arXiv 2105.10782). Names are the paper's: `ratio` is R, `ideal_ratio` is R with a hat, here I.
-Nothing in it reads a value back to the host.
+This file needs torch alone. Nothing in it reads a value back to the host.
 """
 
 import math
@@ -68,6 +68,18 @@ def keep_probabilities(ratio: Tensor, ideal_ratio: Tensor) -> tuple[Tensor, Tens
         two float tensors `(num_labels,)` in `(0, 1]`; at least one of the two is 1 for every class.
     """
     return (ideal_ratio / ratio).clamp(max=1), (ratio / ideal_ratio).clamp(max=1)
+
+
+def log_odds_shift(ratio: Tensor, ideal_ratio: Tensor, valid: Tensor) -> Tensor:
+    """`log(I / R)`: by how much training at the ratio I instead of R raises the log-odds of a class.
+
+    Args:
+        ratio, ideal_ratio (float, `(num_labels,)`), valid (bool, `(num_labels,)`): see `has_ratio`.
+
+    Returns:
+        float32, `(num_labels,)`; exactly 0 for the classes that are not valid, of which nothing is masked.
+    """
+    return torch.where(valid, torch.log(ideal_ratio / ratio), 0.0)
 
 
 def scramble(values: Tensor) -> Tensor:

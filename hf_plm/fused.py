@@ -12,12 +12,8 @@ import torch
 from torch import Tensor
 
 from . import functional
-from .label_tensors import known_labels, last_wrong, wrong_labels
-from .packed_histograms import OPTIONS
-
-NOT_COUNTED = 255
-MAX_BINS = 127
-"""So many bins, twice, fit into a byte beside `NOT_COUNTED`."""
+from .label_tensors import first_in_rows, known_labels, wrong_labels
+from .packed_histograms import NOT_COUNTED, OPTIONS
 
 
 class FusedTotal(NamedTuple):
@@ -31,7 +27,7 @@ class FusedTotal(NamedTuple):
             `NOT_COUNTED` for unknown labels and logits that are NaN or infinite.
         known (int64, `()`): how many labels are known.
         nonfinite (int64, `()`): see `count_nonfinite`.
-        wrong (int32, `(batch,)`): of each row the last label that is neither 1, 0 nor unknown; -1 if there is none.
+        wrong (int32, `(batch,)`): the first label of each row that is none, see `wrong_labels` and `first_in_rows`.
     """
 
     total: Tensor
@@ -56,14 +52,16 @@ def fused_total(
 
     Args:
         logits (any floating dtype, `(batch, num_labels)`).
-        labels (`(batch, num_labels)`): 1, 0, or unknown (NaN or -100), in any dtype.
+        labels (`(batch, num_labels)`): 1, 0, or unknown (NaN or -100), in any dtype; what is none is for the caller
+            to refuse.
         keep_positive, keep_negative (float, `(num_labels,)`): see `keep_probabilities`.
         row_seeds, label_seeds: see `uniform_draws`.
         objective: `(logits, labels) -> (batch, num_labels)`.
         num_bins: of the histograms, `MAX_BINS` at most.
     """
     values = logits.to(torch.promote_types(logits.dtype, torch.float32))
-    labels = labels.to(values.dtype)
+    given, labels = labels, labels.to(values.dtype)
+    wrong = first_in_rows(wrong_labels(given if given.dtype == torch.float64 else labels))  # the cast may round
     draws = functional.uniform_draws(row_seeds, label_seeds)
     kept = functional.sample_mask(labels, keep_positive, keep_negative, draws)
     known = known_labels(labels)
@@ -83,7 +81,7 @@ def fused_total(
     bins = functional.probability_bins(values, num_bins) + torch.where(labels == 1, 0.0, float(num_bins)).int()
     bins = torch.where(known & finite, bins, NOT_COUNTED).to(torch.uint8)
     nonfinite = known & ~(finite & functional.is_finite(losses))
-    return FusedTotal(value, gradient, bins, _count(known), _count(nonfinite), last_wrong(wrong_labels(labels)))
+    return FusedTotal(value, gradient, bins, _count(known), _count(nonfinite), wrong)
 
 
 def _count(entries: Tensor) -> Tensor:

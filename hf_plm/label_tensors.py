@@ -1,26 +1,67 @@
-"""Labels as tensors: which are known, which are wrong, and multi-hot rows made of class ids. It needs torch alone."""
+"""Labels as tensors: which are known, which are none, and how class ids become rows of labels.
+
+This file needs torch alone. Nothing in it reads a value back to the host.
+"""
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 
 def known_labels(labels: Tensor) -> Tensor:
     """Where a label is known: neither NaN nor -100. Bool, the shape of `labels`."""
+    if labels.dtype == torch.uint8:  # -100 would be 156
+        return torch.ones_like(labels, dtype=torch.bool)
     return (labels == labels) & (labels != -100)  # NaN alone is not equal to itself
+
+
+def wrong_labels(labels: Tensor) -> Tensor:
+    """Where a label is none: neither 1, 0, nor unknown (NaN or -100). Bool, the shape of `labels`, in any dtype."""
+    if labels.dtype == torch.bool:
+        return torch.zeros_like(labels)
+    return known_labels(labels) & (labels != 0) & (labels != 1)
+
+
+def wrong_class_ids(class_ids: Tensor, num_labels: int) -> Tensor:
+    """Where `multi_hot_labels` is given what is no class id: outside `[0, num_labels)`, and no filling either.
+
+    Args:
+        class_ids (int64, `(batch, at least 1)`): see `multi_hot_labels`.
+
+    Returns:
+        bool, the shape of `class_ids`.
+    """
+    is_filling = (class_ids == -100) | (class_ids == -1).all(-1, keepdim=True)
+    return ((class_ids < 0) | (class_ids >= num_labels)) & ~is_filling
+
+
+def first_in_rows(found: Tensor) -> Tensor:
+    """The place of the first true entry of each row; the length of the rows where there is none.
+
+    Args:
+        found (bool, `(batch, length)`).
+
+    Returns:
+        int32, `(batch,)`.
+    """
+    length = found.shape[-1]
+    places = torch.arange(length, dtype=torch.int32, device=found.device)
+    return torch.where(found, places, length).amin(-1)
 
 
 def one_hot_labels(class_ids: Tensor, num_labels: int) -> Tensor:
     """Labels of a single-label task as float rows; an unknown class (-100) gives an unknown row of NaN.
 
     Args:
-        class_ids (int, `(batch,)`): a class in `[0, num_labels)`, or -100.
+        class_ids (int, `(batch,)`): a class in `[0, num_labels)`, or -100. What is neither fills its row, so that
+            `PLMLoss` refuses it and names it.
 
     Returns:
         float32, `(batch, num_labels)`.
     """
-    rows = F.one_hot(class_ids.clamp(min=0), num_labels).float()
-    return rows.masked_fill((class_ids == -100).unsqueeze(-1), torch.nan)
+    ids = class_ids.unsqueeze(-1)
+    rows = (ids == torch.arange(num_labels, device=class_ids.device)).float()
+    rows = torch.where((ids >= 0) & (ids < num_labels), rows, ids.float())
+    return rows.masked_fill(ids == -100, torch.nan)
 
 
 def multi_hot_labels(class_ids: Tensor, num_labels: int) -> Tensor:
@@ -28,7 +69,7 @@ def multi_hot_labels(class_ids: Tensor, num_labels: int) -> Tensor:
 
     Args:
         class_ids (int64, `(batch, at least 1)`): ids in `[0, num_labels)`, filled up with -100; nothing but -1 in a
-            row of which no label is known.
+            row of which no label is known. Other ids, see `wrong_class_ids`, are passed over.
 
     Returns:
         int8, `(batch, num_labels)`: 1, 0, or -100 for unknown.
@@ -44,29 +85,5 @@ def multi_hot_labels(class_ids: Tensor, num_labels: int) -> Tensor:
         )
     empty = torch.where(class_ids[:, :1] == -1, -100, 0).to(torch.int8)
     values = torch.where((class_ids >= 0) & (class_ids < num_labels), 1, -100).to(torch.int8)
-    places = class_ids.clamp(0, num_labels - 1)
-    return empty.repeat(1, num_labels).scatter_reduce_(1, places, values, "amax")
-
-
-def wrong_labels(labels: Tensor) -> Tensor:
-    """Where a label is neither 1, 0 nor unknown. Bool, the shape of `labels`."""
-    return known_labels(labels) & (labels != 0) & (labels != 1)
-
-
-def wrong_class_ids(class_ids: Tensor, num_labels: int) -> Tensor:
-    """Where a class id is none: neither in `[0, num_labels)`, nor filling (-100), nor in a row of nothing but -1.
-
-    Args:
-        class_ids (int64, `(batch, at least 1)`): see `multi_hot_labels`.
-
-    Returns:
-        bool, the shape of `class_ids`.
-    """
-    is_unknown_row = (class_ids == -1).all(1, keepdim=True)
-    return ((class_ids < 0) | (class_ids >= num_labels)) & (class_ids != -100) & ~is_unknown_row
-
-
-def last_wrong(wrong: Tensor) -> Tensor:
-    """The last column of each row of a bool tensor `(batch, columns)` that is true, int32 `(batch,)`; -1 for none."""
-    columns = torch.arange(wrong.shape[1], dtype=torch.int32, device=wrong.device)
-    return torch.where(wrong, columns, -1).amax(1)
+    ids = class_ids.clamp(0, num_labels - 1)
+    return empty.repeat(1, num_labels).scatter_reduce_(1, ids, values, "amax")

@@ -13,15 +13,15 @@ from torch._dynamo.exc import FailOnRecompileLimitHit, TorchDynamoException
 
 from .counting import count_labels
 from .functional import masked_total, sample_mask, scramble, uniform_draws
-from .fused import MAX_BINS, LossWithGradient, compiled_total
+from .fused import LossWithGradient, compiled_total
+from .label_checks import LabelChecks
 from .label_counts import LabelCounts
 from .label_tensors import known_labels, multi_hot_labels, wrong_class_ids, wrong_labels
-from .objectives import OBJECTIVES, Objective, needs_counts
+from .objectives import Objective, needs_counts
+from .packed_histograms import MAX_BINS
 from .presets import PLMSettings
 from .ranks import process_rank
-from .resuming import differences
 from .state import PLMState
-from .wrong_labels import WrongLabels
 
 logger = logging.getLogger(__name__)
 
@@ -37,7 +37,7 @@ class PLMLoss(nn.Module):
     """An element-wise objective of which labels are masked at random, so that each class has its ideal ratio.
 
     In training mode it masks and measures; after `.eval()` it does neither and is the mean of the objective. It has
-    neither parameters nor buffers, and its `state_dict` holds its state: counts, measurements and ideal ratios.
+    neither parameters nor buffers; its `state_dict` is that of its `PLMState`.
 
         plm_loss = PLMLoss(count_labels(train_set))
         for epoch in range(num_epochs):
@@ -55,18 +55,19 @@ class PLMLoss(nn.Module):
             to a callable that requires them.
         initial_ratio, temper, rule, change_rate, num_bins, max_shift, objective_kwargs: see `PLMSettings`; None for
             the preset's.
-        update_steps: after how many optimizer steps the caller ends an epoch; it is only kept with the settings.
+        update_steps: how often `end_epoch` is called by whoever calls it, for the state to know, see `PLMSettings`.
         seed: of the masks. A mask is a function of the seed, the number of the batch and the rank.
         fused: whether to compile what is computed of a training batch (`fused.py`), which takes some seconds at the
             first batch; None for yes from `MANY_LABELS` labels on.
         sparse: whether labels come as class ids, see `forward`.
 
     Attributes:
-        state: the live `PLMState`; it may be replaced by a loaded one of the same labels, settings and counts.
+        state: the live `PLMState`; it may be replaced by a loaded one of the same labels, data and settings.
         settings: the `PLMSettings` in force.
 
     Raises:
-        ValueError: for a setting out of range.
+        ValueError: for a setting out of range; when a state that does not fit replaces this one, by assignment or by
+            `load_state_dict`, see `PLMState.differences`.
     """
 
     def __init__(
@@ -88,11 +89,6 @@ class PLMLoss(nn.Module):
         sparse: bool = False,
     ):
         super().__init__()
-        if callable(objective) and objective_kwargs:
-            raise ValueError(
-                f"objective_kwargs is {objective_kwargs!r}, but the objective is a callable; bind its arguments with "
-                "functools.partial"
-            )
         self.settings = PLMSettings.from_preset(
             preset,
             initial_ratio=initial_ratio,
@@ -101,21 +97,14 @@ class PLMLoss(nn.Module):
             change_rate=change_rate,
             num_bins=num_bins,
             max_shift=max_shift,
-            objective=None if callable(objective) else objective,
+            objective=objective,
             objective_kwargs=objective_kwargs,
             update_steps=update_steps,
         )
-        self.objective: Objective = (
-            objective
-            if callable(objective)
-            else functools.partial(OBJECTIVES[self.settings.objective], **self.settings.objective_kwargs)
-        )
+        self.objective: Objective = self.settings.bound_objective()
         self._needs_counts = needs_counts(self.objective)
         self.seed = seed
         self.state = PLMState(count_labels(label_counts), self.settings)
-        if callable(objective):
-            self.state.settings["objective"] = getattr(objective, "__qualname__", type(objective).__qualname__)
-        self._wrong_labels = WrongLabels()
         self.fused = self.state.num_labels >= MANY_LABELS if fused is None else fused
         self._must_be_fused = fused
         self._is_compiled = False
@@ -125,25 +114,12 @@ class PLMLoss(nn.Module):
                 f"num_bins is {self.settings.num_bins}; with many labels, or fused=True, it must be {MAX_BINS} or less"
             )
         self._label_seeds = scramble(torch.arange(self.state.num_labels, dtype=torch.int32))
+        self._label_checks = LabelChecks(self.state.num_labels, self.state.label_names, sparse)
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name == "state" and "state" in self._modules:
-            self._require_fit(value)
+            self.state.refuse(value)
         super().__setattr__(name, value)
-
-    def _load_from_state_dict(self, state_dict: Mapping[str, Any], prefix: str, *args: Any) -> None:
-        own = f"{prefix}state."
-        tensors = {name.removeprefix(own): value for name, value in state_dict.items() if name.startswith(own)}
-        if tensors:
-            self._require_fit(PLMState.from_tensors(tensors, "the state dictionary"))
-        super()._load_from_state_dict(state_dict, prefix, *args)
-
-    def _require_fit(self, state: PLMState) -> None:
-        if found := differences(state, self.state):
-            raise ValueError(
-                f"the state does not fit this loss: {'; '.join(found)}. Make the loss as it was, or go on from the "
-                "old ideal ratios alone: hf_plm.resuming.adopt_ratios(plm_loss.state, state)"
-            )
 
     def forward(self, logits: Tensor, labels: Tensor, num_known: Tensor | int | None = None) -> Tensor:
         """The loss of a batch: the sum over the kept labels, divided by the number of known labels.
@@ -159,15 +135,16 @@ class PLMLoss(nn.Module):
             a scalar, in float32 (float64 for float64 logits); 0 if every label is masked or unknown.
 
         Raises:
-            ValueError: if a shape is wrong, or the objective's output is not of the shape of `logits`; for a label
-                that is neither 1, 0 nor unknown, on the CPU at once, elsewhere by `raise_for_wrong_labels`.
+            ValueError: if a shape is wrong, a label is neither 1, 0 nor unknown, or the objective's output is not of
+                the shape of `logits`. On a GPU, wrong labels are raised by `raise_for_wrong_labels`, because nothing
+                here waits for it.
         """
-        if self.state.ideal_ratio.device != logits.device:
-            self.state.to(logits.device)
         if self.sparse:
             class_ids, labels = labels, multi_hot_labels(labels, self.state.num_labels)
-            self._wrong_labels.check(class_ids, wrong_class_ids(class_ids, self.state.num_labels), None)
+            self._label_checks.check(wrong_class_ids(class_ids, self.state.num_labels), class_ids)
         self._check_shapes(logits, labels)
+        if self.state.ideal_ratio.device != logits.device:
+            self.state.to(logits.device)
         if not (self.training and self.fused and len(logits)):
             return self._eager_loss(logits, labels, num_known)
         try:
@@ -186,8 +163,7 @@ class PLMLoss(nn.Module):
             return loss
 
     def _eager_loss(self, logits: Tensor, labels: Tensor, num_known: Tensor | int | None) -> Tensor:
-        if not self.sparse:
-            self._wrong_labels.check(labels, wrong_labels(labels), self.state.label_names)
+        self._label_checks.check(wrong_labels(labels), labels)
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
         labels = labels.to(logits.dtype)
         if self.training:
@@ -207,8 +183,8 @@ class PLMLoss(nn.Module):
             logger.warning(f"The loss of {self.state.num_labels} labels is compiled now, which takes some seconds")
             self._is_compiled = True
         values, targets = logits.detach(), labels
-        if targets.dtype in (torch.bool, torch.uint8):
-            targets = targets.view(torch.int8)  # holds -100
+        if targets.dtype in (torch.bool, torch.uint8):  # hold no -100
+            targets = targets.view(torch.int8) if targets.dtype == torch.bool else targets.to(torch.int16)
         if len(logits) == 1:  # the compiler would make a case of its own of it: add a row that nobody knows
             values = torch.cat([values, values])
             targets = torch.cat([targets, torch.full_like(targets, -100)])
@@ -220,9 +196,9 @@ class PLMLoss(nn.Module):
             self._objective(),
             self.state.num_bins,
         )
-        self._wrong_labels.check(labels, fused.wrong[: len(logits)], self.state.label_names)
         if fused.total.requires_grad:
             raise ObjectiveHasParameters("the objective has parameters, of which this loss has no gradient")
+        self._label_checks.check_rows(fused.wrong[: len(logits)], labels)
         self.state.observe_binned(fused.bins, fused.nonfinite)
         if num_known is None:
             num_known = fused.known.clamp(min=1)
@@ -231,9 +207,8 @@ class PLMLoss(nn.Module):
     def _objective(self) -> Callable[[Tensor, Tensor], Tensor]:
         if not self._needs_counts:
             return self.objective
-        return functools.partial(
-            self.objective, positives=self.state.positives.float(), negatives=self.state.negatives.float()
-        )
+        positives, negatives = self.state.positives.float(), self.state.negatives.float()
+        return functools.partial(self.objective, positives=positives, negatives=negatives)
 
     def _seeds(self, logits: Tensor) -> tuple[Tensor, Tensor]:
         """Of the rows and of the labels of a batch, see `uniform_draws`."""
@@ -246,7 +221,10 @@ class PLMLoss(nn.Module):
     def end_epoch(self) -> None:
         """Adapt the ideal ratios to what was measured since the last call. On several ranks, all must call it.
 
-        Warns if logits or losses were NaN or infinite. Raises as `raise_for_wrong_labels`.
+        Warns if logits or losses were NaN or infinite.
+
+        Raises:
+            ValueError: see `raise_for_wrong_labels`; the ideal ratios are then as they were.
         """
         self.raise_for_wrong_labels()
         self.state.update(self.settings)
@@ -260,11 +238,11 @@ class PLMLoss(nn.Module):
             )
 
     def raise_for_wrong_labels(self) -> None:
-        """Raise a ValueError if a label since the last call was neither 1, 0 nor unknown, with its value and place.
+        """Wait for the device, and raise a ValueError if a label since the last call was neither 1, 0 nor unknown.
 
-        On the CPU `forward` raises at once; elsewhere it counts, because to look would hold up the device.
+        `end_epoch` calls it. On a CPU `forward` has raised already.
         """
-        self._wrong_labels.raise_if_any()
+        self._label_checks.raise_found()
 
     def _check_shapes(self, logits: Tensor, labels: Tensor) -> None:
         num_labels = self.state.num_labels

@@ -1,4 +1,8 @@
-"""Counters of 8 bits for the bins of probabilities: four to a number, for many labels."""
+"""How often each probability was predicted, counted in 8 bits: for many labels, where the histograms are large.
+
+A batch of the compiled loss comes as one byte for each entry. Adding it to counters of 8 bits moves a quarter of what
+the histograms hold, and they are emptied into these before one can overflow.
+"""
 
 from typing import Any
 
@@ -8,40 +12,14 @@ from torch import Tensor
 MAX_ROWS = 255
 """So many rows a counter of 8 bits can count."""
 
+NOT_COUNTED = 255
+"""The bin of what is not counted: unknown labels, and logits that are NaN or infinite."""
+
+MAX_BINS = 127
+"""So many bins, twice, fit into a byte beside `NOT_COUNTED`."""
+
 # Otherwise the compiler writes the mask to memory, because it is long to compute and used twice.
 OPTIONS: dict[str, Any] = {"realize_opcount_threshold": 100_000, "realize_reads_threshold": 100_000}
-
-
-class PackedHistograms:
-    """What was counted and is not yet in the histograms."""
-
-    def __init__(self) -> None:
-        self.counters: Tensor | None = None
-        self.num_rows = 0
-
-    def add(self, bins: Tensor, bin_counts: Tensor) -> None:
-        """Count the bins of a batch, and empty the counters into `bin_counts` before they are full.
-
-        Args:
-            bins (uint8, `(batch, num_labels)`): see `FusedTotal`.
-            bin_counts (int32, `(2, num_bins, num_labels)`): see `PLMState`.
-        """
-        for part in bins.chunk(-(-len(bins) // MAX_ROWS)):
-            if self.num_rows + len(part) > MAX_ROWS:
-                self.empty_into(bin_counts)
-            counters = compiled_histograms(part, bin_counts.shape[1])
-            self.counters = counters if self.counters is None else self.counters.add_(counters)
-            self.num_rows += len(part)
-
-    def empty_into(self, bin_counts: Tensor) -> None:
-        """Add what was counted to `bin_counts`, in place, and begin anew."""
-        if self.counters is not None:
-            rows = bin_counts.view(-1, bin_counts.shape[-1])
-            for lane in range(4):
-                counts = rows[lane::4]
-                counts += self.counters[: len(counts)] & 0xFF
-                self.counters >>= 8
-        self.counters, self.num_rows = None, 0
 
 
 def packed_histograms(bins: Tensor, num_bins: int) -> Tensor:
@@ -61,3 +39,35 @@ def packed_histograms(bins: Tensor, num_bins: int) -> Tensor:
 
 
 compiled_histograms = torch.compile(packed_histograms, fullgraph=True, dynamic=True, options=OPTIONS)
+
+
+class PackedHistograms:
+    """Counters of at most `MAX_ROWS` rows, on their way into histograms."""
+
+    def __init__(self) -> None:
+        self._counters: Tensor | None = None
+        self._rows = 0
+
+    def add(self, bins: Tensor, histograms: Tensor) -> None:
+        """Count a batch, and empty the counters into the histograms where they would overflow.
+
+        Args:
+            bins (uint8, `(batch, num_labels)`): as of `fused_total`.
+            histograms (int32, `(2, num_bins, num_labels)`, contiguous): the same for every call until `flush`.
+        """
+        for part in bins.chunk(-(-len(bins) // MAX_ROWS)):
+            if self._rows + len(part) > MAX_ROWS:
+                self.flush(histograms)
+            counters = compiled_histograms(part, histograms.shape[1])
+            self._counters = counters if self._counters is None else self._counters.add_(counters)
+            self._rows += len(part)
+
+    def flush(self, histograms: Tensor) -> None:
+        """Add what was counted since the last call to the histograms, in place."""
+        if self._counters is not None:
+            rows = histograms.view(-1, histograms.shape[-1])  # (2 * num_bins, num_labels)
+            for lane in range(4):
+                bins = rows[lane::4]
+                bins += self._counters[: len(bins)] & 0xFF
+                self._counters >>= 8
+        self._counters, self._rows = None, 0

@@ -1,15 +1,16 @@
 """The settings of the method, their valid ranges, and the presets."""
 
+import functools
 import json
 import math
 import warnings
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 
-from .objectives import OBJECTIVES, needs_counts
+from .objectives import OBJECTIVES, Objective, needs_counts
 
 INITIAL_RATIOS = ("tempered", "mean", "dataset")
 RULES = ("marginal", "kl", "fixed")
@@ -27,9 +28,9 @@ class PLMSettings:
         change_rate: how fast they adapt, lambda of the paper, 0 or more; 0 is `fixed`.
         num_bins: bins of the probability histograms, at least 2; even for the rule `marginal`.
         max_shift: the ideal ratio stays within `[R / max_shift, R * max_shift]`; 1 or more.
-        objective: the name of one in `OBJECTIVES`.
-        objective_kwargs: keyword arguments of the objective, by name.
-        update_steps: they adapt every so many optimizer steps, 1 or more; None for the end of each epoch.
+        objective: the name of one in `OBJECTIVES`, or a callable, see `PLMLoss`.
+        objective_kwargs: keyword arguments of a named objective, by name.
+        update_steps: the ideal ratios adapt every so many optimizer steps, 1 or more; None for every epoch.
 
     Raises:
         ValueError: for a value out of range, with its name.
@@ -41,7 +42,7 @@ class PLMSettings:
     change_rate: float
     num_bins: int
     max_shift: float
-    objective: str
+    objective: str | Objective
     objective_kwargs: Mapping[str, Any] = field(default_factory=dict)
     update_steps: int | None = None
 
@@ -66,7 +67,18 @@ class PLMSettings:
             "even for the rule 'marginal', so that a probability of 0.5 is the edge of a bin",
         )
         _require(1 <= self.max_shift < math.inf, self, "max_shift", "a number of 1 or more")
-        _require(self.update_steps is None or self.update_steps >= 1, self, "update_steps", "1 or more, or None")
+        steps = self.update_steps
+        _require(steps is None or (isinstance(steps, int) and steps >= 1), self, "update_steps", "1 or more, or None")
+        self._check_objective()
+
+    def _check_objective(self) -> None:
+        if callable(self.objective):
+            if self.objective_kwargs:
+                raise ValueError(
+                    f"objective_kwargs is {self.objective_kwargs!r}, but the objective is a callable; bind its "
+                    "arguments with functools.partial"
+                )
+            return
         _require(self.objective in OBJECTIVES, self, "objective", f"one of {tuple(OBJECTIVES)}")
         try:
             objective = OBJECTIVES[self.objective]
@@ -82,26 +94,55 @@ class PLMSettings:
     def from_preset(cls, preset: str, **changes: Any) -> "PLMSettings":
         """The settings of a preset; each of `changes` replaces one, unless it is None.
 
-        Warns of a change that has no effect beside the others.
+        An objective that is changed has its own default arguments. Warns of each change that has no effect beside the
+        other settings.
         """
         if preset not in PRESETS:
             raise ValueError(f"preset is {preset!r}; use one of {tuple(PRESETS)}")
         changes = {name: value for name, value in changes.items() if value is not None}
         settings = replace(PRESETS[preset], **changes)
-        moves = settings.rule != "fixed" and settings.change_rate > 0
-        without_effect = {
-            "temper": settings.initial_ratio != "tempered" and f"initial_ratio is {settings.initial_ratio!r}",
-            "change_rate": settings.rule == "fixed" and "the rule is 'fixed'",
-            "max_shift": settings.initial_ratio == "dataset" and not moves and "the ideal ratios stay the data's own",
-        }
-        for name, reason in without_effect.items():
-            if reason and name in changes:
-                warnings.warn(f"{name} is {changes[name]} and has no effect: {reason}", stacklevel=2)
+        for name, reason in settings._without_effect().items():
+            if name in changes:
+                warnings.warn(f"{name} is {changes[name]!r} and has no effect: {reason}", stacklevel=3)
         return settings
 
+    def _without_effect(self) -> dict[str, str]:
+        """Which settings change nothing beside the others, and why."""
+        reasons = {}
+        if self.initial_ratio != "tempered":
+            reasons["temper"] = f"initial_ratio is {self.initial_ratio!r}, and it is the exponent of 'tempered'"
+        if self.rule == "fixed":
+            reasons["change_rate"] = "rule is 'fixed', so the ideal ratios do not adapt"
+            if self.initial_ratio == "dataset":
+                reasons["max_shift"] = "initial_ratio is 'dataset' and rule is 'fixed', so no ideal ratio moves"
+        return reasons
+
+    def bound_objective(self) -> Callable[..., torch.Tensor]:
+        """The objective as a callable, `objective_kwargs` bound to it."""
+        if callable(self.objective):
+            return self.objective
+        return functools.partial(OBJECTIVES[self.objective], **self.objective_kwargs)
+
     def to_dict(self) -> dict[str, Any]:
-        """All settings, as JSON has them."""
-        return json.loads(json.dumps(asdict(self), default=str))
+        """The settings by name, as JSON gives them back; a callable objective by its qualified name."""
+        values = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        values["objective"] = _name_of(self.objective)
+        return json.loads(json.dumps(values, default=_name_of))
+
+
+def _name_of(value: Any) -> Any:
+    """What JSON has no form for, by a name that is the same in every process."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, Mapping):
+        return dict(value)
+    if hasattr(value, "tolist"):  # a tensor, or a number of NumPy's
+        return value.tolist()
+    if isinstance(value, functools.partial):
+        arguments = [json.dumps(argument, default=_name_of) for argument in value.args]
+        arguments += [f"{name}={json.dumps(each, default=_name_of)}" for name, each in value.keywords.items()]
+        return f"{_name_of(value.func)}({', '.join(arguments)})"
+    return getattr(value, "__qualname__", type(value).__qualname__)
 
 
 def number_or_name(value: str | float) -> str | float:

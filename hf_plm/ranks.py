@@ -15,7 +15,7 @@ def num_processes() -> int:
 
 
 def sum_over_ranks(*tensors: Tensor) -> None:
-    """Add up each tensor over all ranks, in place. Every rank must call it."""
+    """Replace each tensor by its sum over all ranks, in place. Every rank must call it."""
     if _is_distributed():
         for tensor in tensors:
             dist.all_reduce(tensor)

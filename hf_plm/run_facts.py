@@ -19,7 +19,7 @@ from .label_counts import LabelCounts
 from .label_space import LabelSpace
 from .loss import PLMLoss
 from .metrics import LabelScores
-from .objectives import OBJECTIVES, Objective, default_arguments
+from .objectives import OBJECTIVES, default_arguments
 from .presets import PLMSettings
 from .state import PLMState
 
@@ -140,7 +140,6 @@ def gather_facts(
     label_space: LabelSpace,
     evaluations: Iterable[Evaluation] = (),
     train_dataset: Any = None,
-    objective: Objective | None = None,
     processing_class: Any = None,
 ) -> RunFacts:
     """The facts of a run.
@@ -148,7 +147,6 @@ def gather_facts(
     Args:
         model: a module, without wrappers for training on several devices.
         evaluations: from old to new; the last one of the model as it is now counts.
-        objective: a callable that overrides the named one.
         processing_class: the tokenizer or image processor that is saved with the model; None if it may lie in the
             output folder already.
 
@@ -161,7 +159,7 @@ def gather_facts(
         label_space=label_space,
         state=plm_loss.state,
         settings=plm_loss.settings,
-        objective=_objective_in_words(plm_loss.settings, objective),
+        objective=_objective_in_words(plm_loss.settings),
         decisions=read_decisions(config) if config is not None else Decisions(label_space.num_labels),
         evaluation=next((each for each in reversed(list(evaluations)) if each.step == step), None),
         is_single_label=getattr(config, "problem_type", None) == "single_label_classification",
@@ -216,13 +214,14 @@ def _base_model(model: Any) -> str | None:
     return name if name and not Path(name).exists() else None
 
 
-def _objective_in_words(settings: PLMSettings, objective: Objective | None) -> str:
+def _objective_in_words(settings: PLMSettings) -> str:
     """The name of the objective and its arguments."""
-    if objective is not None:
+    objective = settings.objective
+    if not isinstance(objective, str):
         return getattr(objective, "__name__", type(objective).__name__)
-    arguments = default_arguments(OBJECTIVES[settings.objective]) | dict(settings.objective_kwargs)
+    arguments = default_arguments(OBJECTIVES[objective]) | dict(settings.objective_kwargs)
     listed = ", ".join(f"{name} {value:g}" for name, value in arguments.items())
-    return f"{settings.objective} ({listed})" if listed else settings.objective
+    return f"{objective} ({listed})" if listed else objective
 
 
 def _value(setting: Any) -> str:

@@ -1,32 +1,28 @@
 """What Partial Label Masking knows about each label, measured and adapted while a model trains."""
 
-import json
 import os
-from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from . import functional
 from .label_counts import LabelCounts
 from .packed_histograms import PackedHistograms
 from .presets import PLMSettings
-from .ranks import sum_over_ranks
-from .state_file import FACTS, TENSORS, check_tensors, read_file, write_file
-
-FACT_NAMES = ("label_names", "settings", "num_batches", "is_measuring", "is_estimating")
+from .ranks import process_rank, sum_over_ranks
+from .state_differences import count_differences, name_differences, number_differences, setting_differences
+from .state_tensors import TENSORS, SavedTensors, read_tensors
 
 MAX_HISTORY = 5_000_000
-"""So many numbers of `history` are kept: 20 MB, beside 176 MB for all else of a million labels."""
+"""So many numbers of `history` are kept, and of `shifts`: 40 MB, beside 188 MB for all else of a million labels."""
 
 
-class PLMState(nn.Module):
+class PLMState(SavedTensors):
     """Counts, measurements and ideal ratios of the labels. It holds no reference to a model.
 
-    It moves and is saved as every module; its tensors are no buffers, because
-    `DistributedDataParallel` would copy those of the first rank over the measurements of the others. They keep their
-    dtypes in a model of half precision.
+    It is a module so that it moves, is saved and is loaded with the `PLMLoss` that it is part of. It has neither
+    parameters nor buffers: what each rank measures is its own, and `DistributedDataParallel` would overwrite buffers.
 
     Args:
         label_counts: positives and negatives of each label over the training set. If all are 0 they are estimated on
@@ -35,42 +31,41 @@ class PLMState(nn.Module):
 
     Attributes:
         positives, negatives (int64, `(num_labels,)`): the counts.
-        label_names (list or None): those of the counts.
-        settings (dict): the settings in force, as JSON has them.
+        label_names (list of str, or None), settings (dict): of the `LabelCounts`, and `PLMSettings.to_dict()`.
         is_estimating (bool): whether each update adds what was seen since the last to the counts.
         ideal_ratio (float32, `(num_labels,)`): I, in positives per negative.
+        shift_in_force (float32, `(num_labels,)`): `shift()` when the last training batch was seen, or at the start.
         histograms (int32, `(2, num_labels, num_bins)`): how often each predicted probability was seen, `[0]` over the
             positives, `[1]` over the negatives, since the last update. After an update they stay readable until the
             next batch. While an epoch runs on several ranks, each holds what it has seen itself.
-        nonfinite (int64, `()`): number of known labels whose logit or loss was NaN or infinite since the last update.
-            Such logits are in no histogram.
+        nonfinite (int64, `()`): of how many known labels the logit or the loss was NaN or infinite since the last
+            update. Such logits are in no histogram.
         is_measuring (bool): whether `histograms` hold measurements that no update has used yet.
-        num_batches (int): how many training batches were seen, by each rank; it is part of the seed of every mask.
-        shift_in_force (float32, `(num_labels,)`): log(I / R) when the last training batch was seen, before the first
-            that of the start; 0 for a label that was not masked.
+        num_batches (int): how many training batches were seen, by each rank; it makes every batch's mask another.
+        num_ranks (int): how many ranks measured when a state that was loaded was saved.
         history (float32, `(num_updates + 1, num_labels)`): the ideal ratios at the start and after each update. When
             it would hold more than `MAX_HISTORY` numbers, every second row goes, but for the last two.
-        shifts (float32, the shape of `history`): log(I / R) at the same moments, from each in force until the next.
+        shifts (float32, the shape of `history`): `shift()` at the same times.
         history_updates (int64, `(len(history),)`): after how many updates each row of `history` was taken.
     """
 
     def __init__(self, label_counts: LabelCounts, settings: PLMSettings):
         super().__init__()
-        self.label_names = label_counts.label_names
-        self.settings = settings.to_dict()
         self.positives = label_counts.positives.clone()
         self.negatives = label_counts.negatives.clone()
+        self.label_names = label_counts.label_names
+        self.settings = settings.to_dict()
         self.is_estimating = not (self.positives + self.negatives).any().item()
         self.ideal_ratio = self._initial_ideal_ratio(settings)
-        self.bin_counts = torch.zeros(2, settings.num_bins, self.num_labels, dtype=torch.int32)
+        self.histograms = torch.zeros(2, self.num_labels, settings.num_bins, dtype=torch.int32)
         self.nonfinite = torch.zeros((), dtype=torch.long)
-        self.shift_in_force = self.shift
         self.history = self.ideal_ratio[None].clone()
-        self.shifts = self.shift[None]
+        self.shift_in_force = self.shift()
+        self.shifts = self.shift_in_force[None].clone()
         self.history_updates = torch.zeros(1, dtype=torch.long)
         self.is_measuring = False
         self.num_batches = 0
-        self._packed = PackedHistograms()
+        self.num_ranks = 1
 
     @property
     def num_labels(self) -> int:
@@ -78,7 +73,7 @@ class PLMState(nn.Module):
 
     @property
     def num_bins(self) -> int:
-        return self.bin_counts.shape[1]
+        return self._histograms.shape[1]
 
     @property
     def ratio(self) -> Tensor:
@@ -91,11 +86,6 @@ class PLMState(nn.Module):
         return functional.has_ratio(self.positives, self.negatives)
 
     @property
-    def shift(self) -> Tensor:
-        """log(I / R) now, float32 `(num_labels,)`; 0 for a class without a ratio, which is not masked."""
-        return torch.where(self.has_ratio, torch.log(self.ideal_ratio / self.ratio), 0.0)
-
-    @property
     def ideal_ratio(self) -> Tensor:
         return self._ideal_ratio
 
@@ -103,6 +93,7 @@ class PLMState(nn.Module):
     def ideal_ratio(self, ideal_ratio: Tensor) -> None:
         self._ideal_ratio = ideal_ratio
         self._keep_probabilities: tuple[Tensor, Tensor] | None = None
+        self._shift: Tensor | None = None
 
     def keep_probabilities(self) -> tuple[Tensor, Tensor]:
         """With which probability positives and negatives enter the loss: two float32 tensors `(num_labels,)`.
@@ -113,24 +104,22 @@ class PLMState(nn.Module):
             self._keep_probabilities = functional.keep_probabilities(self.ratio, self.ideal_ratio)
         return self._keep_probabilities
 
-    @property
-    def bin_counts(self) -> Tensor:
-        """`histograms` with the labels last, so that what is counted in one bin lies together."""
-        self._packed.empty_into(self._bin_counts)
-        return self._bin_counts
-
-    @bin_counts.setter
-    def bin_counts(self, bin_counts: Tensor) -> None:
-        self._bin_counts = bin_counts.contiguous()
-        self._packed = PackedHistograms()
+    def shift(self) -> Tensor:
+        """`log(I / R)` of now, float32 `(num_labels,)`; 0 where a label has no ratio. Kept as `keep_probabilities`."""
+        if self._shift is None:
+            self._shift = functional.log_odds_shift(self.ratio, self.ideal_ratio, self.has_ratio)
+        return self._shift
 
     @property
     def histograms(self) -> Tensor:
-        return self.bin_counts.transpose(1, 2)
+        self._packed.flush(self._histograms)
+        return self._histograms.transpose(1, 2)
 
     @histograms.setter
     def histograms(self, histograms: Tensor) -> None:
-        self.bin_counts = histograms.transpose(1, 2)
+        # The labels last, so that what is added for one bin lies together.
+        self._histograms = histograms.transpose(1, 2).contiguous()
+        self._packed = PackedHistograms()
 
     def observe(self, logits: Tensor, labels: Tensor, losses: Tensor) -> None:
         """Add a batch to the histograms. All arguments float `(batch, num_labels)`; unknown labels do not count."""
@@ -139,10 +128,10 @@ class PLMState(nn.Module):
         self.nonfinite += functional.count_nonfinite(logits, labels, losses)
 
     def observe_binned(self, bins: Tensor, nonfinite: Tensor) -> None:
-        """As `observe`, for bins and a count that `fused_total` computed."""
+        """As `observe`, of what `fused_total` has measured."""
         self._begin_batch()
         self.nonfinite += nonfinite
-        self._packed.add(bins, self._bin_counts)
+        self._packed.add(bins, self._histograms)
 
     def update(self, settings: PLMSettings) -> None:
         """Adapt the ideal ratios to the measurements of all ranks. Every rank must call it; all end up equal.
@@ -151,8 +140,9 @@ class PLMState(nn.Module):
         no ratio yet gets its initial ideal ratio now; the others keep their distance from theirs, and adapt.
         """
         if not self.is_measuring:
-            self._forget()
-        sum_over_ranks(self.bin_counts, self.nonfinite)
+            self.forget_measurements()
+        self._packed.flush(self._histograms)
+        sum_over_ranks(self._histograms, self.nonfinite)
         had_ratio = self.has_ratio
         if self.is_estimating:
             self._count_seen(settings)
@@ -168,85 +158,59 @@ class PLMState(nn.Module):
         self._remember()
         self.is_measuring = False
 
-    def _initial_ideal_ratio(self, settings: PLMSettings) -> Tensor:
-        return functional.initial_ideal_ratio(
-            self.ratio, self.has_ratio, settings.initial_ratio, settings.temper, settings.max_shift
-        )
+    def differences(self, earlier: "PLMState") -> list[str]:
+        """In what an earlier state ("there") is of other labels, settings or training data than this one ("here").
 
-    def _count_seen(self, settings: PLMSettings) -> None:
-        shift = self.ideal_ratio / self._initial_ideal_ratio(settings)
-        self.positives += self.histograms[0].sum(-1)
-        self.negatives += self.histograms[1].sum(-1)
-        ideal_ratio = self._initial_ideal_ratio(settings) * shift
-        self.ideal_ratio = functional.bound_ideal_ratio(ideal_ratio, self.ratio, settings.max_shift)
-
-    def _remember(self) -> None:
-        self.history = torch.cat([self.history, self.ideal_ratio[None]])
-        self.shifts = torch.cat([self.shifts, self.shift[None]])
-        self.history_updates = torch.cat([self.history_updates, self.history_updates[-1:] + 1])
-        if len(self.history) > 4 and self.history.numel() > MAX_HISTORY:
-            rows = torch.arange(len(self.history), device=self.history.device)
-            rows = rows[(rows % 2 == 0) | (rows >= len(rows) - 2)]
-            for name in ("history", "shifts", "history_updates"):
-                setattr(self, name, getattr(self, name)[rows])
-
-    def _begin_batch(self) -> None:
-        if not self.is_measuring:
-            self._forget()
-            self.is_measuring = True
-            self.shift_in_force = self.shift
-        self.num_batches += 1
-
-    def _forget(self) -> None:
-        self.bin_counts.zero_()
-        self.nonfinite.zero_()
-
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "PLMState":
-        """Move all tensors as `fn` moves one; dtypes stay, also where `fn` casts a model to half precision."""
-        for name in TENSORS:
-            tensor = getattr(self, name)
-            setattr(self, name, tensor.to(fn(tensor.new_empty(0)).device))
-        return super()._apply(fn, recurse)
-
-    def _save_to_state_dict(self, destination: dict[str, Any], prefix: str, keep_vars: bool) -> None:
-        for name in TENSORS:
-            destination[prefix + name] = getattr(self, name)
-        facts = {name: getattr(self, name) for name in FACT_NAMES}
-        destination[prefix + FACTS] = torch.tensor(list(json.dumps(facts).encode()), dtype=torch.uint8)
-
-    def _load_from_state_dict(
-        self,
-        state_dict: Mapping[str, Any],
-        prefix: str,
-        local_metadata: dict[str, Any],
-        strict: bool,
-        missing_keys: list[str],
-        unexpected_keys: list[str],
-        error_msgs: list[str],
-    ) -> None:
-        missing = [prefix + name for name in (*TENSORS, FACTS) if prefix + name not in state_dict]
-        missing_keys.extend(missing)
-        if not missing:
-            self._take({name: state_dict[prefix + name] for name in (*TENSORS, FACTS)}, "the state dictionary")
-
-    def _take(self, tensors: Mapping[str, Tensor], source: str | os.PathLike) -> None:
-        """Become the state that was saved as these tensors. Raises a ValueError if they contradict each other."""
-        check_tensors(tensors, source)
-        device = self.ideal_ratio.device if hasattr(self, "_ideal_ratio") else torch.device("cpu")
-        for name in TENSORS:
-            setattr(self, name, tensors[name].detach().clone().to(device))
-        for name, value in json.loads(bytes(tensors[FACTS].tolist())).items():
-            setattr(self, name, value)
-
-    def save(self, path: str | os.PathLike, metadata: Mapping[str, str] | None = None) -> None:
-        """Write the state to a safetensors file: whole, or not at all.
-
-        Args:
-            metadata: what else the header of the file says.
+        Returns:
+            sentences for a message; none if the earlier state can go on as this one. Counts that both estimate on the
+            way are not compared, nor are names that one of the two lacks.
         """
-        write_file(
-            path, {name: tensor.cpu().contiguous() for name, tensor in self.state_dict().items()}, metadata or {}
-        )
+        labels = self._label_differences(earlier)
+        settings = setting_differences(self.settings, earlier.settings)
+        if self.is_estimating != earlier.is_estimating:
+            estimated, given = ("there", "here") if earlier.is_estimating else ("here", "there")
+            counts = [f"the counts of the labels are estimated on the way {estimated} and given {given}"]
+        elif self.is_estimating or labels:
+            counts = []
+        else:
+            here, there = (torch.stack([state.positives, state.negatives]).cpu() for state in (self, earlier))
+            counts = count_differences(here, there, self.label_names or earlier.label_names)
+        return [*labels, *settings, *counts]
+
+    def adopt_ratios(self, earlier: "PLMState") -> None:
+        """Go on with the ideal ratios of an earlier state, under the settings and counts of this one.
+
+        Taken are its ideal ratios, within the bounds of this state's R and `max_shift`, its history and shifts, and
+        the number of batches; its counts, if both states estimate them; and its running measurements, if it has as
+        many bins. A label that has no ratio there starts as here.
+
+        Raises:
+            ValueError: if the labels are others, or in another order.
+        """
+        if found := self._label_differences(earlier):
+            raise ValueError(f"the ideal ratios are those of other labels: {'; '.join(found)}")
+        taken = {name: getattr(earlier, name).to(self.ideal_ratio.device, copy=True) for name in TENSORS}
+        if self.is_estimating and earlier.is_estimating:
+            self.positives, self.negatives = taken["positives"], taken["negatives"]
+        bounded = functional.bound_ideal_ratio(taken["ideal_ratio"], self.ratio, self.settings["max_shift"])
+        had_ratio = functional.has_ratio(taken["positives"], taken["negatives"])
+        self.ideal_ratio = torch.where(had_ratio & self.has_ratio, bounded, self.ideal_ratio)
+        for name in ("history", "shifts", "history_updates", "shift_in_force"):
+            setattr(self, name, taken[name])
+        self.history[-1], self.shifts[-1] = self.ideal_ratio, self.shift()
+        self.num_batches = earlier.num_batches
+        if self.num_bins == earlier.num_bins:
+            self.histograms, self.nonfinite = taken["histograms"], taken["nonfinite"]
+            self.is_measuring = earlier.is_measuring
+
+    def refuse(self, loaded: "PLMState") -> None:
+        """Raise a ValueError, with the `differences`, if a state that is loaded does not fit."""
+        if found := self.differences(loaded):
+            raise ValueError(
+                f"the state does not fit: {'; '.join(found)}. Give the loss the labels, data and settings of the "
+                "state; or begin anew, without it (plm_restart=True); or keep its ideal ratios alone, with "
+                "plm_loss.state.adopt_ratios(PLMState.load(path))"
+            )
 
     @classmethod
     def load(cls, path: str | os.PathLike, num_labels: int | None = None) -> "PLMState":
@@ -257,19 +221,55 @@ class PLMState(nn.Module):
 
         Raises:
             FileNotFoundError: if there is no such file.
-            ValueError: if the file is truncated or no safetensors file, was not written by `save` of this version,
-                contradicts itself, or holds another number of labels.
+            ValueError: if the file is truncated or no safetensors file, was not written by `save`, was written by an
+                earlier version, contradicts itself, or holds another number of labels.
         """
-        return cls.from_tensors(read_file(path)[0], path, num_labels)
-
-    @classmethod
-    def from_tensors(
-        cls, tensors: Mapping[str, Tensor], source: str | os.PathLike, num_labels: int | None = None
-    ) -> "PLMState":
-        """The state of which `state_dict` gave these tensors. Raises as `load`; `source` is for messages."""
-        state = cls.__new__(cls)
-        nn.Module.__init__(state)
-        state._take(tensors, source)
+        state = cls.from_tensors(read_tensors(path), os.fspath(path))
         if num_labels is not None and state.num_labels != num_labels:
-            raise ValueError(f"{source} holds the state of {state.num_labels} labels; there are {num_labels} here")
+            raise ValueError(f"{path} holds the state of {state.num_labels} labels; there are {num_labels} here")
         return state
+
+    def forget_measurements(self) -> None:
+        """As if no batch had been seen since the last update."""
+        self.histograms.zero_()
+        self.nonfinite.zero_()
+
+    def _load_from_state_dict(self, *args: Any) -> None:
+        super()._load_from_state_dict(*args)
+        if self.is_measuring and process_rank() > 0:
+            self.forget_measurements()  # each rank is given the same: the sum over the ranks must count it once
+
+    def _label_differences(self, earlier: "PLMState") -> list[str]:
+        return [
+            *number_differences(self.num_labels, earlier.num_labels),
+            *name_differences(self.label_names, earlier.label_names),
+        ]
+
+    def _initial_ideal_ratio(self, settings: PLMSettings) -> Tensor:
+        return functional.initial_ideal_ratio(
+            self.ratio, self.has_ratio, settings.initial_ratio, settings.temper, settings.max_shift
+        )
+
+    def _count_seen(self, settings: PLMSettings) -> None:
+        shift = self.ideal_ratio / self._initial_ideal_ratio(settings)
+        self.positives = self.positives + self.histograms[0].sum(-1)
+        self.negatives = self.negatives + self.histograms[1].sum(-1)
+        ideal_ratio = self._initial_ideal_ratio(settings) * shift
+        self.ideal_ratio = functional.bound_ideal_ratio(ideal_ratio, self.ratio, settings.max_shift)
+
+    def _remember(self) -> None:
+        self.history = torch.cat([self.history, self.ideal_ratio[None]])
+        self.shifts = torch.cat([self.shifts, self.shift()[None]])
+        self.history_updates = torch.cat([self.history_updates, self.history_updates[-1:] + 1])
+        if len(self.history) > 4 and self.history.numel() > MAX_HISTORY:
+            rows = torch.arange(len(self.history), device=self.history.device)
+            rows = rows[(rows % 2 == 0) | (rows >= len(rows) - 2)]
+            for name in ("history", "shifts", "history_updates"):
+                setattr(self, name, getattr(self, name)[rows])
+
+    def _begin_batch(self) -> None:
+        if not self.is_measuring:
+            self.forget_measurements()
+            self.is_measuring = True
+        self.num_batches += 1
+        self.shift_in_force = self.shift()

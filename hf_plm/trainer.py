@@ -11,13 +11,13 @@ from transformers.trainer_utils import SaveStrategy, TrainOutput, get_last_check
 from transformers.utils import logging
 
 from .callback import PLMCallback
+from .checkpoints import load_checkpoint, save_checkpoint
 from .decisions import end_decisions, logits_of
 from .evaluation_trainer import EvaluationTrainer
 from .label_counts import LabelCounts
 from .loss import PLMLoss
 from .objectives import Objective
 from .reporting import TRACKERS
-from .resuming import adopt_ratios, differences, load_checkpoint, save_checkpoint
 from .run_facts import Evaluation, is_adapter
 from .state import PLMState
 from .training_args import PLMTrainingArguments
@@ -145,14 +145,14 @@ class PLMTrainer(EvaluationTrainer):
 
     def _resume(self, checkpoint: str | os.PathLike) -> None:
         state = load_checkpoint(checkpoint, num_labels=self.label_space.num_labels)
-        found = differences(state, self.plm_state)
+        found = self.plm_state.differences(state)
         if found and self._argument("plm_keep_ratios"):
-            adopt_ratios(self.plm_state, state)
+            self.plm_state.adopt_ratios(state)
             return
         if found:
             raise ValueError(
-                f"{checkpoint} was trained otherwise: {'; '.join(found)}. Set it as it was; or begin the ideal "
-                "ratios anew (plm_restart=True), or go on from the old ones (plm_keep_ratios=True)"
+                f"{checkpoint} (there) does not fit this run (here): {'; '.join(found)}. Set it as it was; or begin "
+                "the ideal ratios anew (plm_restart=True), or go on from the old ones (plm_keep_ratios=True)"
             )
         self.plm_loss.state = state
 
@@ -240,7 +240,7 @@ class PLMTrainer(EvaluationTrainer):
         self.plm_loss.raise_for_wrong_labels()
         folder = output_dir or self.args.output_dir or "."
         os.makedirs(folder, exist_ok=True)
-        save_checkpoint(self.plm_state, folder, is_main=self.args.should_save)
+        save_checkpoint(self.plm_state, folder, self.args.should_save)
         if self.args.should_save and is_adapter(self.model):
             self._config.save_pretrained(folder)
         super().save_model(output_dir, _internal_call)

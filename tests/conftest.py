@@ -16,6 +16,8 @@ import torch
 from datasets import Dataset
 from transformers import ViTConfig, ViTForImageClassification
 
+from hf_plm import LabelCounts, PLMLoss
+
 
 @pytest.fixture(scope="session")
 def killed_runs(tmp_path_factory):
@@ -25,6 +27,20 @@ def killed_runs(tmp_path_factory):
     process = subprocess.run(command, capture_output=True, text=True, check=False)
     assert process.returncode == 0, process.stderr[-4000:]
     return folder
+
+
+@pytest.fixture
+def trained():
+    """A loss whose state has two updates and an unfinished epoch."""
+    plm_loss = PLMLoss(LabelCounts([500, 100, 10], [500, 900, 990]))
+    generator = torch.Generator().manual_seed(0)
+    for epoch in range(3):
+        for _ in range(2):
+            logits = torch.randn(32, 3, generator=generator)
+            plm_loss(logits, (logits > 0.3).float())
+        if epoch < 2:
+            plm_loss.end_epoch()
+    return plm_loss
 
 
 @pytest.fixture

@@ -31,6 +31,12 @@ def keep_probabilities(ratio, ideal_ratio):
     return [min(1, i / r) for r, i in pairs], [min(1, r / i) for r, i in pairs]
 
 
+def log_odds_shift(positives, negatives, ideal_ratio):
+    """log(I / R) of each label that has both positives and negatives."""
+    triples = zip(positives, negatives, ideal_ratio, strict=True)
+    return [math.log(i / (p / n)) if p > 0 and n > 0 else 0.0 for p, n, i in triples]
+
+
 def scramble(value):
     """The hash lowbias32, on a signed number of 32 bits."""
     value %= 2**32

@@ -220,7 +220,7 @@ def test_picture_and_table_of_the_card_are_of_the_same_evaluation(make_trainer, 
     original = Figure.savefig
 
     def remember(self, path, *args, **kwargs):
-        drawn[Path(str(path)).stem] = self
+        drawn[Path(str(path)).stem.removeprefix("_")] = self
         return original(self, path, *args, **kwargs)
 
     monkeypatch.setattr(Figure, "savefig", remember)

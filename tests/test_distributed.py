@@ -105,6 +105,16 @@ def test_one_rank_may_save_the_model_in_the_middle_of_an_epoch(ranks, killed_run
     assert middle["histograms"].sum() == 2 * 4 * 5  # the batches of the first rank
 
 
+def test_one_rank_may_save_in_the_middle_of_an_epoch_and_both_may(ranks):
+    """Two batches of 2 rows on one rank and of 5 on the other, with 3 labels; nobody waits for anybody."""
+    first, second = (result["saved in the middle"] for result in ranks)
+    assert (first["own"], second["own"]) == (12, 30)  # DDP has not broadcast them
+    for seen in (first, second):
+        assert "plm_state_rank1.safetensors is missing" in seen["refusal"]
+        assert seen["loaded"]
+        assert seen["summed"] == 42
+
+
 @pytest.mark.skipif(not hasattr(DistributedConfig, "fsdp_plan"), reason="sharding plans begin with transformers 5.23")
 def test_a_model_sharded_by_fsdp2_learns_what_a_copied_one_learns(ranks, killed_runs):
     for result in ranks:

@@ -169,11 +169,30 @@ def test_draws_are_uniform_and_independent():
     assert abs(12 * (deviations**2).mean() - 1) < 0.01
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_the_shift_equals_the_slow_twin_and_is_0_where_nothing_is_masked(seed):
+    positives, negatives, _, _ = random_case(seed)
+    ratio, valid = functional.label_ratio(positives, negatives), functional.has_ratio(positives, negatives)
+    ideal = functional.initial_ideal_ratio(ratio, valid, "tempered", 0.6, 100.0)
+    shift = functional.log_odds_shift(ratio, ideal, valid)
+    close(shift, reference.log_odds_shift(positives.tolist(), negatives.tolist(), ideal.tolist()))
+    assert shift[:2].tolist() == [0, 0]
+    assert (shift[2:] != 0).all()
+    assert not functional.log_odds_shift(ratio, ratio, valid).any()
+
+
 def test_one_hot_labels_mark_an_unknown_class_as_unknown():
     labels = label_tensors.one_hot_labels(torch.tensor([2, -100, 0]), 3)
+    assert labels.dtype == torch.float32
     assert labels[0].tolist() == [0, 0, 1]
     assert labels[1].isnan().all()
     assert labels[2].tolist() == [1, 0, 0]
+
+
+def test_a_class_that_there_is_not_makes_a_row_of_wrong_labels():
+    labels = label_tensors.one_hot_labels(torch.tensor([3, 1, -1]), 3)
+    assert label_tensors.wrong_labels(labels).all(1).tolist() == [True, False, True]
+    assert labels[0, 0] == 3
 
 
 def test_multi_hot_labels_of_class_ids():
@@ -181,13 +200,52 @@ def test_multi_hot_labels_of_class_ids():
     labels = label_tensors.multi_hot_labels(class_ids, 4)
     assert labels.dtype == torch.int8
     assert labels.tolist() == [[1, 0, 1, 0], [0, 0, 0, 0], [-100] * 4, [1, 1, 1, 0]]
-    assert label_tensors.multi_hot_labels(torch.full((1, 300), 2), 4).tolist() == [
-        [0, 0, 1, 0]
-    ]  # an id may come twice
+    ids = torch.full((1, 300), 2)  # an id may come twice
+    assert label_tensors.multi_hot_labels(ids, 4).tolist() == [[0, 0, 1, 0]]
+
+
+def test_what_is_no_class_id_is_found_and_reaches_no_memory():
+    class_ids = torch.tensor([[4, 0], [-1, -1], [-100, -100], [-1, 2], [1, -7], [10**12, 3]])
+    assert label_tensors.wrong_class_ids(class_ids, 4).tolist() == [
+        [True, False],
+        [False, False],
+        [False, False],
+        [True, False],
+        [False, True],
+        [True, False],
+    ]
+    assert label_tensors.multi_hot_labels(class_ids, 4)[[0, 5]].tolist() == [[1, 0, 0, 0], [0, 0, 0, 1]]
 
 
 @pytest.mark.parametrize(
-    ("name", "others"), [("label_tensors", set()), ("functional", {"label_tensors"}), ("objectives", {"functional"})]
+    "dtype", [torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.int64, torch.int8, torch.uint8]
+)
+def test_labels_other_than_0_1_and_unknown_are_wrong_in_every_dtype(dtype):
+    right, wrong = [0, 1], [2, 100]
+    if dtype.is_signed:
+        right, wrong = [*right, -100], [*wrong, -1, -101]
+    else:
+        wrong = [*wrong, 156, 255]  # 156 has the bits of -100
+    if dtype.is_floating_point:
+        right, wrong = [*right, torch.nan, -0.0], [*wrong, 0.95, 0.05, torch.inf, -torch.inf]
+    assert not label_tensors.wrong_labels(torch.tensor(right, dtype=dtype)).any()
+    assert label_tensors.wrong_labels(torch.tensor(wrong, dtype=dtype)).all()
+    assert not label_tensors.wrong_labels(torch.tensor([True, False])).any()
+
+
+def test_the_first_of_each_row():
+    found = torch.tensor([[False, True, True], [False, False, False], [True, False, True]])
+    assert label_tensors.first_in_rows(found).tolist() == [1, 3, 0]
+
+
+@pytest.mark.parametrize(
+    ("name", "others"),
+    [
+        ("label_tensors", set()),
+        ("functional", {"label_tensors"}),
+        ("objectives", {"functional"}),
+        ("packed_histograms", set()),
+    ],
 )
 def test_the_mathematics_needs_torch_alone(name, others):
     source = Path(functional.__file__).with_name(f"{name}.py").read_text()

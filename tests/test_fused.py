@@ -1,16 +1,10 @@
 """The compiled loss against the eager one: the same loss, gradient, masks and histograms, whatever the batch."""
 
-import logging
-
 import pytest
 import torch
-from torch import nn
-from torch._dynamo.exc import TorchDynamoException, Unsupported
 
-import hf_plm.loss
 from hf_plm import LabelCounts, PLMLoss, PLMState
 from hf_plm.label_tensors import known_labels
-from hf_plm.loss import ObjectiveHasParameters
 from hf_plm.objectives import OBJECTIVES
 
 NUM_LABELS = 37
@@ -112,6 +106,31 @@ def test_logits_that_are_not_finite_are_treated_as_in_the_eager_loss():
     assert torch.equal(fused.state.histograms, eager.state.histograms)
 
 
+def test_a_logit_of_minus_infinity_that_is_kept_has_no_gradient():
+    # The compiler's derivative of BCE is NaN there.
+    gradients = []
+    for plm_loss in both(objective="bce", initial_ratio="dataset"):  # nothing is masked
+        logits, labels = torch.zeros(4, NUM_LABELS), torch.zeros(4, NUM_LABELS)
+        logits[:, :5], logits[:, 5:10] = -torch.inf, torch.inf
+        labels[:, 5:10] = 1
+        gradients.append(loss_and_gradient(plm_loss, logits, labels)[1])
+        assert (gradients[-1][:, :10] == 0).all()
+        assert (gradients[-1][:, 10:] > 0).all()
+    torch.testing.assert_close(*gradients, rtol=1e-6, atol=0)
+
+
+def test_the_seed_makes_the_masks():
+    logits, labels = batch(64)
+    masks = {}
+    for seed in (0, 1):
+        for plm_loss in both(seed=seed, objective="bce"):
+            masks[seed, plm_loss.fused] = loss_and_gradient(plm_loss, logits, labels)[1] != 0
+    assert torch.equal(masks[0, True], masks[0, False])
+    assert torch.equal(masks[1, True], masks[1, False])
+    drawn = known_labels(labels) & (masks[0, False] | masks[1, False])
+    assert (masks[0, True] != masks[1, True])[drawn].float().mean() > 0.05
+
+
 def test_num_known_divides_loss_and_gradient():
     logits, labels = batch(16)
     results = [loss_and_gradient(plm_loss, logits, labels, num_known=torch.tensor(50)) for plm_loss in both()]
@@ -190,92 +209,3 @@ def test_a_second_derivative_is_an_error():
     loss = PLMLoss(COUNTS, fused=True)(logits.requires_grad_(), labels)
     with pytest.raises(RuntimeError, match="has one derivative; use fused=False"):
         torch.autograd.grad(loss, logits, create_graph=True)
-
-
-def test_it_is_used_for_many_labels_and_says_why_the_first_step_is_slow(caplog):
-    few, many = torch.ones(hf_plm.loss.MANY_LABELS - 1), torch.ones(hf_plm.loss.MANY_LABELS)
-    assert not PLMLoss(LabelCounts(few, few)).fused
-    assert not PLMLoss(LabelCounts(many, many), fused=False).fused
-    assert PLMLoss(LabelCounts(many, many)).fused
-    plm_loss = PLMLoss(COUNTS, fused=True)
-    with caplog.at_level(logging.WARNING, "hf_plm"):
-        plm_loss(*batch(16))
-        plm_loss(*batch(16))
-    assert caplog.messages == ["The loss of 37 labels is compiled now, which takes some seconds"]
-
-
-def test_without_a_compiler_the_loss_is_eager_and_says_so(monkeypatch, caplog):
-    def fail(*args):
-        raise TorchDynamoException("no compiler")
-
-    monkeypatch.setattr("hf_plm.loss.compiled_total", fail)
-    many = torch.full((hf_plm.loss.MANY_LABELS,), 7)
-    plm_loss = PLMLoss(LabelCounts(many, 3 * many))
-    logits, labels = torch.randn(4, len(many)), torch.zeros(4, len(many))
-    expected = PLMLoss(LabelCounts(many, 3 * many), fused=False)(logits, labels)
-    assert plm_loss(logits, labels) == expected
-    assert "could not be compiled" in caplog.text
-    assert not plm_loss.fused
-    with pytest.raises(TorchDynamoException):
-        PLMLoss(LabelCounts(many, 3 * many), fused=True)(logits, labels)
-
-
-class Temperature(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.temperature = nn.Parameter(torch.ones(()))
-
-    def forward(self, logits, labels):
-        return OBJECTIVES["bce"](logits / self.temperature, labels)
-
-
-def branching(logits, labels):
-    return OBJECTIVES["bce"](logits, labels) * (2 if logits.abs().max() > 3 else 1)
-
-
-@pytest.mark.parametrize(
-    ("objective", "error", "reason"),
-    [
-        (Temperature(), ObjectiveHasParameters, "the objective has parameters"),
-        (branching, Unsupported, "Data-dependent branching"),
-    ],
-)
-def test_an_objective_that_cannot_be_fused_is_eager_and_says_so(objective, error, reason, monkeypatch, caplog):
-    monkeypatch.setattr("hf_plm.loss.MANY_LABELS", NUM_LABELS)
-    found, expected = PLMLoss(COUNTS, objective=objective), PLMLoss(COUNTS, objective=objective, fused=False)
-    gradients = []
-    for plm_loss in (found, expected):
-        plm_loss.zero_grad()
-        gradients.append(loss_and_gradient(plm_loss, *batch(16)))
-        gradients[-1] += tuple(parameter.grad for parameter in plm_loss.parameters())
-    torch.testing.assert_close(*gradients)
-    start = "could not be compiled and takes several times as long as it could"
-    assert f"{start}: {error.__name__}: {reason}" in caplog.text
-    assert found.state.num_batches == 1
-    assert torch.equal(found.state.histograms, expected.state.histograms)
-    assert not found.fused
-    with pytest.raises(error, match=reason):
-        PLMLoss(COUNTS, objective=objective, fused=True)(*batch(16))
-
-
-def test_more_objectives_than_are_compiled_in_a_process_are_eager_and_say_so(monkeypatch, caplog):
-    monkeypatch.setattr("hf_plm.loss.MANY_LABELS", NUM_LABELS)
-    torch._dynamo.reset()
-    with torch._dynamo.config.patch(recompile_limit=1):
-        losses = [PLMLoss(COUNTS, objective_kwargs={"gamma_negative": gamma}) for gamma in (1.0, 2.0)]
-        for plm_loss in losses:
-            plm_loss(*batch(16))
-    assert [plm_loss.fused for plm_loss in losses] == [True, False]
-    assert "could not be compiled and takes several times as long as it could: FailOnRecompileLimitHit" in caplog.text
-
-
-def test_a_state_of_other_labels_or_bins_is_an_error():
-    plm_loss = PLMLoss(COUNTS)
-    for other in (PLMLoss(LabelCounts([1, 2], [3, 4])), PLMLoss(COUNTS, num_bins=200)):
-        with pytest.raises(ValueError, match="this loss has 37 labels and 20 bins"):
-            plm_loss.state = other.state
-
-
-def test_more_bins_than_fit_into_a_byte_are_an_error():
-    with pytest.raises(ValueError, match="num_bins is 200; .* must be 127 or less"):
-        PLMLoss(COUNTS, fused=True, num_bins=200)

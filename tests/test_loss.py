@@ -9,6 +9,8 @@ from torch import nn
 
 from hf_plm import LabelCounts, PLMLoss
 from hf_plm.functional import sample_mask, uniform_draws
+from hf_plm.objectives import OBJECTIVES
+from hf_plm.state_tensors import TENSORS
 
 COUNTS = LabelCounts([500, 100, 10], [500, 900, 990])
 
@@ -154,7 +156,7 @@ def test_it_has_neither_parameters_nor_buffers():
     plm_loss = PLMLoss(COUNTS)
     assert not list(plm_loss.parameters())
     assert not list(plm_loss.buffers())
-    assert all(name.startswith("state.") for name in plm_loss.state_dict())
+    assert set(plm_loss.state_dict()) == {f"state.{name}" for name in TENSORS}
 
 
 def test_a_users_objective_replaces_the_named_one():
@@ -223,11 +225,26 @@ def test_wrong_shapes_are_named(logits, labels, message):
         ({"objective": "hinge"}, "objective is 'hinge'; it must be one of"),
         ({"objective_kwargs": {"gamma": 2}}, "objective_kwargs is {'gamma': 2}, which the objective 'asymmetric'"),
         ({"objective": torch.add, "objective_kwargs": {"alpha": 2}}, "the objective is a callable"),
+        ({"update_steps": 0}, "update_steps is 0; it must be 1 or more, or None"),
+        ({"update_steps": 2.5}, "update_steps is 2.5; it must be 1 or more, or None"),
     ],
 )
 def test_wrong_arguments_are_named_at_construction(arguments, message):
     with pytest.raises(ValueError, match=message):
         PLMLoss(COUNTS, **arguments)
+
+
+@pytest.mark.parametrize("objective", ["weighted_bce", "class_balanced", "distribution_balanced", "logit_adjusted"])
+def test_objectives_are_given_float_counts(objective):
+    def counting(logits, labels, positives, negatives):
+        given.append((positives, negatives))
+        return OBJECTIVES[objective](logits, labels, positives, negatives)
+
+    given = []
+    loss = PLMLoss(COUNTS, objective=counting).eval()(*batch())
+    assert [counts.tolist() for counts in given[0]] == [COUNTS.positives.tolist(), COUNTS.negatives.tolist()]
+    assert given[0][0].dtype == given[0][1].dtype == torch.float32
+    assert loss == PLMLoss(COUNTS, objective=objective).eval()(*batch())
 
 
 def test_a_plain_pytorch_loop_learns_and_adapts():

@@ -141,5 +141,6 @@ def test_an_objective_of_ones_own_has_its_name(tmp_path):
 
     loss = PLMLoss(COUNTS, objective=OwnLoss())
     arguments = (SimpleNamespace(), scenarios.make_args(tmp_path), TrainerState(), loss, LabelSpace(2))
-    assert gather_facts(*arguments, objective=loss.objective).objective == "OwnLoss"
-    assert gather_facts(*arguments).objective == "asymmetric (gamma_negative 1, gamma_positive 0, margin 0.05)"
+    assert gather_facts(*arguments).objective == "OwnLoss"
+    named = (*arguments[:3], PLMLoss(COUNTS), LabelSpace(2))
+    assert gather_facts(*named).objective == "asymmetric (gamma_negative 1, gamma_positive 0, margin 0.05)"

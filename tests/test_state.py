@@ -1,31 +1,13 @@
-"""The state of the method on disk, and what it says of its labels."""
-
-import os
+"""What the state says of its labels: counts, ratios, shifts and histograms."""
 
 import pytest
 import reference
 import torch
-from safetensors.torch import save_file
 
 from hf_plm import LabelCounts, PLMLoss, PLMState
 from hf_plm.presets import PLMSettings
 
 COUNTS = LabelCounts([500, 100, 10], [500, 900, 990])
-TENSORS = ("positives", "negatives", "ratio", "ideal_ratio", "histograms", "history")
-
-
-@pytest.fixture
-def trained():
-    """A loss whose state has two updates and an unfinished epoch."""
-    plm_loss = PLMLoss(COUNTS)
-    generator = torch.Generator().manual_seed(0)
-    for epoch in range(3):
-        for _ in range(2):
-            logits = torch.randn(32, 3, generator=generator)
-            plm_loss(logits, (logits > 0.3).float())
-        if epoch < 2:
-            plm_loss.end_epoch()
-    return plm_loss
 
 
 def test_ratio_is_positives_per_negative():
@@ -42,12 +24,11 @@ def test_presets_start_where_the_specification_says():
 
 def test_shapes_and_dtypes(trained):
     state = trained.state
-    dtypes = {"positives": torch.int64, "negatives": torch.int64, "ratio": torch.float32, "ideal_ratio": torch.float32}
-    for name, dtype in dtypes.items():
+    for name in ("positives", "negatives", "ratio", "ideal_ratio", "shift_in_force"):
         assert getattr(state, name).shape == (3,)
-        assert getattr(state, name).dtype == dtype
+        assert getattr(state, name).dtype == (torch.int64 if name in ("positives", "negatives") else torch.float32)
     assert state.histograms.shape == (2, 3, 20)
-    assert state.history.shape == (3, 3)
+    assert state.history.shape == state.shifts.shape == (3, 3)
     assert torch.equal(state.history[-1], state.ideal_ratio)
     assert [keep.shape for keep in state.keep_probabilities()] == [(3,), (3,)]
 
@@ -62,101 +43,12 @@ def test_histograms_count_masked_labels_too_and_begin_anew_after_an_update():
     assert plm_loss.state.histograms.sum((1, 2)).tolist() == [8, 0]
 
 
-def test_a_saved_state_comes_back_to_the_last_bit_and_goes_on_alike(trained, tmp_path):
-    trained.state.save(tmp_path / "state.safetensors")
-    other = PLMLoss(COUNTS)
-    other.state = PLMState.load(tmp_path / "state.safetensors", num_labels=3)
-    for name in TENSORS:
-        assert torch.equal(getattr(other.state, name), getattr(trained.state, name)), name
-    logits = torch.randn(32, 3, generator=torch.Generator().manual_seed(9))
-    losses = [loss_fn(logits, (logits > 0).float()) for loss_fn in (trained, other)]
-    assert torch.equal(*losses)
-    trained.end_epoch()
-    other.end_epoch()
-    for name in TENSORS:
-        assert torch.equal(getattr(other.state, name), getattr(trained.state, name)), name
-
-
-def test_a_state_without_an_update_comes_back(tmp_path):
-    PLMLoss(COUNTS).state.save(tmp_path / "state.safetensors")
-    assert PLMState.load(tmp_path / "state.safetensors").history.shape == (1, 3)
-
-
-def test_a_missing_file_is_named(tmp_path):
-    with pytest.raises(FileNotFoundError, match="there is no PLM state at .*nothing"):
-        PLMState.load(tmp_path / "nothing")
-
-
-@pytest.mark.parametrize("size", [0, 4, 100, -1])
-def test_a_truncated_file_is_refused(trained, tmp_path, size):
-    path = tmp_path / "state.safetensors"
-    trained.state.save(path)
-    path.write_bytes(path.read_bytes()[:size])
-    with pytest.raises(ValueError, match="is damaged or no safetensors file"):
-        PLMState.load(path)
-
-
-def test_a_foreign_file_is_refused(tmp_path):
-    save_file({"weight": torch.zeros(3)}, tmp_path / "model.safetensors")
-    with pytest.raises(ValueError, match="holds no PLM state"):
-        PLMState.load(tmp_path / "model.safetensors")
-    (tmp_path / "text").write_text("hello" * 100)
-    with pytest.raises(ValueError, match="is damaged or no safetensors file"):
-        PLMState.load(tmp_path / "text")
-
-
-def test_a_file_of_another_size_is_refused(trained, tmp_path):
-    trained.state.save(tmp_path / "state.safetensors")
-    with pytest.raises(ValueError, match="holds the state of 3 labels; there are 4 here"):
-        PLMState.load(tmp_path / "state.safetensors", num_labels=4)
-    trained.state.ideal_ratio = torch.ones(2)
-    trained.state.save(tmp_path / "state.safetensors")
-    with pytest.raises(
-        ValueError, match=r"ideal_ratio is torch.float32 of shape \(2,\) instead of torch.float32 of \(3,\)"
-    ):
-        PLMState.load(tmp_path / "state.safetensors")
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        (lambda tensors: tensors.pop("negatives"), "lacks negatives"),
-        (lambda tensors: tensors.update(bin_counts=torch.zeros(2, 20, 3)), "bin_counts is torch.float32 of shape"),
-        (lambda tensors: tensors.update(positives=torch.tensor(3)), r"positives is torch.int64 of shape \(\)"),
-    ],
-)
-def test_a_file_with_other_contents_is_refused(change, message, trained, tmp_path, monkeypatch):
-    def save_changed(tensors, path, metadata):
-        change(tensors)
-        save_file(tensors, path, metadata)
-
-    monkeypatch.setattr("hf_plm.state_file.save_file", save_changed)
-    trained.state.save(tmp_path / "state.safetensors")
-    with pytest.raises(ValueError, match=message):
-        PLMState.load(tmp_path / "state.safetensors")
-
-
-def test_a_failed_save_leaves_the_old_file_and_nothing_else(trained, tmp_path, monkeypatch):
-    path = tmp_path / "state.safetensors"
-    trained.state.save(path)
-    before = path.read_bytes()
-
-    def fail(tensors, filename, metadata):
-        with open(filename, "wb") as file:
-            file.write(b"half")
-        raise OSError("disk full")
-
-    monkeypatch.setattr("hf_plm.state_file.save_file", fail)
-    with pytest.raises(OSError, match="disk full"):
-        trained.state.save(path)
-    assert path.read_bytes() == before
-    assert os.listdir(tmp_path) == ["state.safetensors"]
-
-
 @pytest.mark.parametrize("start", ["tempered", "mean", "dataset", 0.2])
 @pytest.mark.parametrize("rule", ["marginal", "kl", "fixed"])
 def test_counts_estimated_on_the_way_equal_the_reference(start, rule):
-    settings = {"initial_ratio": start, "rule": rule, "change_rate": 0.3, "num_bins": 10}
+    settings = {"initial_ratio": start, "rule": rule, "num_bins": 10} | (
+        {"change_rate": 0.3} if rule != "fixed" else {}
+    )
     plm_loss = PLMLoss(LabelCounts([0] * 6, [0] * 6), **settings, objective="bce")
     generator = torch.Generator().manual_seed(0)
     frequency = torch.tensor([0.6, 0.3, 0.2, 0.1, 0.0, 0.0])
@@ -181,18 +73,6 @@ def test_counts_estimated_on_the_way_equal_the_reference(start, rule):
         assert not torch.allclose(plm_loss.state.ideal_ratio, plm_loss.state.ratio)
 
 
-def test_a_state_that_estimates_its_counts_goes_on_doing_so_when_loaded(tmp_path):
-    plm_loss = PLMLoss(LabelCounts([0] * 3, [0] * 3))
-    labels = torch.tensor([[1.0, 0, 0], [1, 1, 0], [0, 0, 1]])
-    plm_loss(torch.zeros(3, 3), labels)
-    plm_loss.end_epoch()
-    plm_loss.state.save(tmp_path / "state.safetensors")
-    plm_loss.state = PLMState.load(tmp_path / "state.safetensors")
-    plm_loss(torch.zeros(3, 3), labels)
-    plm_loss.end_epoch()
-    assert plm_loss.state.positives.tolist() == [4, 2, 2]
-
-
 def test_a_long_history_is_thinned_and_keeps_its_ends(monkeypatch, tmp_path):
     monkeypatch.setattr("hf_plm.state.MAX_HISTORY", 30)
     settings = PLMSettings.from_preset("default")
@@ -209,3 +89,64 @@ def test_a_long_history_is_thinned_and_keeps_its_ends(monkeypatch, tmp_path):
     assert len(state.history) > 4
     state.save(tmp_path / "state.safetensors")
     assert torch.equal(PLMState.load(tmp_path / "state.safetensors").history_updates, state.history_updates)
+
+
+def test_nothing_is_shifted_in_a_streams_first_window():
+    plm_loss = PLMLoss(LabelCounts([0], [0]), objective="bce")
+    generator = torch.Generator().manual_seed(0)
+    labels = (torch.rand(20_000, 1, generator=generator) < 0.03).float()
+    for rows in labels.split(1000):
+        logits = torch.randn(len(rows), 1, generator=generator).requires_grad_()
+        plm_loss(logits, rows).backward()
+        assert (logits.grad != 0).all()  # every label is kept
+    plm_loss.end_epoch()
+    state = plm_loss.state
+    assert state.shift_in_force.tolist() == [0]
+    assert state.shifts[0].tolist() == [0]
+    assert torch.equal(state.shifts[1], torch.log(state.ideal_ratio / state.ratio))
+    assert state.shifts[1] > 1
+    plm_loss(torch.zeros(1, 1), torch.zeros(1, 1))
+    assert torch.equal(state.shift_in_force, state.shifts[1])
+
+
+def test_a_label_that_a_stream_shows_in_the_last_window_was_not_shifted_in_it():
+    plm_loss = PLMLoss(LabelCounts([0, 0], [0, 0]))
+    often = (torch.arange(100) % 20 == 0).float()
+    for label in (torch.zeros(100), often):
+        plm_loss(torch.randn(100, 2, generator=torch.Generator().manual_seed(0)), torch.stack([often, label], 1))
+        plm_loss.end_epoch()
+    state = plm_loss.state
+    assert state.shift_in_force[1] == state.shifts[1, 1] == 0
+    assert state.shift_in_force[0] == state.shifts[1, 0] != 0
+    assert (state.shifts[2] != 0).all()
+
+
+def test_the_shift_in_force_is_that_of_the_last_batch(trained):
+    state = trained.state
+    ratio = torch.tensor([1.0, 100 / 900, 10 / 990])
+    torch.testing.assert_close(state.shifts, torch.log(state.history / ratio))
+    assert torch.equal(state.shift_in_force, state.shifts[2])
+    trained.end_epoch()
+    assert torch.equal(state.shift_in_force, state.shifts[2])
+    assert not torch.equal(state.shifts[2], state.shifts[3])
+    fresh = PLMLoss(COUNTS).state
+    assert torch.equal(fresh.shift_in_force, fresh.shifts[0])
+    assert fresh.shifts[0, 2] > 1
+
+
+def test_the_counts_do_not_lose_the_last_row_of_many():
+    plm_loss = PLMLoss(LabelCounts([2**24], [2**24 + 1]))
+    assert plm_loss.state.negatives.tolist() == [2**24 + 1]
+    stream = PLMLoss(LabelCounts([0], [0]))
+    stream.state.positives, stream.state.negatives = torch.tensor([2**24]), torch.tensor([2**24])
+    stream(torch.zeros(1, 1), torch.ones(1, 1))
+    stream.end_epoch()
+    assert stream.state.positives.tolist() == [2**24 + 1]
+
+
+def test_the_counts_of_the_user_are_not_touched():
+    counts = LabelCounts([0, 0], [0, 0])
+    plm_loss = PLMLoss(counts)
+    plm_loss(torch.zeros(3, 2), torch.ones(3, 2))
+    plm_loss.end_epoch()
+    assert counts.positives.tolist() == [0, 0]

@@ -13,11 +13,15 @@ import pytest
 import scenarios
 import torch
 import torch.distributed as dist
+from torch import nn
 from torch.distributed.tensor import DTensor
+from torch.nn.parallel import DistributedDataParallel
 from transformers import BertForSequenceClassification, TrainerCallback
 from transformers.distributed import DistributedConfig
 
 import hf_plm.loss
+from hf_plm import LabelCounts, PLMLoss
+from hf_plm.checkpoints import load_checkpoint, save_checkpoint
 
 
 def scale(folder):
@@ -120,6 +124,41 @@ def saved_by_one(folder):
     return {"saved": results}
 
 
+class WithLoss(nn.Module):
+    """A model that has its loss as a part, as people write it for Lightning."""
+
+    def __init__(self):
+        super().__init__()
+        self.model = nn.Linear(4, 3)
+        self.plm_loss = PLMLoss(LabelCounts([5, 5, 5], [5, 5, 5]))
+
+    def forward(self, inputs, labels):
+        return self.plm_loss(self.model(inputs), labels)
+
+
+def saved_in_the_middle(folder):
+    """A state that rank 0 saves alone, then both; each rank has seen other rows, in a model that DDP wraps."""
+    rank = dist.get_rank()
+    wrapped = DistributedDataParallel(WithLoss())
+    state = wrapped.module.plm_loss.state
+    for _ in range(2):  # DDP broadcasts buffers when a step begins
+        wrapped(torch.randn(2 + 3 * rank, 4), torch.ones(2 + 3 * rank, 3)).backward()
+    seen = {"own": state.histograms.sum().item()}
+    if rank == 0:
+        save_checkpoint(state, folder / "alone")
+    dist.barrier()
+    with pytest.raises(ValueError) as error:
+        load_checkpoint(folder / "alone")
+    seen["refusal"] = str(error.value)
+    save_checkpoint(state, folder / "both")
+    dist.barrier()
+    loaded = load_checkpoint(folder / "both")
+    seen["loaded"] = torch.equal(loaded.histograms, state.histograms)
+    wrapped.module.plm_loss.end_epoch()
+    seen["summed"] = state.histograms.sum().item()
+    return {"saved in the middle": seen}
+
+
 MIDDLE = "in the middle of an epoch"
 
 
@@ -128,7 +167,7 @@ def main():
     args = scenarios.make_args(folder)
     assert args.world_size == 2, args.world_size
     result = {"world_size": args.world_size, **scale(folder), **masks(folder), **resumed(folder)}
-    result |= saved_by_one(folder)
+    result |= saved_by_one(folder) | saved_in_the_middle(folder)
     if hasattr(DistributedConfig, "fsdp_plan"):
         result |= sharded(folder)
     torch.save(result, folder / f"rank{args.process_index}.pt")

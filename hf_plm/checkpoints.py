@@ -1,0 +1,75 @@
+"""The files of a checkpoint that hold the `PLMState` of all ranks. No rank waits for another."""
+
+import os
+from pathlib import Path
+
+from .ranks import num_processes, process_rank
+from .state import PLMState
+from .state_tensors import read_facts
+
+STATE_NAME = "plm_state.safetensors"
+"""The file of a checkpoint that holds the `PLMState`."""
+
+
+def save_checkpoint(state: PLMState, folder: str | os.PathLike, saves_model: bool | None = None) -> None:
+    """Write what is this rank's of a state into a folder; one rank may call it, or all, at any time.
+
+    A rank that saves the model writes `STATE_NAME`. In the middle of an epoch each rank but the first that calls it
+    writes what it has measured itself to a file of its own; otherwise it removes the one that it wrote before.
+
+    Args:
+        saves_model: whether this rank saves the model into the folder; None for the first rank alone.
+    """
+    folder, rank = Path(folder), process_rank()
+    folder.mkdir(parents=True, exist_ok=True)
+    if saves_model if saves_model is not None else rank == 0:
+        state.save(folder / STATE_NAME)
+    if rank > 0 and state.is_measuring:
+        state.save(_path(folder, rank))
+    elif rank > 0:
+        _path(folder, rank).unlink(missing_ok=True)
+
+
+def load_checkpoint(folder: str | os.PathLike, num_labels: int | None = None) -> PLMState:
+    """This rank's state, from what `save_checkpoint` wrote on as many ranks or on another number, onto the CPU.
+
+    Of running measurements each of the ranks takes a share, so that their sum counts every batch once.
+
+    Args:
+        num_labels: see `PLMState.load`.
+
+    Raises:
+        FileNotFoundError, ValueError: as `PLMState.load`; and if the measurements of a rank are missing, or are of
+            another moment.
+    """
+    folder = Path(folder)
+    state = PLMState.load(folder / STATE_NAME, num_labels)
+    if not state.is_measuring:
+        return state
+    for rank in range(1, state.num_ranks):  # every rank looks at all files, so that all refuse alike
+        path = _path(folder, rank)
+        if not path.is_file():
+            raise ValueError(
+                f"{path} is missing: the state was saved in the middle of an epoch that {state.num_ranks} ranks "
+                "measured, and each must save its part (call save_model on all of them); to begin the ideal ratios "
+                "anew, set plm_restart=True"
+            )
+        found = read_facts(path)["num_batches"]
+        if found != state.num_batches:
+            raise ValueError(
+                f"{path} is of batch {found:,} and {STATE_NAME} of batch {state.num_batches:,}: they were not saved "
+                "together; to begin the ideal ratios anew, set plm_restart=True"
+            )
+    own = range(process_rank(), state.num_ranks, num_processes())
+    parts = [PLMState.load(_path(folder, rank), state.num_labels) if rank else state for rank in own]
+    histograms, nonfinite = [part.histograms.clone() for part in parts], [part.nonfinite.clone() for part in parts]
+    state.forget_measurements()
+    for measured, count in zip(histograms, nonfinite, strict=True):
+        state.histograms += measured
+        state.nonfinite += count
+    return state
+
+
+def _path(folder: Path, rank: int) -> Path:
+    stem, suffix = STATE_NAME.split(".")
+    return folder / (f"{stem}_rank{rank}.{suffix}" if rank else STATE_NAME)

@@ -1,0 +1,77 @@
+"""Labels that are neither 1, 0 nor unknown are refused, with value and place, and without a wait in the step."""
+
+from collections.abc import Sequence
+from typing import NoReturn
+
+import torch
+from torch import Tensor
+
+from .display import printable
+from .label_tensors import first_in_rows
+
+
+def can_look(labels: Tensor) -> bool:
+    """Whether a value can be looked at without waiting for a device."""
+    return labels.device.type == "cpu"
+
+
+class LabelChecks:
+    """Refuses wrong labels: on a CPU at once, on another device when `raise_found` is called.
+
+    Args:
+        num_labels, label_names: of the labels, for the message.
+        are_class_ids: whether labels come as class ids, see `multi_hot_labels`.
+    """
+
+    def __init__(self, num_labels: int, label_names: Sequence[str] | None, are_class_ids: bool):
+        self.num_labels = num_labels
+        self.label_names = label_names
+        self.are_class_ids = are_class_ids
+        self._found: Tensor | None = None  # how many rows are wrong; and of the first its number, place and value
+
+    def check(self, wrong: Tensor, labels: Tensor) -> None:
+        """Refuse a batch, or note it.
+
+        Args:
+            wrong (bool, the shape of `labels`): see `wrong_labels` and `wrong_class_ids`.
+            labels (`(batch, num_labels)`, or class ids `(batch, at least 1)`): as they were given.
+        """
+        if not can_look(labels) or wrong.any():
+            self.check_rows(first_in_rows(wrong), labels)
+
+    def check_rows(self, first: Tensor, labels: Tensor) -> None:
+        """As `check`, of the place of each row's first wrong label, int32 `(batch,)`: see `first_in_rows`."""
+        width = labels.shape[1]
+        wrong = first < width
+        if not len(labels) or (can_look(labels) and not wrong.any()):
+            return
+        row = wrong.int().argmax()
+        place = first.take(row).clamp(max=width - 1)
+        value = labels.take(row * width + place)
+        if can_look(labels):
+            self._raise(int(row), int(place), value.item())
+        found = torch.stack([part.float() for part in (wrong.sum(), row, place, value)])
+        if (before := self._found) is not None:
+            found = torch.cat([before[:1] + found[:1], torch.where(before[0] > 0, before[1:], found[1:])])
+        self._found = found
+
+    def raise_found(self) -> None:
+        """Wait for the device, and raise a ValueError if a batch since the last call held a wrong label."""
+        if self._found is not None:
+            (rows, row, place, value), self._found = self._found.tolist(), None
+            if rows:
+                self._raise(int(row), int(place), value, f" ({rows:,.0f} rows have labels that are wrong)")
+
+    def _raise(self, row: int, place: int, value: float, how_many: str = "") -> NoReturn:
+        if self.are_class_ids:
+            raise ValueError(
+                f"row {row} of the batch: the class id {value:.0f} is not in [0, {self.num_labels}){how_many}; give "
+                "the ids of the positive labels, filled up with -100, or nothing but -1 where no label is known"
+            )
+        shown = f"{value:.6g}"
+        shown = repr(value) if shown in ("0", "-0", "1") else shown
+        label = str(place) if self.label_names is None else f"'{printable(self.label_names[place])}'"
+        raise ValueError(
+            f"row {row} of the batch, label {label}: the label is {shown}{how_many}; it must be 1, 0, or unknown "
+            "(NaN or -100). Labels are masked here: give them without smoothing or mixing"
+        )
