@@ -4,7 +4,7 @@ import logging
 
 import pytest
 import torch
-from test_fused import COUNTS, NUM_LABELS, as_many_compilations_as_the_tests_need, batch
+from test_fused import COUNTS, NUM_LABELS, as_many_compilations_as_the_tests_need, batch, loss_and_gradient
 from torch import nn
 from torch._dynamo.exc import TorchDynamoException, Unsupported
 
