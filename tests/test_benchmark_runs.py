@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import scenarios
 import torch
-from hf_plm.calibration import log_odds_shift
 from scipy.special import expit
 
 from hf_plm import count_labels
+from hf_plm.decisions import log_odds_shift
 
 ROOT = Path(__file__).parent.parent
 sys.path += [str(ROOT / "benchmarks"), str(ROOT / "examples")]
