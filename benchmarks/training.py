@@ -57,7 +57,8 @@ class Run:
     def resolved(self) -> dict[str, Any]:
         """The settings with the preset's values in place of its name, and the objective's own arguments."""
         names = [name for name in self.settings if name.startswith("plm_")]
-        plm = asdict(PLMSettings.from_preset(**{name.removeprefix("plm_"): self.settings[name] for name in names}))
+        settings = PLMSettings.from_preset(**{name.removeprefix("plm_"): self.settings[name] for name in names})
+        plm = {name: value for name, value in asdict(settings).items() if value is not None}  # update_steps
         arguments = default_arguments(OBJECTIVES[plm["objective"]]) | plm["objective_kwargs"]
         plm["objective_kwargs"] = {name: float(value) for name, value in arguments.items()}
         return {**plm, **{name: value for name, value in self.settings.items() if name not in names}}

@@ -159,3 +159,9 @@ def test_calibration_error_equals_a_loop_over_the_bins():
         inside = (probabilities >= low) & ((probabilities < low + 1 / 15) | ((low > 0.9) & (probabilities == 1)))
         expected += inside.mean() * abs(probabilities[inside].mean() - labels[inside].mean())
     assert training.calibration_error(probabilities, labels) == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize("preset", ["default", "paper", "off"])
+def test_the_results_of_the_tables_are_found(preset):
+    """Their files are named after all settings: a new one that is not set must leave the names as they are."""
+    assert training.Run("debtags", {"plm_preset": preset}, 0).path(tasks.Source()).is_file()
