@@ -70,16 +70,13 @@ def keep_probabilities(ratio: Tensor, ideal_ratio: Tensor) -> tuple[Tensor, Tens
     return (ideal_ratio / ratio).clamp(max=1), (ratio / ideal_ratio).clamp(max=1)
 
 
-def log_odds_shift(ratio: Tensor, ideal_ratio: Tensor, valid: Tensor) -> Tensor:
+def log_odds_shift(ratio: Tensor, ideal_ratio: Tensor) -> Tensor:
     """`log(I / R)`: by how much training at the ratio I instead of R raises the log-odds of a class.
 
-    Args:
-        ratio, ideal_ratio (float, `(num_labels,)`), valid (bool, `(num_labels,)`): see `has_ratio`.
-
     Returns:
-        float32, `(num_labels,)`; exactly 0 for the classes that are not valid, of which nothing is masked.
+        float32, `(num_labels,)`; exactly 0 where I is R, as it is for the classes that have no ratio.
     """
-    return torch.where(valid, torch.log(ideal_ratio / ratio), 0.0)
+    return torch.log(ideal_ratio / ratio)
 
 
 def scramble(values: Tensor) -> Tensor:

@@ -172,7 +172,8 @@ class LabelTrainer(HubTrainer):
         if self.args.world_size == 1 or not gradient_state.end_of_dataloader or gradient_state.remainder <= 0:
             return labels
         own_rows = max(gradient_state.remainder - self.args.process_index * len(labels), 0)
-        labels = labels.clone()
+        holds_no_unknown = labels.dtype in (torch.bool, torch.uint8)
+        labels = labels.to(torch.int16) if holds_no_unknown else labels.clone()
         labels[own_rows:] = -1 if self._is_sparse else torch.nan if labels.is_floating_point() else -100
         return labels
 

@@ -107,7 +107,7 @@ class PLMState(SavedTensors):
     def shift(self) -> Tensor:
         """`log(I / R)` of now, float32 `(num_labels,)`; 0 where a label has no ratio. Kept as `keep_probabilities`."""
         if self._shift is None:
-            self._shift = functional.log_odds_shift(self.ratio, self.ideal_ratio, self.has_ratio)
+            self._shift = functional.log_odds_shift(self.ratio, self.ideal_ratio)
         return self._shift
 
     @property
@@ -208,8 +208,8 @@ class PLMState(SavedTensors):
         if found := self.differences(loaded):
             raise ValueError(
                 f"the state does not fit: {'; '.join(found)}. Give the loss the labels, data and settings of the "
-                "state; or begin anew, without it (plm_restart=True); or keep its ideal ratios alone, with "
-                "plm_loss.state.adopt_ratios(PLMState.load(path))"
+                "state; or begin anew, without it (plm_restart=True); or keep its ideal ratios alone "
+                "(plm_keep_ratios=True, or plm_loss.state.adopt_ratios(loaded))"
             )
 
     @classmethod

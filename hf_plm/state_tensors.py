@@ -77,6 +77,9 @@ class SavedTensors(nn.Module):
     def from_tensors(cls: type[Saved], tensors: Mapping[str, Tensor], source: str) -> Saved:
         """A module of copies of `tensors`. Raises a ValueError if they are damaged or contradict each other."""
         check_tensors(tensors, source)
+        names, num_labels = decode_facts(tensors["facts"], source)["label_names"], len(tensors["positives"])
+        if names is not None and len(names) != num_labels:
+            raise ValueError(f"{source}: it has {len(names)} label names and counts of {num_labels} labels")
         loaded = cls.__new__(cls)
         nn.Module.__init__(loaded)
         loaded._take(tensors, source)

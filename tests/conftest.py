@@ -19,6 +19,13 @@ from transformers import ViTConfig, ViTForImageClassification
 from hf_plm import LabelCounts, PLMLoss
 
 
+@pytest.fixture(autouse=True)
+def as_many_compilations_as_the_tests_need():
+    """PyTorch compiles a function for so many kinds of arguments, and a training needs one."""
+    with torch._dynamo.config.patch(recompile_limit=64):
+        yield
+
+
 @pytest.fixture(scope="session")
 def killed_runs(tmp_path_factory):
     """The folder of runs on one rank and on two that were killed on the way: see `scenarios.killed_folder`."""

@@ -31,12 +31,6 @@ COMPILED = (torch.float32, torch.float64, torch.int64, torch.uint8)  # every dty
 IN_ALL_MODES = [(*each, mode) for each in WRONG for mode in MODES if mode != "compiled" or each[1] in COMPILED]
 
 
-@pytest.fixture(autouse=True)
-def as_many_compilations_as_the_tests_need():
-    with torch._dynamo.config.patch(recompile_limit=64):
-        yield
-
-
 @pytest.fixture
 def cannot_look(monkeypatch):
     monkeypatch.setattr("hf_plm.label_checks.can_look", lambda labels: False)

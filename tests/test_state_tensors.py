@@ -106,6 +106,13 @@ def test_a_file_of_an_earlier_version_is_refused_with_the_way_on(tmp_path):
         PLMState.load(tmp_path / "old")
 
 
+def test_names_that_are_not_those_of_all_labels_are_refused(trained, tmp_path):
+    trained.state.label_names = ["a", "b"]
+    trained.state.save(tmp_path / "state")
+    with pytest.raises(ValueError, match="it has 2 label names and counts of 3 labels"):
+        PLMState.load(tmp_path / "state")
+
+
 def test_a_failed_save_leaves_the_old_file_and_nothing_else(trained, tmp_path, monkeypatch):
     path = tmp_path / "state.safetensors"
     trained.state.save(path)
