@@ -15,7 +15,7 @@ from .decisions import read_decisions, thresholds_of, write_decisions
 from .label_tensors import multi_hot_labels
 from .label_trainer import LabelTrainer
 from .loss import PLMLoss
-from .metrics import evaluating, first_array, labels_digest
+from .metrics import EvaluationRecord, evaluating, first_array, labels_digest
 from .run_facts import Evaluation, RunFacts, gather_facts, scores_alone, step_of_model
 from .thresholds import tune_thresholds
 
@@ -27,6 +27,7 @@ class EvaluationTrainer(LabelTrainer):
 
     plm_loss: PLMLoss
     _evaluations: list[Evaluation]
+    _last_evaluation: tuple[EvaluationRecord, str] | None = None
 
     def evaluation_loop(
         self,
@@ -56,8 +57,8 @@ class EvaluationTrainer(LabelTrainer):
         return output
 
     def _say_unused_thresholds(self) -> None:
-        record, _ = self._last_evaluation
-        if self.compute_metrics is not None and not record.was_scored:
+        was_scored = self._last_evaluation is not None and self._last_evaluation[0].was_scored
+        if self.compute_metrics is not None and not was_scored:
             logger.warning(
                 "The model has thresholds (model.config.plm), and compute_metrics does not use them: it does not call "
                 "what multilabel_compute_metrics makes. Add scores of your own by its argument extra=function"
@@ -65,6 +66,8 @@ class EvaluationTrainer(LabelTrainer):
 
     def keep_evaluation(self, metrics: Mapping[str, float]) -> None:
         """Keep what the last evaluation found, for card and pictures."""
+        if self._last_evaluation is None:  # a subclass has an evaluation_loop of its own
+            return
         record, prefix = self._last_evaluation
         step = step_of_model(self.args, self.state)
         evaluation = Evaluation(

@@ -34,6 +34,7 @@ class LabelTrainer(HubTrainer):
 
     label_space: LabelSpace
     label_counts: LabelCounts
+    _evaluated = "eval_dataset"
 
     def settle_labels(self, rows: Any, label_counts: LabelCounts | Mapping[str, Any] | None) -> None:
         """Decide on the label space, count the labels, and compare everything that speaks of labels with them.

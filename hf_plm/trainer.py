@@ -136,12 +136,12 @@ class PLMTrainer(EvaluationTrainer):
         Called when training begins: what was done to `plm_state` before is lost, and so are decisions of the model.
         """
         self._fit_model()
-        end_decisions(self._config, "training begins")
-        self._evaluations = []
         self.plm_loss = self._make_loss()
         if self._checkpoint is not None and not self._argument("plm_restart"):
             self._resume(self._checkpoint)
         self.plm_state.to(self.args.device)
+        self._evaluations = []
+        end_decisions(self._config, "training begins")
 
     def _resume(self, checkpoint: str | os.PathLike) -> None:
         state = load_checkpoint(checkpoint, num_labels=self.label_space.num_labels)
