@@ -4,7 +4,7 @@ import logging
 
 import pytest
 import torch
-from test_fused import COUNTS, NUM_LABELS, as_many_compilations_as_the_tests_need, batch, loss_and_gradient
+from test_fused import COUNTS, NUM_LABELS, batch, loss_and_gradient
 from torch import nn
 from torch._dynamo.exc import TorchDynamoException, Unsupported
 
@@ -12,8 +12,6 @@ import hf_plm.loss
 from hf_plm import LabelCounts, PLMLoss
 from hf_plm.loss import ObjectiveHasParameters
 from hf_plm.objectives import OBJECTIVES
-
-__all__ = ["as_many_compilations_as_the_tests_need"]
 
 
 def test_it_is_used_for_many_labels_and_says_why_the_first_step_is_slow(caplog):
