@@ -6,6 +6,7 @@ from typing import Any
 
 import datasets
 import pyarrow as pa
+from torch.utils.data import ConcatDataset, Subset
 
 from .label_formats import LabelRows, arrow_rows, flatten
 
@@ -24,7 +25,23 @@ def label_rows(dataset: Any, column: str) -> Iterator[LabelRows]:
 
 
 def feature_names_of(dataset: Any, column: str) -> list[str] | None:
-    """The class names in the column's type, where it is a `datasets.ClassLabel` or a list of them."""
+    """The class names in the column's type, where it is a `datasets.ClassLabel` or a list of them.
+
+    Parts of data sets, and several in a row, as torch makes them, have the names of what they are made of.
+
+    Raises:
+        ValueError: for several in a row that differ.
+    """
+    if isinstance(dataset, Subset):
+        return feature_names_of(dataset.dataset, column)
+    if isinstance(dataset, ConcatDataset):
+        first, *others = (feature_names_of(part, column) for part in dataset.datasets)
+        if any(names != first for names in others):
+            raise ValueError(
+                f"the parts of a ConcatDataset have other label names in column '{column}', or in another order; cast "
+                "them to one ClassLabel before you put them together"
+            )
+        return first
     feature = (getattr(dataset, "features", None) or {}).get(column)
     feature = getattr(feature, "feature", feature)
     return list(feature.names) if isinstance(feature, datasets.ClassLabel) else None

@@ -66,8 +66,8 @@ def settle_labels(
                     f"{other} has its label names in another order than {source}, and label_counts has no names: give "
                     "it label_names, or leave it out"
                 )
-    if declared is not None and feature_names is None and names is not None:
-        _check_order_of_ids(declared, names, source)
+    in_order = {"label_counts": given.label_names if isinstance(label_counts, LabelCounts) else None}
+    in_order |= {other: sources[other] for other in ("the data_collator", "train_dataset")}
     if given is not None and names is not None and given.label_names is not None:
         given = given.reordered(names, source)
     num_labels = getattr(config, "num_labels", None)
@@ -76,6 +76,8 @@ def settle_labels(
     label_format = declared.label_format if declared is not None else "auto"
     counts, form = _counts_and_form(rows, given, num_labels, column, label_format, names, source, update_steps)
     _check_number(num_labels, counts)
+    if rows is not None and feature_names is None and form != "names" and names is not None:
+        _check_order_of_rows(in_order, names, source, form)
     names = names if names is not None else counts.label_names
     space = LabelSpace(counts.num_labels, tuple(names) if names is not None else None, column, form)
     return space, LabelCounts(counts.positives, counts.negatives, space.names)
@@ -118,13 +120,18 @@ def _read(rows: Any, *arguments: Any) -> tuple[LabelCounts, str]:
         raise ValueError(f"read as the data_collator says, with label_format='{label_format}': {error}") from None
 
 
-def _check_order_of_ids(collator: MultiLabelCollator, names: list[str], source: str) -> None:
-    if collator.label_format == "ids" and collator.label_names is not None and list(collator.label_names) != names:
-        raise ValueError(
-            f"the data_collator has the label names {shown_list(collator.label_names)}, and {source} has "
-            f"{shown_list(names)}, in another order: the class ids in the rows do not tell which is meant. Make the "
-            "data_collator without label_names, or the column a ClassLabel"
-        )
+def _check_order_of_rows(
+    in_order: Mapping[str, list[str] | None], names: list[str], source: str, form: str | None
+) -> None:
+    """Rows without names, ids or vectors, have one order: refuse a source that gives their names in another."""
+    for other, others in in_order.items():
+        if others and others != names:
+            rows = "" if form is not None else ", or, if they are names, MultiLabelCollator(label_format='names')"
+            raise ValueError(
+                f"{other} has the label names {shown_list(others)}, and {source} has {shown_list(names)}, in another "
+                f"order: the rows, without names, do not tell which is meant. Give both the order of the rows{rows}, "
+                "or make the column one of ClassLabel"
+            )
 
 
 def _check_number(num_labels: int | None, counts: LabelCounts) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from datasets import Dataset
+from datasets import Dataset, Features
 from torch.utils.data import Dataset as TorchDataset
 
 from .counting import positive_entries, read_labels
@@ -66,6 +66,11 @@ class ClassAwareDataset(TorchDataset):
             self._drawn = self.dataset.select(self._rows[first[classes] + generator.integers(self._counts[classes])])
             self._drawn_epoch = epoch
         return self._drawn
+
+    @property
+    def features(self) -> Features:
+        """The types of the columns."""
+        return self.dataset.features
 
     def __len__(self) -> int:
         return len(self.dataset)
