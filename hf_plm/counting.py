@@ -6,7 +6,7 @@ from typing import Any
 import datasets
 import numpy as np
 
-from .label_columns import feature_names_of, label_rows
+from .label_columns import check_column, feature_names_of, label_rows
 from .label_counts import LabelCounts
 from .label_formats import (
     LabelRows,
@@ -122,8 +122,10 @@ def check_labels(dataset: Any, space: LabelSpace, source: str) -> None:
         source: what the data set is, for messages.
 
     Raises:
-        ValueError: for other label names, ids that are no labels, or rows of another form.
+        ValueError: for other label names, ids that are no labels, rows of another form, or labels in a column of
+            another name.
     """
+    check_column(dataset, space.column, source)
     order = space.order_of(feature_names_of(dataset, space.column), f"{source}, column '{space.column}',")
     if not isinstance(dataset, datasets.Dataset) or space.column not in dataset.column_names or space.form is None:
         return

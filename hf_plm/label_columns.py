@@ -47,6 +47,22 @@ def feature_names_of(dataset: Any, column: str) -> list[str] | None:
     return list(feature.names) if isinstance(feature, datasets.ClassLabel) else None
 
 
+def check_column(dataset: Any, column: str, source: str) -> None:
+    """Raise a ValueError if data collators would take another column, `label` or `label_ids`, for the labels.
+
+    Args:
+        source: what the data set is, for the message.
+    """
+    names = getattr(dataset, "column_names", None) or ()
+    is_transformed = isinstance(dataset, datasets.Dataset) and dataset.format["type"] == "custom"
+    other = next((name for name in ("label", "label_ids") if name in names), None)
+    if column == "labels" and column not in names and other is not None and not is_transformed:
+        raise ValueError(
+            f"{source} has no column 'labels', but one of the name '{other}', which data collators take for labels "
+            f"without a look at its classes; rename it: dataset.rename_column('{other}', 'labels')"
+        )
+
+
 def _arrow_column(dataset: datasets.Dataset, column: str) -> Iterator[pa.Array]:
     if column not in dataset.column_names and dataset.format["type"] == "custom":
         raise ValueError(

@@ -9,7 +9,7 @@ from transformers.utils import logging
 
 from .counting import read_labels
 from .data_collator import ClassIdCollator, MultiLabelCollator
-from .label_columns import feature_names_of
+from .label_columns import check_column, feature_names_of
 from .label_counts import LabelCounts
 from .label_space import LabelSpace, label_order, read_id2label, shown_list, write_id2label
 from .loss import MANY_LABELS
@@ -47,6 +47,7 @@ def settle_labels(
     rows = train_dataset
     if isinstance(rows, ClassAwareDataset):  # a rare name may be in no row of the first epoch
         rows = rows.drawn
+    check_column(rows, column, "train_dataset")
     given = _given_counts(rows, label_counts)
     feature_names = feature_names_of(rows, column)
     declared = collator if isinstance(collator, MultiLabelCollator) else None

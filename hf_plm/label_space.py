@@ -135,7 +135,8 @@ def names_fingerprint(names: Sequence[str] | None) -> str | None:
 def read_id2label(config: Any) -> list[str] | None:
     """The label names of a model's configuration in the order of its outputs; None for none, or the generic ones.
 
-    The keys of `id2label` may be whole numbers or text, as JSON makes them.
+    The keys of `id2label` may be whole numbers or text, as JSON makes them. Where it has the generic names, `label2id`
+    may give others.
 
     Raises:
         ValueError: if the keys are not 0, 1, 2, ..., a name occurs twice, or `label2id` gives a name another id.
@@ -153,10 +154,12 @@ def read_id2label(config: Any) -> list[str] | None:
             f"{len(id2label) - 1}"
         )
     names = [by_id[index] for index in range(len(by_id))]
-    if names == generic_names(len(names)):
-        return None
-    check_label_names(names, len(names))
     label2id = getattr(config, "label2id", None) or {}
+    if names == generic_names(len(names)):
+        if set(label2id) == set(names) or sorted(map(int, label2id.values())) != sorted(by_id):
+            return None
+        names = sorted(label2id, key=lambda name: int(label2id[name]))
+    check_label_names(names, len(names))
     if set(label2id) == set(names):
         other = sorted(label2id, key=lambda name: int(label2id[name]))
         if other != names:
