@@ -61,6 +61,8 @@ def use_section(facts: RunFacts, repository: str, base_model: str | None) -> str
 
 def _scores_in_words(facts: RunFacts) -> str:
     """What the model's scores are."""
+    if facts.decisions.scores == "decisions" and facts.decisions.thresholds is not None:
+        return "Earlier thresholds are in the classifier's bias: the scores are no probabilities."
     if facts.decisions.scores == "decisions":
         return "The thresholds are in the classifier's bias: the scores are to be cut at 0.5, and no probabilities."
     if facts.decisions.scores == "probabilities":

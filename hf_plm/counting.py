@@ -127,9 +127,12 @@ def check_labels(dataset: Any, space: LabelSpace, source: str) -> None:
     """
     check_column(dataset, space.column, source)
     order = space.order_of(feature_names_of(dataset, space.column), f"{source}, column '{space.column}',")
-    if not isinstance(dataset, datasets.Dataset) or space.column not in dataset.column_names or space.form is None:
+    if not isinstance(dataset, datasets.Dataset) or space.column not in dataset.column_names:
         return
-    tally = _Tally(space.form, space.num_labels, space.names, order)
+    form = space.form if space.form is not None else _form_of_type(dataset, space)
+    if form is None:
+        return
+    tally = _Tally(form, space.num_labels, space.names, order)
     unknown: dict[str, None] = {}
     errors: list[ValueError] = []
     for rows in label_rows(dataset, space.column):
@@ -147,6 +150,13 @@ def check_labels(dataset: Any, space: LabelSpace, source: str) -> None:
         )
     if errors:
         raise ValueError(f"{source} does not have the labels of the training data: {errors[0]}")
+
+
+def _form_of_type(dataset: datasets.Dataset, space: LabelSpace) -> str | None:
+    """`names`, where the column's type says so and the names are known; else None."""
+    feature = dataset.features[space.column]
+    is_text = getattr(getattr(feature, "feature", None), "dtype", None) in ("string", "large_string")
+    return "names" if is_text and space.names is not None else None
 
 
 def positive_entries(dataset: Any, counts: LabelCounts, column: str, form: str) -> tuple[np.ndarray, np.ndarray]:

@@ -1,6 +1,7 @@
 """What a `Trainer` does with held-out data: one evaluation, all ranks' loss, thresholds, and searches."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -20,6 +21,8 @@ from .run_facts import Evaluation, RunFacts, gather_facts, scores_alone, step_of
 from .thresholds import tune_thresholds
 
 logger = logging.get_logger(__name__)
+
+OTHER_LOGITS = "preprocess_logits_for_metrics makes something else of the logits, and thresholds decide on logits"
 
 
 class EvaluationTrainer(LabelTrainer):
@@ -43,7 +46,7 @@ class EvaluationTrainer(LabelTrainer):
         """
         self._eval_totals = torch.zeros(2, device=self.args.device)  # of the objective, and of known labels
         thresholds = thresholds_of(self._config)
-        with evaluating(self.label_counts, thresholds) as record:
+        with evaluating(self.label_counts, thresholds) as record, self._noticing_other_logits():
             output = super().evaluation_loop(
                 dataloader, description, prediction_loss_only, ignore_keys, metric_key_prefix=metric_key_prefix
             )
@@ -54,7 +57,33 @@ class EvaluationTrainer(LabelTrainer):
         self._last_evaluation = (record, metric_key_prefix)
         if thresholds is not None:
             self._say_unused_thresholds()
+        if self._has_other_logits and record.was_scored:
+            logger.warning(f"{OTHER_LOGITS}: the scores are not those of the model's decisions. Leave it out")
         return output
+
+    @contextmanager
+    def _noticing_other_logits(self) -> Iterator[None]:
+        """Notes whether `preprocess_logits_for_metrics` makes something else of the logits."""
+        self._has_other_logits, preprocess = False, self.preprocess_logits_for_metrics
+        if preprocess is None:
+            yield
+            return
+
+        def noticing(logits: Any, labels: Any) -> Any:
+            result = preprocess(logits, labels)
+            before, after = (each[0] if isinstance(each, tuple) else each for each in (logits, result))
+            if after is not before and not self._has_other_logits:
+                self._has_other_logits = not (
+                    after.shape == before.shape
+                    and torch.equal(after.to(before.dtype).nan_to_num(), before.nan_to_num())
+                )
+            return result
+
+        self.preprocess_logits_for_metrics = noticing
+        try:
+            yield
+        finally:
+            self.preprocess_logits_for_metrics = preprocess
 
     def _say_unused_thresholds(self) -> None:
         was_scored = self._last_evaluation is not None and self._last_evaluation[0].was_scored
@@ -127,6 +156,8 @@ class EvaluationTrainer(LabelTrainer):
         if rows is None or isinstance(rows, dict):
             raise ValueError(f"eval_dataset is {'a dictionary of several sets' if rows else None}; pass dataset=...")
         output = self.predict(rows)
+        if self._has_other_logits:
+            raise ValueError(f"{OTHER_LOGITS}: leave it out to choose them")
         logits, labels = first_array(output.predictions), first_array(output.label_ids)
         thresholds = tune_thresholds(logits, labels, **{"label_names": self.label_space.shown_names, **kwargs})
         decisions = replace(

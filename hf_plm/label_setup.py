@@ -67,8 +67,9 @@ def settle_labels(
                     f"{other} has its label names in another order than {source}, and label_counts has no names: give "
                     "it label_names, or leave it out"
                 )
-    in_order = {"label_counts": given.label_names if isinstance(label_counts, LabelCounts) else None}
-    in_order |= {other: sources[other] for other in ("the data_collator", "train_dataset")}
+    in_order = {other: sources[other] for other in ("label_counts", "the data_collator", "train_dataset")}
+    if isinstance(label_counts, Mapping):  # which has names, but no order
+        del in_order["label_counts"]
     if given is not None and names is not None and given.label_names is not None:
         given = given.reordered(names, source)
     num_labels = getattr(config, "num_labels", None)

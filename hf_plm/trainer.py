@@ -229,6 +229,8 @@ class PLMTrainer(EvaluationTrainer):
             self._eval_totals += torch.stack([loss.detach() * known, known])
         if isinstance(outputs, tuple):
             outputs = (loss, *outputs)  # where Trainer expects the loss
+        elif isinstance(outputs, Mapping) and next(name for name in outputs if name != "loss") != "logits":
+            outputs = {"logits": outputs["logits"], **outputs}  # metrics take what comes first
         return (loss, outputs) if return_outputs else loss
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:

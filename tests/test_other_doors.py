@@ -1,0 +1,178 @@
+"""Doors by which names, their order, and what is no logit come in without a word from their type."""
+
+import numpy as np
+import pytest
+import torch
+from datasets import concatenate_datasets
+from scenarios import named, rows_with, set_logits
+from torch.utils.data import ConcatDataset, Subset
+
+from hf_plm import (
+    ClassAwareDataset,
+    LabelCounts,
+    MultiLabelCollator,
+    PLMTrainer,
+    count_labels,
+    multilabel_compute_metrics,
+)
+from hf_plm.card_use import _scores_in_words
+from hf_plm.decisions import fold_thresholds, read_decisions
+
+ANIMALS = ["zebra", "yak", "ant"]
+OTHER_ORDER = ["ant", "yak", "zebra"]
+IDS = [[0]] * 8 + [[1]] * 3 + [[2]]
+VECTORS = np.eye(3)[[0] * 8 + [1] * 3 + [2]].tolist()
+
+
+def labels_of(loader):
+    return torch.cat([batch["labels"] for batch in loader]).argmax(1).tolist()
+
+
+@pytest.mark.parametrize("rows", [IDS, VECTORS], ids=["ids", "vectors"])
+@pytest.mark.parametrize("order", [ANIMALS, OTHER_ORDER], ids=" ".join)
+@pytest.mark.parametrize("door", ["collator", "counts", "counts of a stream", "drawn rows"])
+def test_rows_without_names_have_one_order(door, order, rows, make_bert, make_args):
+    data, collator, given = rows_with(rows), None, None
+    if door == "collator":
+        collator = MultiLabelCollator(3, label_names=ANIMALS)
+    if door.startswith("counts"):
+        given = LabelCounts([8, 3, 1], [4, 9, 11], ANIMALS)
+    if door == "drawn rows":
+        data = ClassAwareDataset(data, 3, label_names=ANIMALS)
+    if door == "counts of a stream":
+        data = data.to_iterable_dataset()
+    model, args = make_bert(3, **named(order)), make_args(max_steps=1)
+    if order == ANIMALS:
+        assert PLMTrainer(model, args, collator, data, label_counts=given).label_space.names == tuple(ANIMALS)
+        return
+    with pytest.raises(ValueError, match=r"\['zebra', 'yak', 'ant'\].*\['ant', 'yak', 'zebra'\], in another order"):
+        PLMTrainer(model, args, collator, data, label_counts=given)
+
+
+def test_counts_without_an_order_belong_to_rows_of_any(make_bert, make_args):
+    counts = {"zebra": (1, 11), "yak": (3, 9), "ant": (8, 4)}
+    trainer = PLMTrainer(make_bert(3, **named(OTHER_ORDER)), make_args(), None, rows_with(IDS), label_counts=counts)
+    assert trainer.label_counts.positives.tolist() == [8, 3, 1]
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        lambda data: Subset(data, range(12)),
+        lambda data: Subset(Subset(data, range(12)), range(12)),
+        lambda data: ConcatDataset([Subset(data, range(6)), Subset(data, range(6, 12))]),
+    ],
+    ids=["a part", "a part of a part", "two parts"],
+)
+def test_parts_of_data_sets_have_the_names_of_the_whole(part, make_bert, make_args):
+    rows, other = rows_with(IDS, ANIMALS), rows_with(IDS, OTHER_ORDER)
+    trainer = PLMTrainer(
+        make_bert(3, **named(OTHER_ORDER)), make_args(), train_dataset=part(rows), eval_dataset=part(other)
+    )
+    assert trainer.label_counts.positives.tolist() == [1, 3, 8]
+    assert sorted(labels_of(trainer.get_train_dataloader())) == [0, 1, 1, 1] + [2] * 8
+    assert labels_of(trainer.get_eval_dataloader()) == [0] * 8 + [1] * 3 + [2]
+
+
+def test_rows_that_are_drawn_are_evaluated_by_name(make_bert, make_args):
+    rows = rows_with(IDS, ANIMALS)
+    drawn = ClassAwareDataset(rows)
+    trainer = PLMTrainer(make_bert(3, **named(OTHER_ORDER)), make_args(), train_dataset=rows)
+    assert labels_of(trainer.get_eval_dataloader(drawn)) == [2 - row["labels"][0] for row in drawn.drawn]
+
+
+def test_parts_of_several_orders_are_refused(make_bert, make_args):
+    parts = ConcatDataset([rows_with(IDS, ANIMALS), rows_with(IDS, OTHER_ORDER)])
+    with pytest.raises(ValueError, match="parts of a ConcatDataset"):
+        PLMTrainer(make_bert(3), make_args(), train_dataset=parts)
+
+
+@pytest.mark.parametrize("name", ["label", "label_ids"])
+def test_a_column_that_collators_take_for_labels_is_refused(name, make_bert, make_args):
+    rows = rows_with([0, 0, 1, 2], ANIMALS)
+    other = rows_with([2, 2, 1, 0], OTHER_ORDER).rename_column("labels", name)
+    message = rf"rename_column\('{name}', 'labels'\)"
+    with pytest.raises(ValueError, match=message):
+        PLMTrainer(make_bert(3), make_args(), train_dataset=rows, eval_dataset=other)
+    with pytest.raises(ValueError, match=message):
+        PLMTrainer(make_bert(3), make_args(), train_dataset=other, label_counts=count_labels(rows))
+    with pytest.raises(ValueError, match=message):
+        PLMTrainer(make_bert(3), make_args(), train_dataset=rows).predict(other)
+
+
+def test_label2id_alone_names_the_outputs(make_bert, make_args):
+    model = make_bert(3)
+    model.config.label2id = {name: str(index) for index, name in enumerate(ANIMALS)}
+    rows = rows_with([[ANIMALS[index] for index in row] for row in IDS])
+    trainer = PLMTrainer(model, make_args(), train_dataset=rows)
+    assert model.config.id2label == dict(enumerate(ANIMALS))
+    assert trainer.label_counts.positives.tolist() == [8, 3, 1]
+
+
+@pytest.mark.parametrize("train", [None, "stream"])
+def test_names_that_only_the_evaluation_data_have_are_said_without_training_rows(train, make_bert, make_args):
+    rows = rows_with([["zebra"], ["ant"], ["yak"]])
+    other = concatenate_datasets([rows, rows_with([["gnu"], ["cow"]])])
+    stream = rows.to_iterable_dataset() if train else None
+    args = make_args(max_steps=1, plm_update_steps=1)
+    with pytest.raises(ValueError, match=r"\['gnu', 'cow'\]"):
+        PLMTrainer(make_bert(3, **named(ANIMALS)), args, train_dataset=stream, eval_dataset=other)
+
+
+@pytest.fixture
+def scored(make_bert, make_args):
+    """A trainer whose model answers with the same logits always."""
+    data = rows_with(VECTORS)
+    return PLMTrainer(
+        set_logits(make_bert(3), [-1.0, -2.0, -3.0]),
+        make_args(),
+        train_dataset=data,
+        eval_dataset=data,
+        compute_metrics=multilabel_compute_metrics(data),
+    )
+
+
+def test_thresholds_are_not_chosen_on_what_is_no_logit(scored, messages):
+    scored.preprocess_logits_for_metrics = lambda logits, labels: logits.sigmoid()
+    scored.evaluate()
+    assert "preprocess_logits_for_metrics makes something else of the logits" in messages.text
+    with pytest.raises(ValueError, match="preprocess_logits_for_metrics"):
+        scored.tune_thresholds()
+    assert read_decisions(scored.model.config).thresholds is None
+
+
+def test_logits_that_are_only_unpacked_are_logits(scored, messages):
+    expected = scored.tune_thresholds()
+    scored.preprocess_logits_for_metrics = lambda logits, labels: logits.float().clone()
+    assert scored.tune_thresholds().tolist() == expected.tolist()
+    assert "preprocess_logits" not in messages.text
+
+
+class ProbabilitiesFirst(torch.nn.Module):
+    """A model whose output holds something of the logits' shape before them."""
+
+    main_input_name = "input_ids"
+
+    def __init__(self, model):
+        super().__init__()
+        self.model, self.config = model, model.config
+
+    def forward(self, input_ids=None):
+        logits = self.model(input_ids=input_ids).logits
+        return {"probabilities": logits.sigmoid(), "logits": logits}
+
+
+def test_logits_are_taken_by_name_wherever_they_stand(scored, make_args):
+    expected = scored.tune_thresholds()
+    data = scored.eval_dataset
+    trainer = PLMTrainer(ProbabilitiesFirst(scored.model), make_args(), train_dataset=data, eval_dataset=data)
+    assert trainer.tune_thresholds().tolist() == expected.tolist()
+    assert (trainer.predict(data).predictions[0] < 0).all()
+
+
+def test_the_card_of_thresholds_after_folded_ones_does_not_say_to_cut_at_half(scored):
+    scored.tune_thresholds()
+    fold_thresholds(scored.model)
+    assert "cut at 0.5" in _scores_in_words(scored.run_facts())
+    scored.tune_thresholds()
+    assert "cut at 0.5" not in _scores_in_words(scored.run_facts())
