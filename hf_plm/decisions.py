@@ -215,6 +215,11 @@ def fold_thresholds(model: nn.Module, inputs: Any = None) -> None:
 
 def _shift_for(config: Any, plm_state: PLMState, num_labels: int | None) -> Tensor:
     """`log_odds_shift` in the order of a model's labels, float64 on the CPU."""
+    if not plm_state.num_batches:
+        logger.warning(
+            "plm_state has seen no batch: it is not that of a trained model. Take PLMTrainer.plm_state of the trainer "
+            "that trained, or PLMState.load of its checkpoint"
+        )
     shift = log_odds_shift(plm_state).detach().cpu().double()
     if num_labels not in (None, len(shift)):
         raise ValueError(f"plm_state is of {len(shift)} labels, and the model has {num_labels}")

@@ -99,13 +99,16 @@ class EvaluationTrainer(LabelTrainer):
             return
         record, prefix = self._last_evaluation
         step = step_of_model(self.args, self.state)
+        decisions = read_decisions(self._config) if self._config is not None else None
+        if decisions is not None and record.metrics_thresholds is not None:
+            decisions = replace(decisions, thresholds=tuple(np.nan_to_num(record.metrics_thresholds)))
         evaluation = Evaluation(
             data=self._evaluated,
             step=step,
             metrics=scores_alone(metrics, prefix),
             label_scores=record.label_scores,
             labels_digest=record.labels_digest,
-            decisions=read_decisions(self._config) if self._config is not None else None,
+            decisions=decisions,
         )
         kept = {step, self.state.best_global_step}
         self._evaluations = [each for each in [*self._evaluations, evaluation] if each.step in kept]

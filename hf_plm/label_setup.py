@@ -81,6 +81,11 @@ def settle_labels(
     if rows is not None and feature_names is None and form != "names" and names is not None:
         _check_order_of_rows(in_order, names, source, form)
     names = names if names is not None else counts.label_names
+    if form == "names" and names is None:
+        raise ValueError(
+            "the rows hold label names, and neither label_counts nor the model has any: give label_counts its "
+            "label_names, or leave it out"
+        )
     space = LabelSpace(counts.num_labels, tuple(names) if names is not None else None, column, form)
     return space, LabelCounts(counts.positives, counts.negatives, space.names)
 

@@ -13,9 +13,10 @@ from transformers.trainer_utils import has_length
 
 from .counting import check_labels
 from .hub import HubTrainer
+from .label_columns import feature_names_of
 from .label_counts import LabelCounts
 from .label_setup import collator_for, problem_type_for, settle_labels, write_labels
-from .label_space import LabelSpace, label_order, read_id2label
+from .label_space import LabelSpace, label_order, read_id2label, shown_list
 from .label_tensors import known_labels, one_hot_labels
 from .metrics import BatchwiseMetrics
 from .sampling import ClassAwareDataset
@@ -59,11 +60,36 @@ class LabelTrainer(HubTrainer):
         )
         self._fit_model()
         self.data_collator = collator_for(self.data_collator, self.label_space, None)
-        sets = self.eval_dataset if isinstance(self.eval_dataset, dict) else {None: self.eval_dataset}
-        for name, each in sets.items():
-            check_labels(each, self.label_space, "eval_dataset" if name is None else f"eval_dataset[{name!r}]")
+        self._check_evaluation_sets()
         if isinstance(self.compute_metrics, BatchwiseMetrics):
-            self.compute_metrics.check_fits(self.label_counts)
+            self._check_metrics(self.compute_metrics)
+
+    def _check_evaluation_sets(self) -> None:
+        """Compare each with the label space; where that has no names, those of the sets with one another."""
+        sets = self.eval_dataset if isinstance(self.eval_dataset, dict) else {None: self.eval_dataset}
+        first: tuple[list[str], str] | None = None
+        for name, each in sets.items():
+            source = "eval_dataset" if name is None else f"eval_dataset[{name!r}]"
+            check_labels(each, self.label_space, source)
+            names = feature_names_of(each, self.label_space.column)
+            if self.label_space.names is not None or names is None:
+                continue
+            first = first or (names, source)
+            if label_order(names, source, *first) is not None:
+                raise ValueError(
+                    f"{source} has the label names {shown_list(names)}, and {first[1]} has {shown_list(first[0])}, in "
+                    "another order; the model and its training data have no names that tell which is meant: set "
+                    "model.config.id2label"
+                )
+
+    def _check_metrics(self, metrics: BatchwiseMetrics) -> None:
+        metrics.check_fits(self.label_counts)
+        names = feature_names_of(self.train_dataset, self.label_space.column)
+        if metrics.label_counts.label_names is None and self.label_space.order_of(names, "train_dataset") is not None:
+            raise ValueError(
+                "train_dataset has its label names in another order than the model, and the metrics were made from "
+                "counts without names: make them from counts with label_names, as count_labels(train_dataset) gives"
+            )
 
     @property
     def _config(self) -> Any:

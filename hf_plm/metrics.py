@@ -53,6 +53,7 @@ class EvaluationRecord:
         thresholds (float64, `(num_labels,)`): the model's own, logits; None if it has none.
         label_scores: of each label; None until a `PredictionScorer` has scored.
         labels_digest: `labels_digest` of the references that were scored; None until then.
+        metrics_thresholds: those of the metrics, which decided as the model has none; None where 0 decided.
         collected: what each metric has collected of this evaluation.
     """
 
@@ -60,6 +61,7 @@ class EvaluationRecord:
     thresholds: np.ndarray | None = None
     label_scores: LabelScores | None = None
     labels_digest: str | None = None
+    metrics_thresholds: np.ndarray | None = None
     collected: dict["BatchwiseMetrics", Any] = field(default_factory=dict, repr=False)
 
     @property
@@ -241,6 +243,8 @@ class PredictionScorer(BatchwiseMetrics):
         thresholds = np.append(self.thresholds, 0.0)[places]
         if record is not None and record.thresholds is not None:
             thresholds = record.thresholds
+        elif record is not None and thresholds.any():
+            record.metrics_thresholds = thresholds
         decided = decide(logits, labels, thresholds, counts.label_names)
         self.label_scores = score_labels(decided)
         if record is not None:

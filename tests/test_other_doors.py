@@ -16,7 +16,7 @@ from hf_plm import (
     multilabel_compute_metrics,
 )
 from hf_plm.card_use import _scores_in_words
-from hf_plm.decisions import fold_thresholds, read_decisions
+from hf_plm.decisions import calibrate, fold_thresholds, read_decisions
 
 ANIMALS = ["zebra", "yak", "ant"]
 OTHER_ORDER = ["ant", "yak", "zebra"]
@@ -119,6 +119,30 @@ def test_names_that_only_the_evaluation_data_have_are_said_without_training_rows
         PLMTrainer(make_bert(3, **named(ANIMALS)), args, train_dataset=stream, eval_dataset=other)
 
 
+def test_evaluation_sets_of_several_orders_need_a_model_with_names(make_bert, make_args):
+    sets = {"x": rows_with(IDS, ANIMALS), "y": rows_with(IDS, OTHER_ORDER)}
+    with pytest.raises(ValueError, match=r"eval_dataset\['y'\].*eval_dataset\['x'\].*in another order"):
+        PLMTrainer(make_bert(3), make_args(), train_dataset=rows_with(IDS), eval_dataset=sets)
+    PLMTrainer(make_bert(3, **named(ANIMALS)), make_args(), train_dataset=rows_with(IDS), eval_dataset=sets)
+
+
+def test_counts_without_names_do_not_fit_rows_of_names(make_bert, make_args):
+    rows = rows_with([[ANIMALS[index] for index in row] for row in IDS])
+    with pytest.raises(ValueError, match="give label_counts its label_names"):
+        PLMTrainer(make_bert(3), make_args(), train_dataset=rows, label_counts=LabelCounts([1, 3, 8], [11, 9, 4]))
+
+
+@pytest.mark.parametrize("order", [ANIMALS, OTHER_ORDER], ids=" ".join)
+def test_metrics_without_names_need_rows_in_the_order_of_the_model(order, make_bert, make_args):
+    metrics = multilabel_compute_metrics(LabelCounts([8, 3, 1], [4, 9, 11]))
+    model, args, data = make_bert(3, **named(order)), make_args(), rows_with(IDS, ANIMALS)
+    if order == ANIMALS:
+        PLMTrainer(model, args, train_dataset=data, compute_metrics=metrics)
+        return
+    with pytest.raises(ValueError, match="the metrics were made from counts without names"):
+        PLMTrainer(model, args, train_dataset=data, compute_metrics=metrics)
+
+
 @pytest.fixture
 def scored(make_bert, make_args):
     """A trainer whose model answers with the same logits always."""
@@ -176,3 +200,18 @@ def test_the_card_of_thresholds_after_folded_ones_does_not_say_to_cut_at_half(sc
     assert "cut at 0.5" in _scores_in_words(scored.run_facts())
     scored.tune_thresholds()
     assert "cut at 0.5" not in _scores_in_words(scored.run_facts())
+
+
+@pytest.mark.parametrize("threshold", [0.5, 0.2, 0.0])
+def test_the_card_says_that_the_metrics_had_thresholds_of_their_own(threshold, scored):
+    scored.compute_metrics = multilabel_compute_metrics(scored.eval_dataset, threshold)
+    scored.evaluate()
+    assert scored.run_facts().was_decided_otherwise == (threshold != 0.5)
+    scored.tune_thresholds()
+    scored.evaluate()
+    assert not scored.run_facts().was_decided_otherwise
+
+
+def test_calibrating_with_a_state_that_has_seen_nothing_is_said(scored, messages):
+    calibrate(scored.model, scored.plm_state)
+    assert "plm_state has seen no batch" in messages.text
