@@ -44,32 +44,28 @@ def settle_labels(
     Raises:
         ValueError: if the labels cannot be counted, or two sources disagree about their names or their number.
     """
-    rows = train_dataset
-    if isinstance(rows, ClassAwareDataset):  # a rare name may be in no row of the first epoch
-        rows = rows.drawn
+    # of rows that are drawn, those of the first epoch, in which a rare name may be missing
+    rows = train_dataset.drawn if isinstance(train_dataset, ClassAwareDataset) else train_dataset
     check_column(rows, column, "train_dataset")
     given = _given_counts(rows, label_counts)
     feature_names = feature_names_of(rows, column)
     declared = collator if isinstance(collator, MultiLabelCollator) else None
+    typed = f"column '{column}' of the training data"
     sources = {
         MODEL: read_id2label(config),
-        f"column '{column}' of the training data": feature_names,
+        typed: feature_names,
         "label_counts": given.label_names if given is not None else None,
         "the data_collator": list(declared.label_names) if declared is not None and declared.label_names else None,
         "train_dataset": getattr(train_dataset, "label_names", None) if rows is not train_dataset else None,
     }
     names, source = next(((names, source) for source, names in sources.items() if names), (None, MODEL))
-    for other, others in sources.items():
-        if names is not None and others:
-            order = label_order(others, other, names, source)
-            if order is not None and others is feature_names and given is not None and given.label_names is None:
-                raise ValueError(
-                    f"{other} has its label names in another order than {source}, and label_counts has no names: give "
-                    "it label_names, or leave it out"
-                )
-    in_order = {other: sources[other] for other in ("label_counts", "the data_collator", "train_dataset")}
-    if isinstance(label_counts, Mapping):  # which has names, but no order
-        del in_order["label_counts"]
+    if names is not None:
+        orders = {each: label_order(others, each, names, source) for each, others in sources.items() if others}
+        if given is not None and given.label_names is None and orders.get(typed) is not None:
+            raise ValueError(
+                f"{typed} has its label names in another order than {source}, and label_counts has no names: give it "
+                "label_names, or leave it out"
+            )
     if given is not None and names is not None and given.label_names is not None:
         given = given.reordered(names, source)
     num_labels = getattr(config, "num_labels", None)
@@ -79,13 +75,9 @@ def settle_labels(
     counts, form = _counts_and_form(rows, given, num_labels, column, label_format, names, source, update_steps)
     _check_number(num_labels, counts)
     if rows is not None and feature_names is None and form != "names" and names is not None:
-        _check_order_of_rows(in_order, names, source, form)
+        unordered = "label_counts" if isinstance(label_counts, Mapping) else None
+        _check_order_of_rows({each: sources[each] for each in sources if each != unordered}, names, source, form)
     names = names if names is not None else counts.label_names
-    if form == "names" and names is None:
-        raise ValueError(
-            "the rows hold label names, and neither label_counts nor the model has any: give label_counts its "
-            "label_names, or leave it out"
-        )
     space = LabelSpace(counts.num_labels, tuple(names) if names is not None else None, column, form)
     return space, LabelCounts(counts.positives, counts.negatives, space.names)
 
@@ -106,6 +98,11 @@ def _counts_and_form(
         if not isinstance(rows, datasets.Dataset) or column not in rows.column_names or not len(rows):
             return given, declared
         found, form = _read(rows, given.num_labels, column, label_format, names, source)
+        if form == "names" and names is None:
+            raise ValueError(
+                "the rows hold label names, and neither label_counts nor the model has any: give label_counts its "
+                "label_names, or leave it out"
+            )
         _say_other_counts(given, found)
         return given, form
     if rows is None:
