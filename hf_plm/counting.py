@@ -209,6 +209,11 @@ def _tally(
     for rows in label_rows(dataset, column):
         if not num_rows:
             forms = candidate_forms(rows, label_format, are_class_ids=feature_names is not None)
+            if order is not None and "multi_hot" in forms:
+                raise ValueError(
+                    f"column '{column}' is of class ids (ClassLabel), and label_format is 'multi_hot'; leave it out, "
+                    "or cast the column to numbers"
+                )
             tallies = {form: _Tally(form, num_labels, label_names, order) for form in forms}
         num_rows += len(rows.lengths)
         for form in list(tallies):

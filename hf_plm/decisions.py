@@ -87,8 +87,11 @@ def read_decisions(config: Any) -> Decisions:
         return fresh
     if decisions.names is not None and decisions.names != fresh.names:
         names = shown_list(read_id2label(config) or generic_names(fresh.num_labels or 0))
+        kept = replace(fresh, scores=decisions.scores)  # what is in the bias has no names
         end_decisions(config, f"they are for other label names, or another order of them, than {names}")
-        return fresh
+        if kept != fresh:
+            write_decisions(config, kept)
+        return kept
     return decisions
 
 
@@ -130,13 +133,18 @@ def predict(model: nn.Module, inputs: Mapping[str, Tensor]) -> list[list[str]]:
         inputs: of the model, as tokenizers and image processors give them with `return_tensors="pt"`.
 
     Raises:
-        ValueError: as `read_decisions`, or if the model's output has no logits.
+        ValueError: as `read_decisions`, or if the model's output has no logits, or logits that are NaN.
     """
     config = getattr(model, "config", None)
     thresholds = thresholds_of(config)
     model.eval()
     with torch.inference_mode():
         logits = logits_of(model(**inputs)).cpu().double().numpy()
+    if np.isnan(logits).any():
+        raise ValueError(
+            f"row {int(np.isnan(logits).any(1).argmax())} of the inputs has logits that are NaN, which decide "
+            "nothing; look at the inputs and the weights"
+        )
     names = read_id2label(config) or generic_names(logits.shape[-1])
     margins = logits if thresholds is None else logits - thresholds
     if getattr(config, "problem_type", None) == "single_label_classification":

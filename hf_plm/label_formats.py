@@ -247,7 +247,7 @@ def candidate_forms(rows: LabelRows, label_format: str, are_class_ids: bool = Fa
     check_label_format(label_format)
     if label_format != "auto":
         return (label_format,)
-    return ("ids",) if are_class_ids and "ids" in rows.forms else rows.forms
+    return ("ids",) if are_class_ids and "class_id" not in rows.forms else rows.forms
 
 
 def one_reading(forms: Sequence[str], errors: dict[str, ValueError], column: str) -> str:

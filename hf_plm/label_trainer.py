@@ -10,6 +10,7 @@ from datasets import Dataset
 from torch import Tensor
 from torch.utils.data import DataLoader
 from transformers.trainer_utils import has_length
+from transformers.utils import logging
 
 from .counting import check_labels
 from .hub import HubTrainer
@@ -18,9 +19,11 @@ from .label_counts import LabelCounts
 from .label_setup import collator_for, problem_type_for, settle_labels, write_labels
 from .label_space import LabelSpace, label_order, read_id2label, shown_list
 from .label_tensors import known_labels, one_hot_labels
-from .metrics import BatchwiseMetrics
+from .metrics import BatchwiseMetrics, PredictionScorer
 from .sampling import ClassAwareDataset
 from .training_args import PLMTrainingArguments
+
+logger = logging.get_logger(__name__)
 
 
 class LabelTrainer(HubTrainer):
@@ -49,7 +52,7 @@ class LabelTrainer(HubTrainer):
         """
         self._given_rows, self._given_counts = rows, label_counts
         self.label_names = self.label_names or ["labels"]  # a model without labels in its forward will do, too
-        self.train_dataset = self._training_rows()
+        self.train_dataset = self._settled_rows = self._training_rows()
         self.label_space, self.label_counts = settle_labels(
             self.train_dataset,
             label_counts,
@@ -84,6 +87,11 @@ class LabelTrainer(HubTrainer):
 
     def _check_metrics(self, metrics: BatchwiseMetrics) -> None:
         metrics.check_fits(self.label_counts)
+        if isinstance(metrics, PredictionScorer) and metrics.thresholds.any():
+            logger.warning(
+                "The metrics have a threshold other than 0.5, and predict and pipelines decide at 0.5 until "
+                "tune_thresholds has put thresholds into the model, which then decide everywhere"
+            )
         names = feature_names_of(self.train_dataset, self.label_space.column)
         if metrics.label_counts.label_names is None and self.label_space.order_of(names, "train_dataset") is not None:
             raise ValueError(
@@ -131,8 +139,10 @@ class LabelTrainer(HubTrainer):
         write_labels(self._config, self.label_space, problem_type)
 
     def get_train_dataloader(self) -> DataLoader:
-        """As `Trainer.get_train_dataloader`; rows are drawn by class if a search has turned `plm_class_aware` on."""
-        if self._drawn_by != (self._argument("plm_class_aware"), self.args.seed):
+        """As `Trainer.get_train_dataloader`; counts anew if a search or the caller has changed the training rows."""
+        if self.train_dataset is not self._settled_rows:
+            self.settle_labels(self.train_dataset, self._given_counts)
+        elif self._drawn_by != (self._argument("plm_class_aware"), self.args.seed):
             self.settle_labels(self._given_rows, self._given_counts)
         rows = self.train_dataset
         with self._collating(rows.drawn if isinstance(rows, ClassAwareDataset) else rows):

@@ -184,10 +184,14 @@ def read_references(
 
 
 def labels_digest(references: ArrayLike) -> str:
-    """A SHA-256 of multi-hot labels, hexadecimal: which are 1, 0 and unknown, in any dtype. Errors as above."""
+    """A SHA-256 of multi-hot labels, hexadecimal: which are 1, 0 and unknown, in any dtype and any order of the rows.
+
+    Errors as above.
+    """
     positive, known = read_references(np.asarray(references), "labels")
     marks = np.where(known, positive, 2).astype(np.uint8)
-    return hashlib.sha256(f"{marks.shape}".encode() + marks.tobytes()).hexdigest()
+    rows = sorted(row.tobytes() for row in marks)
+    return hashlib.sha256(f"{marks.shape}".encode() + b"".join(rows)).hexdigest()
 
 
 def first_array(values: Any) -> np.ndarray:
