@@ -77,6 +77,8 @@ class PLMCallback(TrainerCallback):
     ) -> None:
         if self.update_steps is None:
             self.update(args, control)
+        else:
+            self.trainer.plm_loss.raise_for_wrong_labels()  # of the steps since the last update
 
     def on_evaluate(
         self,
@@ -104,6 +106,8 @@ class PLMCallback(TrainerCallback):
     def on_train_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
+        if self.update_steps is None and self.trainer.plm_loss.state.is_measuring:
+            self.update(args, control)  # resumed behind the last step, from a checkpoint that was written before it
         self.trainer.end_training()
 
     def update(self, args: TrainingArguments, control: TrainerControl) -> None:

@@ -209,6 +209,22 @@ class EvaluationTrainer(LabelTrainer):
                     raise ValueError(f"the evaluation has no {goal}, only {sorted(metrics)}; pass compute_objective")
                 return metrics[goal]
 
+        space = self._as_given(hp_space) if hp_space is not None else None
         return super().hyperparameter_search(
-            hp_space, compute_objective, n_trials, direction or "minimize", backend, hp_name, **kwargs
+            space, compute_objective, n_trials, direction or "minimize", backend, hp_name, **kwargs
         )
+
+    def _as_given(self, hp_space: Callable[[Any], dict[str, float]]) -> Callable[[Any], dict[str, float]]:
+        """A search space whose settings of the method are in force as they are given.
+
+        `Trainer` casts each value to the type of the one before: 0.3 after 0 would be 0, and None an error.
+        """
+
+        def space(trial: Any) -> dict[str, float]:
+            values = hp_space(trial)
+            for name in values:
+                if name.startswith("plm_") and hasattr(self.args, name):
+                    setattr(self.args, name, None)
+            return values
+
+        return space

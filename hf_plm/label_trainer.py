@@ -52,7 +52,7 @@ class LabelTrainer(HubTrainer):
         """
         self._given_rows, self._given_counts = rows, label_counts
         self.label_names = self.label_names or ["labels"]  # a model without labels in its forward will do, too
-        self.train_dataset = self._settled_rows = self._training_rows()
+        self.train_dataset = self._training_rows()
         self.label_space, self.label_counts = settle_labels(
             self.train_dataset,
             label_counts,
@@ -66,6 +66,20 @@ class LabelTrainer(HubTrainer):
         self._check_evaluation_sets()
         if isinstance(self.compute_metrics, BatchwiseMetrics):
             self._check_metrics(self.compute_metrics)
+        self._settled_for = self._training_data()
+
+    def settle_changed_labels(self) -> None:
+        """Decide anew if `train_dataset` was replaced, or a search has set how its rows are drawn."""
+        rows, is_class_aware, seed = self._training_data()
+        if rows is not self._settled_for[0]:
+            self._given_rows = rows
+        elif (is_class_aware, seed) == self._settled_for[1:]:
+            return
+        self.settle_labels(self._given_rows, self._given_counts)
+
+    def _training_data(self) -> tuple[Any, bool, int]:
+        """What the labels are decided by: the rows, and how they are drawn."""
+        return self.train_dataset, self._argument("plm_class_aware"), self.args.seed
 
     def _check_evaluation_sets(self) -> None:
         """Compare each with the label space; where that has no names, those of the sets with one another."""
@@ -116,8 +130,10 @@ class LabelTrainer(HubTrainer):
     def _training_rows(self) -> Any:
         """The training data as given, or with `plm_class_aware` their rows drawn by class."""
         rows, is_class_aware = self._given_rows, self._argument("plm_class_aware")
-        self._drawn_by = (is_class_aware, self.args.seed)
-        if not is_class_aware or isinstance(rows, ClassAwareDataset):
+        if isinstance(rows, ClassAwareDataset):
+            rows.set_epoch(0)  # it may have been trained on before
+            return rows
+        if not is_class_aware:
             return rows
         if not isinstance(rows, Dataset):
             raise ValueError(
@@ -139,11 +155,8 @@ class LabelTrainer(HubTrainer):
         write_labels(self._config, self.label_space, problem_type)
 
     def get_train_dataloader(self) -> DataLoader:
-        """As `Trainer.get_train_dataloader`; counts anew if a search or the caller has changed the training rows."""
-        if self.train_dataset is not self._settled_rows:
-            self.settle_labels(self.train_dataset, self._given_counts)
-        elif self._drawn_by != (self._argument("plm_class_aware"), self.args.seed):
-            self.settle_labels(self._given_rows, self._given_counts)
+        """As `Trainer.get_train_dataloader`, once the labels are compared with the label space."""
+        self.settle_changed_labels()
         rows = self.train_dataset
         with self._collating(rows.drawn if isinstance(rows, ClassAwareDataset) else rows):
             return super().get_train_dataloader()

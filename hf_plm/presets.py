@@ -106,6 +106,16 @@ class PLMSettings:
                 warnings.warn(f"{name} is {changes[name]!r} and has no effect: {reason}", stacklevel=3)
         return settings
 
+    @property
+    def adapts(self) -> bool:
+        """Whether the ideal ratios may change in an update."""
+        return self.rule != "fixed" and self.change_rate > 0
+
+    @property
+    def starts_at_data(self) -> bool:
+        """Whether the ideal ratios start at the ratios of the data."""
+        return self.initial_ratio == "dataset" or (self.initial_ratio == "tempered" and self.temper == 1)
+
     def _without_effect(self) -> dict[str, str]:
         """Which settings change nothing beside the others, and why."""
         reasons = {}
@@ -113,8 +123,15 @@ class PLMSettings:
             reasons["temper"] = f"initial_ratio is {self.initial_ratio!r}, and it is the exponent of 'tempered'"
         if self.rule == "fixed":
             reasons["change_rate"] = "rule is 'fixed', so the ideal ratios do not adapt"
-            if self.initial_ratio == "dataset":
-                reasons["max_shift"] = "initial_ratio is 'dataset' and rule is 'fixed', so no ideal ratio moves"
+        elif not self.adapts:
+            reasons["rule"] = "change_rate is 0, so the ideal ratios do not adapt"
+        if self.starts_at_data and not self.adapts:
+            start = "initial_ratio is 'dataset'" if self.initial_ratio == "dataset" else "temper is 1"
+            rest = "rule is 'fixed'" if self.rule == "fixed" else "change_rate is 0"
+            reasons["max_shift"] = f"{start} and {rest}, so no ideal ratio moves"
+        if self.max_shift == 1:
+            names = ("initial_ratio", "temper", "rule", "change_rate")
+            reasons |= dict.fromkeys(names, "max_shift is 1, so the ideal ratios stay the data's own")
         return reasons
 
     def bound_objective(self) -> Callable[..., torch.Tensor]:

@@ -106,10 +106,7 @@ class RunFacts:
     def masks_nothing(self) -> bool:
         """Whether the settings leave every label in the loss."""
         settings = self.settings
-        starts_at_data = settings.initial_ratio == "dataset" or (
-            settings.initial_ratio == "tempered" and settings.temper == 1
-        )
-        return settings.max_shift == 1 or (starts_at_data and (settings.rule == "fixed" or settings.change_rate == 0))
+        return settings.max_shift == 1 or (settings.starts_at_data and not settings.adapts)
 
     @property
     def was_tuned_on_evaluation(self) -> bool:

@@ -185,10 +185,15 @@ class PLMState(SavedTensors):
         many bins. A label that has no ratio there starts as here.
 
         Raises:
-            ValueError: if the labels are others, or in another order.
+            ValueError: if the labels are others, or in another order; if their counts are known there alone.
         """
         if found := self._label_differences(earlier):
             raise ValueError(f"the ideal ratios are those of other labels: {'; '.join(found)}")
+        if self.is_estimating and not earlier.is_estimating:
+            raise ValueError(
+                "the ideal ratios cannot be kept: the counts of the labels, which bound them, are estimated on the way"
+                " here; pass label_counts=..., or begin anew (plm_restart=True)"
+            )
         taken = {name: getattr(earlier, name).to(self.ideal_ratio.device, copy=True) for name in TENSORS}
         if self.is_estimating and earlier.is_estimating:
             self.positives, self.negatives = taken["positives"], taken["negatives"]

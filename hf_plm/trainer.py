@@ -126,8 +126,9 @@ class PLMTrainer(EvaluationTrainer):
             fused=self._argument("plm_fused"),
             sparse=self._is_sparse,
         )
-        if plm_loss.settings.rule == "fixed" and settings.get("update_steps") and not plm_loss.state.is_estimating:
-            logger.warning("plm_update_steps has no effect: the rule is 'fixed', and the counts are known")
+        if settings.get("update_steps") and not plm_loss.settings.adapts and not plm_loss.state.is_estimating:
+            reason = "the rule is 'fixed'" if plm_loss.settings.rule == "fixed" else "the change_rate is 0"
+            logger.warning(f"plm_update_steps has no effect: {reason}, and the counts are known")
         return plm_loss
 
     def begin_training(self) -> None:
@@ -135,6 +136,7 @@ class PLMTrainer(EvaluationTrainer):
 
         Called when training begins: what was done to `plm_state` before is lost, and so are decisions of the model.
         """
+        self.settle_changed_labels()
         self._fit_model()
         self.plm_loss = self._make_loss()
         if self._checkpoint is not None and not self._argument("plm_restart"):
@@ -144,7 +146,7 @@ class PLMTrainer(EvaluationTrainer):
         end_decisions(self._config, "training begins")
 
     def _resume(self, checkpoint: str | os.PathLike) -> None:
-        state = load_checkpoint(checkpoint, num_labels=self.label_space.num_labels)
+        state = load_checkpoint(checkpoint)
         found = self.plm_state.differences(state)
         if found and self._argument("plm_keep_ratios"):
             self.plm_state.adopt_ratios(state)

@@ -8,7 +8,7 @@ import torch
 from safetensors import safe_open
 from transformers import AutoModelForSequenceClassification, Trainer
 
-from hf_plm import PLMState, PLMTrainer
+from hf_plm import LabelCounts, PLMState, PLMTrainer
 
 
 def logs_with(trainer, key):
@@ -146,3 +146,20 @@ def test_a_checkpoint_without_a_state_is_named(make_bert, text_data, make_args):
     trainer.args.plm_restart = True
     trainer.train(resume_from_checkpoint=f"{trainer.args.output_dir}/checkpoint-4")
     assert len(trainer.plm_state.history) == 2  # of the second epoch alone
+
+
+def test_wrong_labels_behind_the_last_update_end_training_where_a_device_works_on_its_own(
+    make_bert, text_data, make_args, monkeypatch
+):
+    monkeypatch.setattr("hf_plm.label_checks.can_look", lambda labels: False)
+    batches = iter(range(100))
+
+    def collate(rows):
+        labels = torch.full((len(rows), 5), 0.95 if next(batches) >= 3 else 1.0)
+        return {"input_ids": torch.tensor([row["input_ids"] for row in rows]), "labels": labels}
+
+    rows = text_data.remove_columns("labels")
+    args = make_args(plm_update_steps=3, remove_unused_columns=False)
+    trainer = PLMTrainer(make_bert(), args, collate, train_dataset=rows, label_counts=LabelCounts([9] * 5, [9] * 5))
+    with pytest.raises(ValueError, match=r"the label is 0\.95"):
+        trainer.train()

@@ -1,6 +1,7 @@
 """A search tries what it says, and looks for what a person wants."""
 
 import dataclasses
+import json
 
 import numpy as np
 import pytest
@@ -116,3 +117,30 @@ def test_a_search_looks_for_what_it_is_told(search):
 def test_a_search_without_metrics_looks_for_the_lowest_loss(search):
     objective, scores = search(metrics=False, direction="minimize")
     assert objective == scores["eval_loss"]
+
+
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        ("temper", [0, 0.6, 0.3]),
+        ("max_shift", [2, 2.5]),
+        ("initial_ratio", [0.5, "mean"]),
+        ("update_steps", [1, None]),
+        ("objective_kwargs", [{"gamma_negative": 2}, '{"gamma_negative": 3}']),
+    ],
+)
+def test_a_value_of_a_trial_is_not_cast_to_the_type_of_the_one_before(name, values, tmp_path):
+    data, watch, spaces = make_rows(16), Watch(), iter([{f"plm_{name}": value} for value in values])
+    trainer = PLMTrainer(
+        model_init=lambda: make_bert(),
+        args=make_args(tmp_path, max_steps=1),
+        train_dataset=data,
+        eval_dataset=data,
+        callbacks=[watch],
+    )
+    watch.trainer = trainer
+    trainer.hyperparameter_search(
+        hp_space=lambda trial: next(spaces), n_trials=len(values), backend="optuna", direction="minimize"
+    )
+    read = [json.loads(value) if name == "objective_kwargs" and isinstance(value, str) else value for value in values]
+    assert [trial[name] for trial in watch.trials] == read

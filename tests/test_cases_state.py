@@ -232,3 +232,21 @@ def test_a_state_dict_of_another_loss_is_refused(counts, settings, shown):
         other.load_state_dict(plm_loss.state_dict())
     with pytest.raises(ValueError, match=shown):
         other.state = plm_loss.state
+
+
+def test_a_state_of_another_number_of_labels_is_refused_with_the_way_on(checkpoint, tmp_path):
+    data = make_rows(32).map(lambda row: {"labels": row["labels"][:3]})
+    trainer = PLMTrainer(make_bert(3), make_args(tmp_path, **TRAINING), train_dataset=data)
+    with pytest.raises(ValueError, match="5 labels there and 3 here.*plm_restart"):
+        trainer.train(resume_from_checkpoint=checkpoint(())[0])
+
+
+def test_a_run_that_is_resumed_behind_its_last_step_ends_as_it_did(tmp_path):
+    runs = []
+    for resumed in (False, True):
+        args = make_args(tmp_path, **TRAINING, save_strategy="steps", save_steps=12)
+        runs.append(PLMTrainer(make_bert(), args, train_dataset=make_rows(64)))
+        runs[-1].train(resume_from_checkpoint=f"{tmp_path}/checkpoint-12" if resumed else None)
+    whole, resumed = (trainer.plm_state for trainer in runs)
+    assert torch.equal(resumed.history, whole.history) and len(whole.history) == 4
+    assert not resumed.is_measuring

@@ -20,6 +20,13 @@ from hf_plm.presets import PRESETS, PLMSettings
         ("default", {"temper": 0.5, "initial_ratio": 0.1}, "temper is 0.5 and has no effect: initial_ratio is 0.1"),
         ("off", {"change_rate": 0.5}, "change_rate is 0.5 and has no effect: rule is 'fixed'"),
         ("default", {"rule": "fixed", "change_rate": 0.5}, "change_rate is 0.5 and has no effect"),
+        ("off", {"rule": "kl"}, "rule is 'kl' and has no effect: change_rate is 0"),
+        ("default", {"max_shift": 1, "change_rate": 0.1}, "change_rate is 0.1 and has no effect: max_shift is 1"),
+        (
+            "default",
+            {"temper": 1, "change_rate": 0, "max_shift": 3},
+            "max_shift is 3 and has no effect: temper is 1 and change_rate is 0",
+        ),
         ("off", {"max_shift": 3}, "max_shift is 3 and has no effect: initial_ratio is 'dataset' and rule is 'fixed'"),
     ],
 )

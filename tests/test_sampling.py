@@ -143,3 +143,12 @@ def test_a_single_label_trainer_takes_a_long_tail_re_sampled(make_args):
     positives = trainer.plm_state.histograms[0].sum(-1)
     assert positives.sum() == len(thinned)
     assert positives.min() > 0.2 * positives.sum()
+
+
+def test_rows_that_were_drawn_in_another_run_are_counted_from_the_first_epoch_on(make_args):
+    data = Dataset.from_dict({"input_ids": [[5, 6]] * 400, "labels": IDS})
+    rows = ClassAwareDataset(data)
+    first = PLMTrainer(scenarios.make_bert(num_labels=3), make_args(), train_dataset=rows).label_counts
+    rows.set_epoch(3)
+    again = PLMTrainer(scenarios.make_bert(num_labels=3), make_args(), train_dataset=rows).label_counts
+    assert again.positives.tolist() == first.positives.tolist()

@@ -199,3 +199,29 @@ def test_a_collator_with_a_declared_form_is_taken_as_it_is(make_bert, make_args)
     trainer = PLMTrainer(make_bert(num_labels=2), make_args(), collator, train_dataset=data)
     assert trainer.data_collator is collator
     assert trainer.label_counts.positives.tolist() == [2, 2]
+
+
+@pytest.mark.parametrize("changes", [{}, {"seed": 7}])
+def test_a_training_set_that_is_replaced_is_counted_and_trained_on(changes, make_bert, text_data, make_args):
+    trainer = PLMTrainer(make_bert(), make_args(), train_dataset=text_data)
+    trainer.train_dataset = text_data.select(range(32))
+    for name, value in changes.items():
+        setattr(trainer.args, name, value)
+    trainer.train()
+    assert trainer.state.global_step == 2
+    assert trainer.plm_state.positives.tolist() == multi_hot(text_data.select(range(32))).sum(0).tolist()
+
+
+def test_a_training_set_that_comes_later_is_counted(make_bert, text_data, make_args):
+    trainer = PLMTrainer(make_bert(), make_args(), eval_dataset=text_data)
+    trainer.train_dataset = text_data
+    trainer.train()
+    assert not trainer.plm_state.is_estimating
+    assert trainer.plm_state.positives.tolist() == multi_hot(text_data).sum(0).tolist()
+
+
+def test_a_training_set_that_is_replaced_must_have_the_labels(make_bert, text_data, make_args):
+    trainer = PLMTrainer(make_bert(), make_args(), train_dataset=text_data)
+    trainer.train_dataset = Dataset.from_dict({"input_ids": [[5, 6]] * 32, "labels": [[0], [7]] * 16})
+    with pytest.raises(ValueError, match="the class id 7 is not in"):
+        trainer.train()
