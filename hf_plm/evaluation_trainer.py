@@ -44,6 +44,7 @@ class EvaluationTrainer(LabelTrainer):
 
         Metrics of `multilabel_compute_metrics` decide by the model's own thresholds, where it has any.
         """
+        self.plm_loss.raise_for_wrong_labels()  # of training
         self._eval_totals = torch.zeros(2, device=self.args.device)  # of the objective, and of known labels
         thresholds = thresholds_of(self._config)
         with evaluating(self.label_counts, thresholds) as record, self._noticing_other_logits():

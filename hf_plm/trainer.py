@@ -118,6 +118,8 @@ class PLMTrainer(EvaluationTrainer):
         """A loss with the initial ideal ratios, of the settings that the arguments have now."""
         settings = self.args.plm_settings() if isinstance(self.args, PLMTrainingArguments) else {}
         if self.objective is not None:
+            if settings.get("objective") is not None:
+                logger.warning(f"plm_objective='{settings['objective']}' is not used: objective is given")
             settings["objective"] = self.objective
         plm_loss = PLMLoss(
             self.label_counts,
@@ -192,7 +194,8 @@ class PLMTrainer(EvaluationTrainer):
         best = self.state.best_model_checkpoint
         if self.args.load_best_model_at_end and best is not None:
             try:
-                self.plm_loss.state = load_checkpoint(best).to(self.args.device)
+                self._resume(best)
+                self.plm_state.to(self.args.device)
             except (OSError, ValueError) as error:
                 logger.warning(f"plm_state is that of the last step, not of the best model, whose is lost: {error}")
         if self.args.should_save and self.args.save_strategy != SaveStrategy.NO:
