@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from transformers.utils import logging
 
 from .classifier_bias import find_bias, logits_of
-from .label_space import generic_names, names_fingerprint, read_id2label, shown_list
+from .label_space import generic_names, label_order, names_fingerprint, read_id2label, shown_list
 from .state import PLMState
 
 logger = logging.get_logger(__name__)
@@ -232,11 +232,8 @@ def _shift_for(config: Any, plm_state: PLMState, num_labels: int | None) -> Tens
     if num_labels not in (None, len(shift)):
         raise ValueError(f"plm_state is of {len(shift)} labels, and the model has {num_labels}")
     names, own = read_id2label(config), plm_state.label_names
-    if names is None or own is None or names == own:
-        return shift
-    if set(names) != set(own):
-        raise ValueError(f"plm_state is of the labels {shown_list(own)}, and the model has {shown_list(names)}")
-    return shift[[own.index(name) for name in names]]
+    order = label_order(names, "the model", own, "plm_state") if names is not None and own is not None else None
+    return shift if order is None else shift[order]
 
 
 def _subtract(bias: nn.Parameter, amount: Tensor) -> np.ndarray:
