@@ -26,9 +26,9 @@ from variants import VARIANTS
 
 import hf_plm
 from hf_plm import PLMTrainer, PLMTrainingArguments
-from hf_plm.metrics import multilabel_scores
 from hf_plm.objectives import OBJECTIVES, default_arguments
 from hf_plm.presets import PLMSettings
+from hf_plm.scores import multilabel_scores
 
 RESULTS = Path(__file__).parent / "results"
 

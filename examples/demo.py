@@ -19,8 +19,8 @@ from rich.table import Table
 from scipy.special import expit
 
 from hf_plm import PLMTrainer
-from hf_plm.metrics import label_scores
 from hf_plm.plots import plot_label_scores, plot_ratios
+from hf_plm.scores import label_scores
 
 OUTPUT = Path("outputs/demo")
 SEED = 42

@@ -16,8 +16,9 @@ from .decisions import read_decisions, thresholds_of, write_decisions
 from .label_tensors import multi_hot_labels
 from .label_trainer import LabelTrainer
 from .loss import PLMLoss
-from .metrics import EvaluationRecord, evaluating, first_array, labels_digest
+from .metrics import EvaluationRecord, evaluating
 from .run_facts import Evaluation, RunFacts, gather_facts, scores_alone, step_of_model
+from .scores import first_array, labels_digest
 from .thresholds import tune_thresholds
 
 logger = logging.get_logger(__name__)

@@ -22,26 +22,12 @@ from .scores import (
     LabelScores,
     decide,
     first_array,
-    label_scores,
     labels_digest,
     multilabel_scores,
     one_for_each,
     score_labels,
     summarize,
 )
-
-__all__ = [
-    "EvaluationRecord",
-    "LabelScores",
-    "MultiLabelMetrics",
-    "PredictionScorer",
-    "evaluating",
-    "first_array",
-    "label_scores",
-    "labels_digest",
-    "multilabel_compute_metrics",
-    "multilabel_scores",
-]
 
 
 @dataclass(eq=False)

@@ -14,7 +14,7 @@ from .display import printable
 from .inspection import LabelReport
 from .label_counts import LabelCounts
 from .label_space import generic_names
-from .metrics import LabelScores
+from .scores import LabelScores
 from .state import PLMState
 
 NAMED_LABELS = 40

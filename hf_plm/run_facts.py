@@ -18,9 +18,9 @@ from .decisions import Decisions, read_decisions
 from .label_counts import LabelCounts
 from .label_space import LabelSpace
 from .loss import PLMLoss
-from .metrics import LabelScores
 from .objectives import OBJECTIVES, default_arguments
 from .presets import PLMSettings
+from .scores import LabelScores
 from .state import PLMState
 
 SPEED = ("runtime", "samples_per_second", "steps_per_second", "model_preparation_time")

@@ -8,8 +8,9 @@ import torch
 from transformers import EvalPrediction
 
 from hf_plm import LabelCounts, multilabel_compute_metrics
-from hf_plm.metrics import evaluating, labels_digest
+from hf_plm.metrics import evaluating
 from hf_plm.ranking_metrics import RankingComputeMetrics, propensities
+from hf_plm.scores import labels_digest
 
 KEYS = {
     *("map", "micro_f1", "macro_f1", "exact_match", "labels_never_predicted"),

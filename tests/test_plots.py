@@ -9,8 +9,8 @@ import torch
 from datasets import Dataset
 
 from hf_plm import LabelCounts, PLMLoss, inspect_labels
-from hf_plm.metrics import label_scores
 from hf_plm.plots import drawable, plot_calibration, plot_label_counts, plot_label_scores, plot_ratios
+from hf_plm.scores import label_scores
 
 
 @pytest.fixture(params=[1, 10, 200], ids=lambda num_labels: f"{num_labels} labels")

@@ -11,7 +11,8 @@ from sklearn.metrics import accuracy_score, average_precision_score, f1_score, p
 from transformers import EvalPrediction
 
 from hf_plm import LabelCounts, MultiLabelMetrics, multilabel_compute_metrics
-from hf_plm.metrics import evaluating, multilabel_scores
+from hf_plm.metrics import evaluating
+from hf_plm.scores import multilabel_scores
 
 KEYS = {
     *("map", "micro_f1", "macro_f1", "exact_match", "labels_never_predicted"),

@@ -8,7 +8,7 @@ import pytest
 from sklearn.metrics import f1_score, precision_score, recall_score
 
 from hf_plm import tune_thresholds
-from hf_plm.metrics import multilabel_scores
+from hf_plm.scores import multilabel_scores
 
 
 @pytest.fixture

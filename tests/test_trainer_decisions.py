@@ -11,7 +11,7 @@ from transformers import BertForSequenceClassification, EvalPrediction, Trainer
 
 from hf_plm import LabelCounts, PLMTrainer, count_labels, multilabel_compute_metrics
 from hf_plm.decisions import thresholds_of
-from hf_plm.metrics import labels_digest, multilabel_scores
+from hf_plm.scores import labels_digest, multilabel_scores
 
 
 @pytest.fixture
