@@ -10,7 +10,6 @@ from transformers.trainer_utils import IntervalStrategy
 from transformers.utils import logging
 
 from .functional import predicted_positives
-from .label_counts import LabelCounts
 from .loss import PLMLoss
 from .sampling import ClassAwareDataset
 from .state import PLMState
@@ -134,7 +133,7 @@ def summarize(state: PLMState) -> dict[str, float]:
     predicted = predicted_positives(state.histograms)
     keep_positive, keep_negative = state.keep_probabilities()
     summary = {"plm/labels_never_predicted": ((predicted == 0) & (positives > 0)).sum()}
-    for name, mask in LabelCounts(state.positives.cpu(), state.negatives.cpu()).groups().items():
+    for name, mask in state.groups().items():
         mask = mask.to(state.ideal_ratio.device) & state.has_ratio
         if mask.any():
             summary |= {

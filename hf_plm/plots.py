@@ -54,12 +54,11 @@ def plot_label_counts(report: LabelReport, preset: str = "default") -> Figure:
 
 def plot_ratios(state: PLMState) -> Figure:
     """How far each label's ideal ratio lies from its own ratio, update by update, with the medians of the groups."""
-    counts = LabelCounts(state.positives.cpu(), state.negatives.cpu())
     shifts = state.shifts.exp().cpu().numpy()
     updates = state.history_updates.cpu().numpy()
     figure = Figure(figsize=(8, 5), layout="constrained")
     axis = figure.subplots()
-    for group, mask in counts.groups().items():
+    for group, mask in state.groups().items():
         members = shifts[:, (mask & state.has_ratio.cpu()).numpy()]
         if members.size:
             alpha = min(0.5, 20 / members.shape[1])
@@ -121,7 +120,7 @@ def plot_calibration(state: PLMState) -> Figure:
     figure = Figure(figsize=(6.5, 7), layout="constrained")
     above, below = figure.subplots(2, 1, height_ratios=[3, 1], sharex=True)
     above.plot([0, 1], [0, 1], color="black", linewidth=0.8, linestyle=":")
-    for group, mask in LabelCounts(state.positives.cpu(), state.negatives.cpu()).groups().items():
+    for group, mask in state.groups().items():
         positives, negatives = histograms[:, mask].sum(1).numpy()
         total = positives + negatives
         seen = total > 0

@@ -95,6 +95,10 @@ class PLMState(SavedTensors):
         self._keep_probabilities: tuple[Tensor, Tensor] | None = None
         self._shift: Tensor | None = None
 
+    def groups(self) -> dict[str, Tensor]:
+        """Head, medium and tail of the labels by the counts, on the CPU, see `LabelCounts.groups`."""
+        return LabelCounts(self.positives, self.negatives).groups()
+
     def keep_probabilities(self) -> tuple[Tensor, Tensor]:
         """With which probability positives and negatives enter the loss: two float32 tensors `(num_labels,)`.
 

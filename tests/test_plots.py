@@ -1,7 +1,6 @@
 """The pictures show what they should, with names for few labels and lines for many."""
 
 import warnings
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -107,15 +106,8 @@ def test_nothing_measured_yet_can_be_drawn(counts, tmp_path):
 def test_ratios_are_drawn_as_they_were_in_force(tmp_path):
     """Of a stream nothing is masked at first, whatever its ratios are today."""
     shifts = torch.tensor([[0.0, 0.0], [2.0, -1.0]])
-    state = SimpleNamespace(
-        positives=torch.tensor([90, 10]),
-        negatives=torch.tensor([10, 90]),
-        has_ratio=torch.ones(2, dtype=torch.bool),
-        history=torch.ones(2, 2),
-        ratio=torch.tensor([9.0, 1 / 9]),
-        shifts=shifts,
-        history_updates=torch.arange(2),
-    )
+    state = PLMLoss(LabelCounts([90, 10], [10, 90])).state
+    state.shifts, state.history_updates = shifts, torch.arange(2)
     lines = [line.get_ydata().tolist() for line in plot_ratios(state).axes[0].lines[:-1]]
     for label in range(2):
         assert pytest.approx(shifts[:, label].exp().tolist()) in lines
