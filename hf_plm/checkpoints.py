@@ -60,13 +60,11 @@ def load_checkpoint(folder: str | os.PathLike, num_labels: int | None = None) ->
                 f"{path} is of batch {found:,} and {STATE_NAME} of batch {state.num_batches:,}: they were not saved "
                 "together; to begin the ideal ratios anew, set plm_restart=True"
             )
-    own = range(process_rank(), state.num_ranks, num_processes())
-    parts = [PLMState.load(_path(folder, rank), state.num_labels) if rank else state for rank in own]
-    histograms, nonfinite = [part.histograms.clone() for part in parts], [part.nonfinite.clone() for part in parts]
     state.forget_measurements()
-    for measured, count in zip(histograms, nonfinite, strict=True):
-        state.histograms += measured
-        state.nonfinite += count
+    for rank in range(process_rank(), state.num_ranks, num_processes()):
+        part = PLMState.load(_path(folder, rank), state.num_labels)
+        state.histograms += part.histograms
+        state.nonfinite += part.nonfinite
     return state
 
 
