@@ -9,9 +9,10 @@ from transformers.utils import logging
 
 from .counting import read_labels
 from .data_collator import ClassIdCollator, MultiLabelCollator
+from .display import quoted
 from .label_columns import check_column, feature_names_of
 from .label_counts import LabelCounts
-from .label_space import LabelSpace, label_order, read_id2label, shown_list, write_id2label
+from .label_space import LabelSpace, generic_names, label_order, read_id2label, shown_list, write_id2label
 from .loss import MANY_LABELS
 from .sampling import ClassAwareDataset
 
@@ -113,11 +114,12 @@ def _counts_and_form(
     return _read(rows, num_labels, column, label_format, names, source)
 
 
-def _read(rows: Any, *arguments: Any) -> tuple[LabelCounts, str]:
+def _read(
+    rows: Any, num_labels: int | None, column: str, label_format: str, names: list[str] | None, source: str
+) -> tuple[LabelCounts, str]:
     """`read_labels`; an error says so where the data_collator declares the form."""
-    label_format = arguments[2]
     try:
-        return read_labels(rows, *arguments)
+        return read_labels(rows, num_labels, column, label_format, names, source)
     except ValueError as error:
         if label_format == "auto":
             raise
@@ -156,10 +158,10 @@ def _say_other_counts(given: LabelCounts, found: LabelCounts) -> None:
     differ = (given.positives != found.positives) | (given.negatives != found.negatives)
     if differ.any():
         index = int(differ.int().argmax())
-        names = LabelSpace(given.num_labels, tuple(given.label_names) if given.label_names else None).shown_names
+        names = given.label_names or generic_names(given.num_labels)
         logger.warning(
-            f"label_counts differs from the training data in {int(differ.sum())} labels (label '{names[index]}': "
-            f"{given.positives[index]} positives and {given.negatives[index]} negatives given, "
+            f"label_counts differs from the training data in {int(differ.sum())} labels (label "
+            f"{quoted(names[index])}: {given.positives[index]} positives and {given.negatives[index]} negatives given, "
             f"{found.positives[index]} and {found.negatives[index]} found). The given counts are used"
         )
 
