@@ -6,7 +6,7 @@ from typing import NoReturn
 import torch
 from torch import Tensor
 
-from .display import printable
+from .display import quoted
 from .label_tensors import first_in_rows
 
 
@@ -70,7 +70,7 @@ class LabelChecks:
             )
         shown = f"{value:.6g}"
         shown = repr(value) if shown in ("0", "-0", "1") else shown
-        label = str(place) if self.label_names is None else f"'{printable(self.label_names[place])}'"
+        label = str(place) if self.label_names is None else quoted(self.label_names[place])
         raise ValueError(
             f"row {row} of the batch, label {label}: the label is {shown}{how_many}; it must be 1, 0, or unknown "
             "(NaN or -100). Labels are masked here: give them without smoothing or mixing"

@@ -5,10 +5,8 @@ from typing import Any
 
 from torch import Tensor
 
-from .display import printable
-
-MANY = 8
-"""So many names are shown."""
+from .display import quoted
+from .label_space import shown_list
 
 
 def number_differences(num_labels: int, earlier: int) -> list[str]:
@@ -19,14 +17,14 @@ def name_differences(names: Sequence[str] | None, earlier: Sequence[str] | None)
     """Of label names; where one has none there is nothing to compare."""
     if names is None or earlier is None or list(names) == list(earlier):
         return []
-    orders = f"{_listed(earlier)} there and {_listed(names)} here"
+    orders = f"{shown_list(earlier)} there and {shown_list(names)} here"
     if sorted(names) == sorted(earlier):
         place = next(index for index, pair in enumerate(zip(names, earlier, strict=True)) if pair[0] != pair[1])
-        first = f"label {place} is {printable(earlier[place])} there and {printable(names[place])} here"
+        first = f"label {place} is {quoted(earlier[place])} there and {quoted(names[place])} here"
         return [f"the labels are the same in another order: {orders} ({first})"]
     known, known_earlier = set(names), set(earlier)
     only = [
-        f"only {where} is {_listed(found)}"
+        f"only {where} is {shown_list(found)}"
         for where, found in (
             ("there", [name for name in earlier if name not in known]),
             ("here", [name for name in names if name not in known_earlier]),
@@ -51,14 +49,9 @@ def count_differences(counts: Tensor, earlier: Tensor, names: Sequence[str] | No
     if not differ.any():
         return []
     first = int(differ.int().argmax())
-    name = printable(names[first]) if names is not None else str(first)
+    name = quoted(names[first]) if names is not None else str(first)
     here, there = ("{:,} positives and {:,} negatives".format(*each[:, first].tolist()) for each in (counts, earlier))
     return [
         f"the training data are others: the counts of {int(differ.sum())} of {counts.shape[1]} labels differ, first "
         f"of label {name}: {there} there, {here} here"
     ]
-
-
-def _listed(names: Sequence[str]) -> str:
-    shown = ", ".join(printable(name) for name in names[:MANY])
-    return f"[{shown}{', ...' if len(names) > MANY else ''}]"

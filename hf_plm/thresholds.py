@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike
 
-from .display import printable
+from .display import quoted
 from .label_space import generic_names, shown_list
 from .scores import read_references
 
@@ -168,7 +168,7 @@ def _warn_of_missed(each: Sequence[tuple[str, _Curve, float]], objective: str, t
     for name, curve, threshold in each:
         score = curve.scores(objective)[(curve.values >= threshold).sum()]
         if score < target:
-            missed.append(f"'{printable(name)}' ({f'{score:.3f}' if curve.num_positives else 'no positive'})")
+            missed.append(f"{quoted(name)} ({f'{score:.3f}' if curve.num_positives else 'no positive'})")
     if missed:
         warnings.warn(
             f"{len(missed)} of {len(each)} thresholds do not reach a {objective} of {target} on these data: "

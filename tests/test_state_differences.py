@@ -23,17 +23,20 @@ def state_of(names, *counts, **settings):
         (state_of(None, A, B), []),
         (
             state_of(["b", "a"], B, A),
-            ["the labels are the same in another order: [b, a] there and [a, b] here (label 0 is b there and a here)"],
+            [
+                "the labels are the same in another order: ['b', 'a'] there and ['a', 'b'] here (label 0 is 'b' there "
+                "and 'a' here)"
+            ],
         ),
         (
             state_of(["a", "c"], A, B),
-            ["the label names are [a, c] there and [a, b] here: only there is [c], only here is [b]"],
+            ["the label names are ['a', 'c'] there and ['a', 'b'] here: only there is ['c'], only here is ['b']"],
         ),
         (
             state_of(["a", "b", "c"], A, B, C),
             [
                 "there are 3 labels there and 2 here",
-                "the label names are [a, b, c] there and [a, b] here: only there is [c]",
+                "the label names are ['a', 'b', 'c'] there and ['a', 'b'] here: only there is ['c']",
             ],
         ),
         (
@@ -41,8 +44,8 @@ def state_of(names, *counts, **settings):
             [
                 "change_rate is 0.1 there and 0.5 here",
                 "update_steps is 3 there and None here",
-                "the training data are others: the counts of 1 of 2 labels differ, first of label b: 5 positives and "
-                "3 negatives there, 10 positives and 2 negatives here",
+                "the training data are others: the counts of 1 of 2 labels differ, first of label 'b': 5 positives "
+                "and 3 negatives there, 10 positives and 2 negatives here",
             ],
         ),
         (
