@@ -161,8 +161,8 @@ def _say_other_counts(given: LabelCounts, found: LabelCounts) -> None:
         names = given.label_names or generic_names(given.num_labels)
         logger.warning(
             f"label_counts differs from the training data in {int(differ.sum())} labels (label "
-            f"{quoted(names[index])}: {given.positives[index]} positives and {given.negatives[index]} negatives given, "
-            f"{found.positives[index]} and {found.negatives[index]} found). The given counts are used"
+            f"{quoted(names[index])}: {given.positives[index]} positives and {given.negatives[index]} negatives "
+            f"given, {found.positives[index]} and {found.negatives[index]} found). The given counts are used"
         )
 
 
