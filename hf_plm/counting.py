@@ -113,7 +113,7 @@ def label_space_of(
 
 
 def check_labels(dataset: Any, space: LabelSpace, source: str) -> None:
-    """Compare the labels of another data set, as one to evaluate on, with a label space.
+    """Compare the labels of another data set, such as an evaluation set, with a label space.
 
     The rows of a `datasets.Dataset` are read; of other data sets the names of the column's type alone. A data set
     without the column has nothing to compare.
@@ -122,8 +122,8 @@ def check_labels(dataset: Any, space: LabelSpace, source: str) -> None:
         source: what the data set is, for messages.
 
     Raises:
-        ValueError: for other label names, ids that are no labels, rows of another form, or labels in a column of
-            another name.
+        ValueError: for other label names, ids out of range, rows of another form, or labels in a column of another
+            name.
     """
     check_column(dataset, space.column, source)
     order = space.order_of(feature_names_of(dataset, space.column), f"{source}, column '{space.column}',")
@@ -160,7 +160,7 @@ def _form_of_type(dataset: datasets.Dataset, space: LabelSpace) -> str | None:
 
 
 def positive_entries(dataset: Any, counts: LabelCounts, column: str, form: str) -> tuple[np.ndarray, np.ndarray]:
-    """Where the labels are positive: the number of the row and of the label of each positive, two int64 arrays.
+    """Where the labels are positive: the row and the label of each positive, two int64 arrays.
 
     Args:
         counts, form: as `read_labels` gives them for this data set.
@@ -190,7 +190,7 @@ def _tally(
     label_names: Sequence[str] | None,
     names_source: str,
 ) -> tuple[dict[str, "_Tally"], dict[str, ValueError], int]:
-    """The labels of a data set added up in every form that fits, what contradicts the other forms, and the rows."""
+    """Count the labels in every form that fits. Returns the tallies and errors by form, and the number of rows."""
     feature_names = feature_names_of(dataset, column)
     order = None
     if feature_names is not None and label_names is not None:
@@ -233,7 +233,7 @@ class _Tally:
     """Positives and negatives added up over chunks of rows that are read in one form.
 
     Args:
-        order: where the labels that the rows' ids mean stand among `label_names`; None if the ids are those.
+        order: the index in `label_names` of the label that each class id of the rows stands for; None if it is the id.
     """
 
     def __init__(

@@ -44,7 +44,7 @@ class MultiLabelCollator:
             Rows must be `ids` or `names`.
 
     Attributes:
-        order (int64, `(num_labels,)`): the label that each class id of the rows stands for; None if it is the same.
+        order (int64, `(num_labels,)`): the label that each class id of the rows stands for; None if it is the id.
 
     Raises:
         ValueError: for arguments that contradict each other.
@@ -111,7 +111,7 @@ class MultiLabelCollator:
 
         Returns:
             the wrapped collator's batch, with the labels as float32 `(batch, num_labels)`, NaN where unknown; if
-            `sparse`, as int64 `(batch, most positives of a row, at least 1)`, ids filled up with -100. Rows without
+            `sparse`, as int64 `(batch, most positives of a row, at least 1)`, ids padded with -100. Rows without
             the label column (for prediction) give a batch without it.
 
         Raises:

@@ -1,4 +1,4 @@
-"""Label names and other text of a user's, so that a person can read them wherever they are shown."""
+"""Label names and other text from users, made readable wherever they are shown."""
 
 import re
 
@@ -26,7 +26,7 @@ def markdown(name: str, width: int = 60) -> str:
     for char, entity in (("&", "&amp;"), ("<", "&lt;"), (">", "&gt;"), ("\\", "&#92;")):
         text = text.replace(char, entity)
     text = re.sub(r"(?<!&)([`*\[\]|~$#])", r"\\\1", text)
-    return re.sub(r"(?<![^\W_])_|_(?![^\W_])", r"\\_", text)  # one within a word is a character like any other
+    return re.sub(r"(?<![^\W_])_|_(?![^\W_])", r"\\_", text)  # within a word it is no markup
 
 
 def _escaped(char: str) -> str:

@@ -1,4 +1,4 @@
-"""Labels that are neither 1, 0 nor unknown are refused, with value and place, and without a wait in the step."""
+"""Refuses labels that are neither 1, 0 nor unknown, with value and place; the training step waits for no device."""
 
 from collections.abc import Sequence
 from typing import NoReturn
@@ -11,7 +11,7 @@ from .label_tensors import first_in_rows
 
 
 def can_look(labels: Tensor) -> bool:
-    """Whether a value can be looked at without waiting for a device."""
+    """Whether values can be read without waiting for a device."""
     return labels.device.type == "cpu"
 
 
@@ -19,7 +19,7 @@ class LabelChecks:
     """Refuses wrong labels: on a CPU at once, on another device when `raise_found` is called.
 
     Args:
-        num_labels, label_names: of the labels, for the message.
+        num_labels, label_names: how many labels there are and their names, for the message.
         are_class_ids: whether labels come as class ids, see `multi_hot_labels`.
     """
 
@@ -27,20 +27,20 @@ class LabelChecks:
         self.num_labels = num_labels
         self.label_names = label_names
         self.are_class_ids = are_class_ids
-        self._found: Tensor | None = None  # how many rows are wrong; and of the first its number, place and value
+        self._found: Tensor | None = None  # how many rows are wrong; row, place and value of the first
 
     def check(self, wrong: Tensor, labels: Tensor) -> None:
-        """Refuse a batch, or note it.
+        """Raise for wrong labels of a batch; where they are not on the CPU, remember them for `raise_found`.
 
         Args:
             wrong (bool, the shape of `labels`): see `wrong_labels` and `wrong_class_ids`.
-            labels (`(batch, num_labels)`, or class ids `(batch, at least 1)`): as they were given.
+            labels (`(batch, num_labels)`, or class ids `(batch, at least 1)`): as given.
         """
         if not can_look(labels) or wrong.any():
             self.check_rows(first_in_rows(wrong), labels)
 
     def check_rows(self, first: Tensor, labels: Tensor) -> None:
-        """As `check`, of the place of each row's first wrong label, int32 `(batch,)`: see `first_in_rows`."""
+        """As `check`, from the index of each row's first wrong label, int32 `(batch,)`, see `first_in_rows`."""
         width = labels.shape[1]
         wrong = first < width
         if not len(labels) or (can_look(labels) and not wrong.any()):
@@ -66,7 +66,7 @@ class LabelChecks:
         if self.are_class_ids:
             raise ValueError(
                 f"row {row} of the batch: the class id {value:.0f} is not in [0, {self.num_labels}){how_many}; give "
-                "the ids of the positive labels, filled up with -100, or nothing but -1 where no label is known"
+                "the ids of the positive labels, padded with -100, or nothing but -1 where no label is known"
             )
         shown = f"{value:.6g}"
         shown = repr(value) if shown in ("0", "-0", "1") else shown

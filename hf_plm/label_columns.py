@@ -1,4 +1,4 @@
-"""The rows of a label column, of any kind of data set, laid end to end."""
+"""Reads the rows of a label column from any kind of data set."""
 
 import itertools
 from collections.abc import Iterator, Mapping, Sequence

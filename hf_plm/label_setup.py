@@ -1,4 +1,4 @@
-"""What a trainer finds out about its labels before it trains: one label space, and how often each label occurs."""
+"""What a trainer decides about its labels before it trains: one label space, and the counts of its labels."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -93,7 +93,7 @@ def _counts_and_form(
     source: str,
     update_steps: int | None,
 ) -> tuple[LabelCounts, str | None]:
-    """Counts, given or read, and the form of the rows where it is declared or the rows were read."""
+    """The counts, given or read, and the form of the rows; None if it is neither declared nor read."""
     declared = None if label_format == "auto" else label_format
     if given is not None:
         if not isinstance(rows, datasets.Dataset) or column not in rows.column_names or not len(rows):
@@ -117,7 +117,7 @@ def _counts_and_form(
 def _read(
     rows: Any, num_labels: int | None, column: str, label_format: str, names: list[str] | None, source: str
 ) -> tuple[LabelCounts, str]:
-    """`read_labels`; an error says so where the data_collator declares the form."""
+    """`read_labels`; if the data_collator declares the form, an error says so."""
     try:
         return read_labels(rows, num_labels, column, label_format, names, source)
     except ValueError as error:
@@ -212,7 +212,7 @@ def write_labels(config: Any, space: LabelSpace, problem_type: str) -> None:
 
 
 def collator_for(collator: Any, space: LabelSpace, rows: Any) -> Any:
-    """A collator that makes the labels of a data set's rows those of a label space, in its order.
+    """A collator that converts the labels of a data set to those of a label space, in its order.
 
     Args:
         collator: the trainer's; one that makes no labels is wrapped in a `MultiLabelCollator`.

@@ -1,7 +1,7 @@
 """What the labels of a task are: how many, their names in the order of the model's outputs, their column and form.
 
-It is decided once, in a `LabelSpace`. Names that come from elsewhere are compared with it by `label_order`: another
-order is put right, other names are an error.
+It is decided once, in a `LabelSpace`. Names from other sources are compared with it by `label_order`: the same names
+in another order are put right, other names are an error.
 """
 
 import hashlib
@@ -19,7 +19,7 @@ from .display import quoted
 logger = logging.get_logger(__name__)
 
 SHOWN_NAMES = 8
-"""So many names of a list are shown in a message."""
+"""A message shows at most this many names of a list."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class LabelSpace:
         num_labels: how many there are, 1 or more; as many as the model has outputs.
         names: their names in the order of the model's outputs, each once; None where they have none.
         column: the column of a data set that holds them.
-        form: of a row: `multi_hot`, `ids`, `names` or `class_id`; None where no row has told it yet.
+        form: of a row: `multi_hot`, `ids`, `names` or `class_id`; None if it is not known yet.
 
     Raises:
         ValueError: unless there is one name per label, each once.
@@ -62,7 +62,7 @@ class LabelSpace:
         }
 
     def order_of(self, names: Sequence[str] | None, source: str) -> np.ndarray | None:
-        """Where labels of another source stand here, see `label_order`; None where the two agree or have no names.
+        """The index here of each label of another source, see `label_order`; None if both agree or one has no names.
 
         Raises:
             ValueError: if `names` are others than those here, or another number of them.
@@ -75,7 +75,7 @@ class LabelSpace:
 
 
 def label_order(names: Sequence[str], source: str, wanted: Sequence[str], wanted_source: str) -> np.ndarray | None:
-    """Where each of `names` stands in `wanted`.
+    """The index in `wanted` of each of `names`.
 
     Args:
         names, wanted: the same names, in any order.

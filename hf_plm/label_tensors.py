@@ -1,4 +1,4 @@
-"""Labels as tensors: which are known, which are none, and how class ids become rows of labels.
+"""Labels as tensors: which are known, which are invalid, and how class ids become rows of labels.
 
 This file needs torch alone. Nothing in it reads a value back to the host.
 """
@@ -15,14 +15,14 @@ def known_labels(labels: Tensor) -> Tensor:
 
 
 def wrong_labels(labels: Tensor) -> Tensor:
-    """Where a label is none: neither 1, 0, nor unknown (NaN or -100). Bool, the shape of `labels`, in any dtype."""
+    """Where a label is invalid: neither 1, 0, nor unknown (NaN or -100). Bool, the shape of `labels`."""
     if labels.dtype == torch.bool:
         return torch.zeros_like(labels)
     return known_labels(labels) & (labels != 0) & (labels != 1)
 
 
 def wrong_class_ids(class_ids: Tensor, num_labels: int) -> Tensor:
-    """Where `multi_hot_labels` is given what is no class id: outside `[0, num_labels)`, and no filling either.
+    """Where an entry is neither a class id, in `[0, num_labels)`, nor the padding that `multi_hot_labels` takes.
 
     Args:
         class_ids (int64, `(batch, at least 1)`): see `multi_hot_labels`.
@@ -35,7 +35,7 @@ def wrong_class_ids(class_ids: Tensor, num_labels: int) -> Tensor:
 
 
 def first_in_rows(found: Tensor) -> Tensor:
-    """The place of the first true entry of each row; the length of the rows where there is none.
+    """The index of the first true entry of each row; the length of the row where there is none.
 
     Args:
         found (bool, `(batch, length)`).
@@ -52,8 +52,8 @@ def one_hot_labels(class_ids: Tensor, num_labels: int) -> Tensor:
     """Labels of a single-label task as float rows; an unknown class (-100) gives an unknown row of NaN.
 
     Args:
-        class_ids (int, `(batch,)`): a class in `[0, num_labels)`, or -100. What is neither fills its row, so that
-            `PLMLoss` refuses it and names it.
+        class_ids (int, `(batch,)`): a class in `[0, num_labels)`, or -100. Any other value is copied into
+            its whole row, so that `PLMLoss` refuses it and shows it.
 
     Returns:
         float32, `(batch, num_labels)`.
@@ -68,19 +68,19 @@ def multi_hot_labels(class_ids: Tensor, num_labels: int) -> Tensor:
     """Labels from the ids of the positive classes of each row, on the device where the ids are.
 
     Args:
-        class_ids (int64, `(batch, at least 1)`): ids in `[0, num_labels)`, filled up with -100; nothing but -1 in a
-            row of which no label is known. Other ids, see `wrong_class_ids`, are passed over.
+        class_ids (int64, `(batch, at least 1)`): ids in `[0, num_labels)`, padded with -100; nothing but -1 in a
+            row of which no label is known. Other ids (see `wrong_class_ids`) are ignored.
 
     Returns:
         int8, `(batch, num_labels)`: 1, 0, or -100 for unknown.
 
     Raises:
-        ValueError: if the shape or the dtype is another.
+        ValueError: if the shape or the dtype is wrong.
     """
     if class_ids.dim() != 2 or class_ids.dtype != torch.int64:
         raise ValueError(
             f"labels have shape {tuple(class_ids.shape)} and dtype {class_ids.dtype}; with sparse=True, give the "
-            "class ids of each row, int64 (batch, at least 1), filled up with -100, as MultiLabelCollator("
+            "class ids of each row, int64 (batch, at least 1), padded with -100, as MultiLabelCollator("
             "sparse=True) does"
         )
     empty = torch.where(class_ids[:, :1] == -1, -100, 0).to(torch.int8)

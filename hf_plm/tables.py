@@ -1,4 +1,4 @@
-"""Labels that a file holds as text, one cell a row, as lists."""
+"""Turns labels that a file holds as text, one cell per row, into lists."""
 
 import ast
 import json
@@ -12,7 +12,7 @@ from .display import quoted
 logger = logging.get_logger(__name__)
 
 SEPARATORS = ("|", ";", ",")
-"""What may stand between the names in a cell, where nobody says it."""
+"""What may separate the names in a cell, if the user does not say."""
 
 
 def split_label_text(data: DatasetDict, column: str, separator: str | None = None) -> DatasetDict:
@@ -27,7 +27,7 @@ def split_label_text(data: DatasetDict, column: str, separator: str | None = Non
         the same parts with lists of names in the column, or lists of numbers if the cells are lists of numbers.
 
     Raises:
-        ValueError: for cells that are partly lists, or a separator that the cells do not tell.
+        ValueError: if only some cells are lists, or if the cells do not tell what separates the names.
     """
     types = {getattr(rows.features[column], "dtype", None) for rows in data.values()}
     if not types <= {"string", "large_string", "null"}:  # null: not one row has any
@@ -57,10 +57,10 @@ def split_label_text(data: DatasetDict, column: str, separator: str | None = Non
 
 
 def find_separator(cells: Sequence[str], column: str) -> str:
-    """The one of `SEPARATORS` that the cells hold; empty if they hold neither one of them nor a blank.
+    """The one of `SEPARATORS` that the cells hold; empty if they hold none of them and no blank.
 
     Raises:
-        ValueError: if they hold several, or blanks alone: then the cells do not tell what separates the names.
+        ValueError: if they hold several, or only blanks: then the cells do not tell what separates the names.
     """
     found = [separator for separator in SEPARATORS if any(separator in cell for cell in cells)]
     if len(found) == 1:

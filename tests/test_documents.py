@@ -155,7 +155,7 @@ def test_python_blocks_run_and_do_what_their_comments_state(document, stand_ins,
 
 
 def check_filled_class_ids(names):
-    """-100 fills up a row, and -1 says that none of its labels is known: neither changes the loss."""
+    """-100 pads a row, and -1 says that none of its labels is known: neither changes the loss."""
     counts, logits = names["counts"], torch.randn(2, names["counts"].num_labels)
     loss = PLMLoss(counts, sparse=True).eval()
     one = loss(logits[:1], torch.tensor([[1]]))
@@ -172,7 +172,7 @@ STATED = {
         ),
     },
     "many-labels.md": {
-        "a row is filled up with -100; -1 if none of its labels is known": check_filled_class_ids,
+        "a row is padded with -100; -1 if none of its labels is known": check_filled_class_ids,
     },
     "method.md": {
         "9 positives per negative are too many: one in 36 is kept": lambda names: (
