@@ -12,10 +12,10 @@ STATE_NAME = "plm_state.safetensors"
 
 
 def save_checkpoint(state: PLMState, folder: str | os.PathLike, saves_model: bool | None = None) -> None:
-    """Write what is this rank's of a state into a folder; one rank may call it, or all, at any time.
+    """Write this rank's part of a state into a folder. One rank may call it, or all, at any time.
 
-    A rank that saves the model writes `STATE_NAME`. In the middle of an epoch each rank but the first that calls it
-    writes what it has measured itself to a file of its own; otherwise it removes the one that it wrote before.
+    A rank that saves the model writes `STATE_NAME`. In the middle of an epoch every rank but the first also writes its
+    own measurements, to a file of its own; at other times it removes that file.
 
     Args:
         saves_model: whether this rank saves the model into the folder; None for the first rank alone.
@@ -31,22 +31,22 @@ def save_checkpoint(state: PLMState, folder: str | os.PathLike, saves_model: boo
 
 
 def load_checkpoint(folder: str | os.PathLike, num_labels: int | None = None) -> PLMState:
-    """This rank's state, from what `save_checkpoint` wrote on as many ranks or on another number, onto the CPU.
+    """This rank's state, onto the CPU. There may be more or fewer ranks than when `save_checkpoint` wrote it.
 
-    Of running measurements each of the ranks takes a share, so that their sum counts every batch once.
+    The ranks share out running measurements, so that their sum counts every batch once.
 
     Args:
         num_labels: see `PLMState.load`.
 
     Raises:
-        FileNotFoundError, ValueError: as `PLMState.load`; and if the measurements of a rank are missing, or are of
-            another moment.
+        FileNotFoundError, ValueError: as `PLMState.load`; and if the measurements of a rank are missing, or were
+            saved at another time.
     """
     folder = Path(folder)
     state = PLMState.load(folder / STATE_NAME, num_labels)
     if not state.is_measuring:
         return state
-    for rank in range(1, state.num_ranks):  # every rank looks at all files, so that all refuse alike
+    for rank in range(1, state.num_ranks):  # every rank looks at all files, so that all raise or none
         path = _path(folder, rank)
         if not path.is_file():
             raise ValueError(

@@ -27,7 +27,7 @@ class FusedTotal(NamedTuple):
             `NOT_COUNTED` for unknown labels and logits that are NaN or infinite.
         known (int64, `()`): how many labels are known.
         nonfinite (int64, `()`): see `count_nonfinite`.
-        wrong (int32, `(batch,)`): the first label of each row that is none, see `wrong_labels` and `first_in_rows`.
+        wrong (int32, `(batch,)`): the index of each row's first wrong label, see `wrong_labels` and `first_in_rows`.
     """
 
     total: Tensor
@@ -52,8 +52,8 @@ def fused_total(
 
     Args:
         logits (any floating dtype, `(batch, num_labels)`).
-        labels (`(batch, num_labels)`): 1, 0, or unknown (NaN or -100), in any dtype; what is none is for the caller
-            to refuse.
+        labels (`(batch, num_labels)`): 1, 0, or unknown (NaN or -100), in any dtype; the caller
+            refuses other values.
         keep_positive, keep_negative (float, `(num_labels,)`): see `keep_probabilities`.
         row_seeds, label_seeds: see `uniform_draws`.
         objective: `(logits, labels) -> (batch, num_labels)`.

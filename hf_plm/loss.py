@@ -55,7 +55,8 @@ class PLMLoss(nn.Module):
             to a callable that requires them.
         initial_ratio, temper, rule, change_rate, num_bins, max_shift, objective_kwargs: see `PLMSettings`; None for
             the preset's.
-        update_steps: how often `end_epoch` is called by whoever calls it, for the state to know, see `PLMSettings`.
+        update_steps: how often you call `end_epoch`, see `PLMSettings`; it is kept in the state, and changes nothing
+            here.
         seed: of the masks. A mask is a function of the seed, the number of the batch and the rank.
         fused: whether to compile what is computed of a training batch (`fused.py`), which takes some seconds at the
             first batch; None for yes from `MANY_LABELS` labels on.
@@ -211,7 +212,7 @@ class PLMLoss(nn.Module):
         return functools.partial(self.objective, positives=positives, negatives=negatives)
 
     def _seeds(self, logits: Tensor) -> tuple[Tensor, Tensor]:
-        """Of the rows and of the labels of a batch, see `uniform_draws`."""
+        """The seeds of the rows and of the labels of a batch, see `uniform_draws`."""
         generator = np.random.default_rng((self.seed, self.state.num_batches, process_rank()))
         rows = torch.from_numpy(generator.integers(-(2**31), 2**31, len(logits), np.int32))
         if self._label_seeds.device != logits.device:

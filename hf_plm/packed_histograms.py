@@ -42,7 +42,7 @@ compiled_histograms = torch.compile(packed_histograms, fullgraph=True, dynamic=T
 
 
 class PackedHistograms:
-    """Counters of at most `MAX_ROWS` rows, on their way into histograms."""
+    """Counters of at most `MAX_ROWS` rows, which are then added to histograms."""
 
     def __init__(self) -> None:
         self._counters: Tensor | None = None

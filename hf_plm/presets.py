@@ -148,12 +148,12 @@ class PLMSettings:
 
 
 def _name_of(value: Any) -> Any:
-    """What JSON has no form for, by a name that is the same in every process."""
+    """A stand-in for what JSON cannot hold: a name that is the same in every process."""
     if isinstance(value, str):
         return value
     if isinstance(value, Mapping):
         return dict(value)
-    if hasattr(value, "tolist"):  # a tensor, or a number of NumPy's
+    if hasattr(value, "tolist"):  # a tensor or a NumPy number
         return value.tolist()
     if isinstance(value, functools.partial):
         arguments = [json.dumps(argument, default=_name_of) for argument in value.args]

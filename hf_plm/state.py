@@ -15,7 +15,7 @@ from .state_differences import count_differences, name_differences, number_diffe
 from .state_tensors import TENSORS, SavedTensors, read_tensors
 
 MAX_HISTORY = 5_000_000
-"""So many numbers of `history` are kept, and of `shifts`: 40 MB, beside 188 MB for all else of a million labels."""
+"""`history` and `shifts` keep at most so many numbers each: 40 MB, beside 188 MB for all else of a million labels."""
 
 
 class PLMState(SavedTensors):
@@ -41,8 +41,8 @@ class PLMState(SavedTensors):
         nonfinite (int64, `()`): of how many known labels the logit or the loss was NaN or infinite since the last
             update. Such logits are in no histogram.
         is_measuring (bool): whether `histograms` hold measurements that no update has used yet.
-        num_batches (int): how many training batches were seen, by each rank; it makes every batch's mask another.
-        num_ranks (int): how many ranks measured when a state that was loaded was saved.
+        num_batches (int): how many training batches each rank has seen; the mask of a batch depends on it.
+        num_ranks (int): how many ranks there were when a loaded state was saved; 1 for a new one.
         history (float32, `(num_updates + 1, num_labels)`): the ideal ratios at the start and after each update. When
             it would hold more than `MAX_HISTORY` numbers, every second row goes, but for the last two.
         shifts (float32, the shape of `history`): `shift()` at the same times.
@@ -109,7 +109,7 @@ class PLMState(SavedTensors):
         return self._keep_probabilities
 
     def shift(self) -> Tensor:
-        """`log(I / R)` of now, float32 `(num_labels,)`; 0 where a label has no ratio. Kept as `keep_probabilities`."""
+        """The current `log(I / R)`, float32 `(num_labels,)`; 0 where a label has no ratio."""
         if self._shift is None:
             self._shift = functional.log_odds_shift(self.ratio, self.ideal_ratio)
         return self._shift
@@ -163,11 +163,11 @@ class PLMState(SavedTensors):
         self.is_measuring = False
 
     def differences(self, earlier: "PLMState") -> list[str]:
-        """In what an earlier state ("there") is of other labels, settings or training data than this one ("here").
+        """How an earlier state ("there") differs from this one ("here") in labels, settings and training data.
 
         Returns:
-            sentences for a message; none if the earlier state can go on as this one. Counts that both estimate on the
-            way are not compared, nor are names that one of the two lacks.
+            sentences for a message; none if training can go on from the earlier state. Counts are not compared if both
+            states estimate them, nor names if one of the two has none.
         """
         labels = self._label_differences(earlier)
         settings = setting_differences(self.settings, earlier.settings)
@@ -184,9 +184,9 @@ class PLMState(SavedTensors):
     def adopt_ratios(self, earlier: "PLMState") -> None:
         """Go on with the ideal ratios of an earlier state, under the settings and counts of this one.
 
-        Taken are its ideal ratios, within the bounds of this state's R and `max_shift`, its history and shifts, and
-        the number of batches; its counts, if both states estimate them; and its running measurements, if it has as
-        many bins. A label that has no ratio there starts as here.
+        This state takes over the ideal ratios, within the bounds of its own R and `max_shift`, the history, the shifts
+        and the number of batches; the counts, if both states estimate them; and the running measurements, if both
+        have as many bins. A label without a ratio in the earlier state keeps the ideal ratio it has here.
 
         Raises:
             ValueError: if the labels are others, or in another order; if their counts are known there alone.
@@ -239,14 +239,14 @@ class PLMState(SavedTensors):
         return state
 
     def forget_measurements(self) -> None:
-        """As if no batch had been seen since the last update."""
+        """Forget the batches since the last update."""
         self.histograms.zero_()
         self.nonfinite.zero_()
 
     def _load_from_state_dict(self, *args: Any) -> None:
         super()._load_from_state_dict(*args)
         if self.is_measuring and process_rank() > 0:
-            self.forget_measurements()  # each rank is given the same: the sum over the ranks must count it once
+            self.forget_measurements()  # all ranks load the same, and their sum must count it once
 
     def _label_differences(self, earlier: "PLMState") -> list[str]:
         return [

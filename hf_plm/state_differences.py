@@ -1,4 +1,4 @@
-"""In what two states of Partial Label Masking differ, as sentences for a person who resumes a training."""
+"""How two states of Partial Label Masking differ, in sentences for whoever resumes a run."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -14,7 +14,7 @@ def number_differences(num_labels: int, earlier: int) -> list[str]:
 
 
 def name_differences(names: Sequence[str] | None, earlier: Sequence[str] | None) -> list[str]:
-    """Of label names; where one has none there is nothing to compare."""
+    """Differences of label names; none if one of the two has no names."""
     if names is None or earlier is None or list(names) == list(earlier):
         return []
     orders = f"{shown_list(earlier)} there and {shown_list(names)} here"
@@ -35,7 +35,7 @@ def name_differences(names: Sequence[str] | None, earlier: Sequence[str] | None)
 
 
 def setting_differences(settings: Mapping[str, Any], earlier: Mapping[str, Any]) -> list[str]:
-    """Of the settings of the method, each by its name."""
+    """Differences of the settings of the method, each with its name and both values."""
     return [
         f"{name} is {earlier.get(name)!r} there and {settings.get(name)!r} here"
         for name in {**settings, **earlier}
@@ -44,7 +44,7 @@ def setting_differences(settings: Mapping[str, Any], earlier: Mapping[str, Any])
 
 
 def count_differences(counts: Tensor, earlier: Tensor, names: Sequence[str] | None) -> list[str]:
-    """Of the positives and negatives of the training data, both int64 `(2, num_labels)`."""
+    """Differences of the positives and negatives of the training data, both int64 `(2, num_labels)`."""
     differ = (counts != earlier).any(0)
     if not differ.any():
         return []

@@ -1,4 +1,4 @@
-"""The tensors of a `PLMState`, declared once: moved, saved, loaded and checked by one table."""
+"""The tensors of a `PLMState`, declared in one table, by which they are moved, saved, loaded and checked."""
 
 import json
 import os
@@ -20,7 +20,7 @@ FILE_FORMAT = "hf_plm.state.2"
 EARLIER_FORMAT = "hf_plm.state"
 
 LABELS, BINS, ROWS, BYTES = "labels", "bins", "rows", "bytes"
-"""Sizes that tensors have in common, whatever they are."""
+"""Sizes that several tensors share."""
 
 TENSORS: dict[str, tuple[torch.dtype, tuple[int | str, ...]]] = {
     "positives": (torch.int64, (LABELS,)),
@@ -34,7 +34,7 @@ TENSORS: dict[str, tuple[torch.dtype, tuple[int | str, ...]]] = {
     "history_updates": (torch.int64, (ROWS,)),
     "facts": (torch.uint8, (BYTES,)),
 }
-"""Each tensor's dtype and shape. `facts` is JSON: all that is no tensor."""
+"""Each tensor's dtype and shape. `facts` is JSON: everything that is not a tensor."""
 
 FACTS: dict[str, tuple[type, ...]] = {
     "label_names": (list, type(None)),
@@ -48,7 +48,7 @@ FACTS: dict[str, tuple[type, ...]] = {
 
 
 class SavedTensors(nn.Module):
-    """A module whose attributes `TENSORS` move and are saved with it, although they are no buffers.
+    """A module whose attributes `TENSORS` are moved and saved with it, although they are not buffers.
 
     `DistributedDataParallel` would overwrite buffers with those of the first rank, and `half` would round them: these
     keep their dtypes. `state_dict` holds tensors alone, because `facts` are bytes.
@@ -61,7 +61,7 @@ class SavedTensors(nn.Module):
         return torch.frombuffer(bytearray(json.dumps(facts).encode()), dtype=torch.uint8)
 
     def refuse(self, loaded: Any) -> None:
-        """Raise a ValueError if what is loaded must not replace this. To be overridden."""
+        """Raise a ValueError if `loaded` must not replace this module; subclasses override it."""
 
     def save(self, path: str | os.PathLike) -> None:
         """Write the tensors to a safetensors file: whole, or not at all."""
@@ -129,7 +129,7 @@ class SavedTensors(nn.Module):
 
 
 def check_tensors(tensors: Mapping[str, Tensor], source: str) -> None:
-    """Raise a ValueError unless there is each of `TENSORS` in its dtype, and all for the same labels."""
+    """Raise a ValueError unless each of `TENSORS` is there, with its dtype, and all shapes agree."""
     missing = [name for name in TENSORS if name not in tensors]
     if missing:
         raise ValueError(f"{source} lacks {', '.join(missing)}; restore it from a copy")
@@ -149,7 +149,7 @@ def check_tensors(tensors: Mapping[str, Tensor], source: str) -> None:
 
 
 def decode_facts(encoded: Tensor, source: str) -> dict[str, Any]:
-    """The attributes in `SavedTensors.facts`. Raises a ValueError if it is damaged."""
+    """The attributes in `SavedTensors.facts`. Raises a ValueError if they are damaged."""
     try:
         facts = json.loads(bytes(encoded.cpu().tolist()))
         facts = dict(facts)
