@@ -1,4 +1,4 @@
-"""The bias of a model's classifier, found by what it does to the logits and not by its name."""
+"""Finds the bias of a model's classifier by its effect on the logits, not by its name."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 PROBES = (0.1, 1.0, 30.0, 1000.0)
-"""By about so much a bias is moved, up and down, to see whether the logits follow."""
+"""A bias is moved by about these amounts, up and down, to see whether the logits follow."""
 
 
 def logits_of(outputs: Any) -> Tensor:
@@ -43,18 +43,18 @@ def in_evaluation(model: nn.Module) -> Iterator[None]:
 def find_bias(model: nn.Module, change: Tensor, inputs: Any, instead: str) -> nn.Parameter:
     """The parameter that moves each logit by exactly as much as it is moved itself.
 
-    Every parameter `(num_labels,)` is moved, up and down, by little and by much, each entry by another amount, and the
-    model is run. A bias in front of a tanh, a scale or a normalization does not pass. If several pass, any will do.
-    Every parameter is as before in the end.
+    Each parameter of shape `(num_labels,)` is moved up and down, by small and large amounts that differ between its
+    entries, and the model is run. A bias in front of a tanh, a scale or a normalization fails. If several parameters
+    pass, any will do. In the end every parameter is as it was.
 
     Args:
-        change (float, `(num_labels,)`): by how much it will be moved; at least by so much it is tried.
+        change (float, `(num_labels,)`): the change that is planned; amounts as large are tried, too.
         inputs: of the model: a mapping of its arguments, or its one argument; None makes some up, for models with
             a `config` that take token ids or pixels, and for those without one that begin with a linear layer.
         instead: what to do without such a bias, for the message.
 
     Raises:
-        ValueError: if there is none, or the model cannot be run.
+        ValueError: if there is no such parameter, or the model cannot be run.
     """
     num_labels = len(change)
     named = [(name, p) for name, p in model.named_parameters() if p.shape == (num_labels,) and p.is_floating_point()]
@@ -96,7 +96,7 @@ def _moves_logits(
 
 
 def _rounding(logits: Tensor) -> float:
-    """How exact logits are, relative to the numbers that were added up; read off them, as autocast hides its dtype."""
+    """The relative rounding error of logits. Their values tell their precision, which autocast hides."""
     for dtype in (torch.bfloat16, torch.float16):
         if torch.equal(logits.to(dtype).to(logits.dtype), logits):
             return 2 * torch.finfo(dtype).eps
@@ -120,7 +120,7 @@ def _call(model: nn.Module, batch: Any) -> Any:
 
 
 def _made_up_inputs(model: nn.Module, device: torch.device) -> list[Any]:
-    """Four rows; of tokens each is a batch of its own: models without a padding token take no more."""
+    """Four random rows. Each row of tokens is a batch: models without a padding token take no more at a time."""
     name, config = getattr(model, "main_input_name", None), getattr(model, "config", None)
     generator = torch.Generator().manual_seed(0)
     if name == "input_ids" and (vocabulary := _setting(config, "vocab_size")):

@@ -1,4 +1,4 @@
-"""What is decided with a trained model: the entry in its configuration, predicting, calibrating, folding.
+"""The decisions of a trained model: thresholds in its configuration, predicting, calibrating, folding.
 
 The entry is `config.plm`, a plain dictionary; this file alone reads and writes it.
 """
@@ -29,10 +29,10 @@ class Decisions:
 
     Attributes:
         num_labels: of the model; None if its configuration does not say.
-        names: `names_fingerprint` of its label names; None for generic ones, and fits any.
+        names: `names_fingerprint` of its label names; None for generic names, and fits any.
         thresholds: logits, one for each label; a label is predicted where its logit is at least this. None: 0.
-        scores: `trained`: as masked training left them; `probabilities`: for the frequencies of the training data,
-            after `calibrate`; `decisions`: to be cut at 0.5, after `fold_thresholds`.
+        scores: what the model's scores are: `trained`: as masked training made them; `probabilities`: for the
+            frequencies of the training data, after `calibrate`; `decisions`: cut them at 0.5, after `fold_thresholds`.
         tuned_on: `labels_digest` of the labels on which the thresholds were chosen.
 
     Raises:
@@ -108,12 +108,12 @@ def write_decisions(config: Any, decisions: Decisions) -> None:
 
 
 def end_decisions(config: Any, why: str) -> None:
-    """Take what was decided out of a configuration, of this or an earlier version; the log says so, and why."""
-    ended = [name for name in ("plm", *EARLIER) if getattr(config, name, None) is not None]
-    for name in ended:
+    """Remove the decisions from a configuration, of this or an earlier version; the log says why."""
+    found = [name for name in ("plm", *EARLIER) if getattr(config, name, None) is not None]
+    for name in found:
         delattr(config, name)
-    if ended:
-        logger.warning(f"The thresholds and what was calibrated of the model (config.{ended[0]}) ended: {why}")
+    if found:
+        logger.warning(f"The model's thresholds and calibration (config.{found[0]}) are removed: {why}")
 
 
 def thresholds_of(config: Any) -> np.ndarray | None:
@@ -201,7 +201,7 @@ def fold_thresholds(model: nn.Module, inputs: Any = None) -> None:
     The scores are no probabilities then; `config.plm` says so.
 
     Args:
-        model: see `calibrate`. In float16 and bfloat16 the bias is rounded: what lies beside a threshold may change.
+        model: see `calibrate`. In float16 and bfloat16 the bias is rounded: a decision next to a threshold may change.
         inputs: a batch of the model's inputs; None makes some up.
 
     Raises:
@@ -237,7 +237,7 @@ def _shift_for(config: Any, plm_state: PLMState, num_labels: int | None) -> Tens
 
 
 def _subtract(bias: nn.Parameter, amount: Tensor) -> np.ndarray:
-    """Subtract from a bias. Returns by how much it went down, rounded as it is, float64."""
+    """Subtract from a bias. Returns by how much it really went down, after rounding, float64."""
     before = bias.detach().cpu().double().clone()
     with torch.no_grad():
         bias.copy_(before - amount)
@@ -249,4 +249,4 @@ def _fresh(config: Any) -> Decisions:
 
 
 def _can_keep(config: Any) -> bool:
-    return config is not None and not isinstance(config, Mapping)  # peft gives models without one a dictionary
+    return config is not None and not isinstance(config, Mapping)  # peft gives a dictionary to models without one

@@ -65,7 +65,7 @@ def evaluating(label_counts: LabelCounts, thresholds: ArrayLike | None) -> Itera
 
     Args:
         label_counts: of the model's training data, in the order of its outputs.
-        thresholds (float, `(num_labels,)`): the model's, logits; None if it has none: then those of the metrics count.
+        thresholds (float, `(num_labels,)`): the model's, logits; None if it has none: then the metrics use their own.
 
     Raises:
         ValueError: if there is another number of thresholds than of labels.
@@ -84,7 +84,8 @@ def evaluating(label_counts: LabelCounts, thresholds: ArrayLike | None) -> Itera
 class BatchwiseMetrics:
     """Metrics that collect something batch by batch, for each evaluation anew.
 
-    What an interrupted evaluation has left goes with its `evaluating`; under a plain `Trainer`, `reset` drops it.
+    What an interrupted evaluation has collected is dropped when its `evaluating` ends; under a plain `Trainer`, call
+    `reset`.
 
     Args:
         label_counts: of the training data of the metrics.
@@ -105,9 +106,9 @@ class BatchwiseMetrics:
         self.places_of(label_counts)
 
     def places_of(self, label_counts: LabelCounts) -> np.ndarray:
-        """Where each label of a model stands in the metrics' own counts, int64 `(num_labels,)`; -1: nowhere.
+        """The index in the metrics' own counts of each label of a model, int64 `(num_labels,)`; -1 if they lack it.
 
-        Where either has no names, both have the same order.
+        If either has no names, both are taken to have the same order.
 
         Raises:
             ValueError: if the counts have a name that the model lacks, or, without names, another number of labels.
@@ -130,7 +131,7 @@ class BatchwiseMetrics:
         return np.array([place.get(name, -1) for name in names], np.int64)
 
     def _take(self) -> Any:
-        """What was collected of the running evaluation, which is dropped; None if nothing was."""
+        """What was collected in this evaluation, which is then forgotten; None if nothing was."""
         record = _RECORD.get()
         if record is not None:
             return record.collected.pop(self, None)
@@ -158,7 +159,7 @@ class MultiLabelMetrics(evaluate.Metric):
     Args:
         label_counts: of the training set; they cut the labels into groups, by `LabelCounts.groups`: head, the tenth of
             the labels that is most frequent; tail, the half that is least; medium, the rest.
-        threshold: a label is predicted where its score is at least this; of the kind of the scores.
+        threshold: a label is predicted where its score is at least this; on the scale of the scores.
         groups: another cut, name -> bool mask `(num_labels,)`, for example `label_counts.groups(head=0.2)`.
         **kwargs: of `evaluate.Metric`.
     """
@@ -244,7 +245,7 @@ class PredictionScorer(BatchwiseMetrics):
         return scores
 
     def _groups_at(self, places: np.ndarray) -> Groups:
-        """The groups in a model's order. A label that the counts lack has no positive, and is in no group given."""
+        """The groups in a model's order. A label that the counts lack has no positive, and is in no `groups`."""
         if self.groups is not None:
             return {name: np.append(np.asarray(mask, bool), False)[places] for name, mask in self.groups.items()}
         positives = self.label_counts.positives
@@ -268,7 +269,7 @@ def multilabel_compute_metrics(
         threshold: a label is predicted where its probability is at least this, unless the model has thresholds of its
             own; in [0, 1], a number, or one for each label of `label_counts`.
         groups: another cut, name -> bool mask over the labels of `label_counts`.
-        extra: gives scores of one's own, by other names than those of `multilabel_scores`. It takes the logits
+        extra: returns scores of your own, under other names than those of `multilabel_scores`. It takes the logits
             (float, `(rows, num_labels)`) and labels of all rows as an `EvalPrediction`.
 
     Raises:

@@ -66,9 +66,9 @@ class RankingComputeMetrics(BatchwiseMetrics):
         `psp_at_<k>`: propensity-scored precision: the sum of the inverse propensities (see `propensities`) of the
             positives among the first k of all rows, divided by the highest that is possible.
 
-    Without a row that has a positive all of them are NaN, with a warning. After an evaluation that was interrupted,
-    `reset` drops the sums; a `PLMTrainer` begins anew by itself, and has the propensities put in the order of its
-    model's labels, where `label_counts` has names.
+    If no row has a positive, all of them are NaN, with a warning. After an interrupted evaluation `reset` drops the
+    sums. A `PLMTrainer` starts each evaluation anew; if `label_counts` has names, the propensities are put in the
+    order of its model's labels.
 
     Args:
         label_counts: of the training set, for the propensities.
@@ -78,7 +78,7 @@ class RankingComputeMetrics(BatchwiseMetrics):
     Raises:
         ValueError: at construction, for a `top` that is empty or out of range, and as `propensities`; in a call, for
             shapes that differ, a label that is none of 1, 0 and unknown, or a name in `label_counts` that the model
-            lacks, after which the sums start anew.
+            lacks; the sums then start anew.
     """
 
     def __init__(
@@ -101,7 +101,7 @@ class RankingComputeMetrics(BatchwiseMetrics):
         self._inverse_of_unseen = (1 / propensities(with_unseen, a, b)).float()[-1:]
 
     def __call__(self, prediction: EvalPrediction, compute_result: bool = True) -> dict[str, float]:
-        sums = self._take()  # anew after an error, too
+        sums = self._take()  # dropped even if this call fails
         if sums is None:
             sums = torch.zeros(6, max(self.top), dtype=torch.float64)
         sums += self._sums_of(_first_tensor(prediction[0]), _first_tensor(prediction[1]))

@@ -61,7 +61,7 @@ def multilabel_scores(
         scores (float, `(rows, num_labels)`): probabilities or logits; they may be infinite.
         references (`(rows, num_labels)`): 1, 0, or unknown (NaN or -100).
         groups: name -> bool mask `(num_labels,)`, as from `LabelCounts.groups`.
-        threshold: a label is predicted where its score is at least this; of the kind of the scores; a number, or one
+        threshold: a label is predicted where its score is at least this; on the scale of the scores; a number, or one
             for each label.
 
     Returns:
@@ -79,7 +79,7 @@ def multilabel_scores(
 
 @dataclass(frozen=True)
 class Decided:
-    """Scores and, where labels are known, what is positive and what is predicted, all `(rows, num_labels)`.
+    """Scores, and which known labels are positive and which predicted, all `(rows, num_labels)`.
 
     Attributes:
         has_nan (bool, `(num_labels,)`): whether a label has a score that is NaN where it is known.
@@ -184,9 +184,9 @@ def read_references(
 
 
 def labels_digest(references: ArrayLike) -> str:
-    """A SHA-256 of multi-hot labels, hexadecimal: which are 1, 0 and unknown, in any dtype and any order of the rows.
+    """A SHA-256 of multi-hot labels, hexadecimal; the same in every dtype, and in every order of the rows.
 
-    Errors as above.
+    Errors as `read_references`.
     """
     positive, known = read_references(np.asarray(references), "labels")
     marks = np.where(known, positive, 2).astype(np.uint8)
@@ -195,9 +195,9 @@ def labels_digest(references: ArrayLike) -> str:
 
 
 def first_array(values: Any) -> np.ndarray:
-    """An array of an array, a tensor, or a tuple that begins with one, as of a model that returns more than logits.
+    """An array from an array, a tensor, or the first element of a tuple (of a model that returns more than logits).
 
-    Every value stays what it is: bfloat16, which NumPy lacks, becomes float32.
+    No value changes: bfloat16, which NumPy lacks, becomes float32.
     """
     first = values[0] if isinstance(values, tuple) else values
     if isinstance(first, Tensor):
@@ -217,13 +217,13 @@ def one_for_each(threshold: ArrayLike, num_labels: int) -> np.ndarray:
 
 
 def _finite(scores: np.ndarray) -> np.ndarray:
-    """Scores in the same order, float64; scikit-learn ranks no infinite ones."""
+    """Finite scores with the same ranking, float64: scikit-learn refuses infinite ones."""
     scores = scores.astype(np.float64)
     return scores if np.isfinite(scores).all() else np.unique(scores, return_inverse=True)[1]
 
 
 def _precision_recall_f1(positive: np.ndarray, predicted: np.ndarray, average: str | None) -> tuple[np.ndarray, ...]:
-    """scikit-learn's, with an empty row and column more: a single label is two classes to it, and no row an error."""
+    """By scikit-learn, with an empty row and column added: it takes one label for two classes, and needs a row."""
     truth, guess = (np.pad(values, (0, 1)) for values in (positive, predicted))
     return precision_recall_fscore_support(truth, guess, average=average, zero_division=0)[:3]
 

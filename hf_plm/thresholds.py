@@ -37,9 +37,9 @@ def tune_thresholds(
         target: the wanted precision or recall, in (0, 1]; None for the others.
         per_label: a threshold for each label; False for one for all, which reaches the target over all labels
             together.
-        shrinkage: draws a label's threshold towards the one for all: with so many positives it goes half way, with
-            fewer further; 0 not at all. None: 10 for F1, 0 for precision and recall, which it would draw off their
-            target. A label without positives has the one for all.
+        shrinkage: pulls a label's threshold towards the one for all labels: half way for a label with this many
+            positives, further with fewer; 0: not at all. None: 10 for F1, and 0 for precision and recall, because
+            labels would miss their target. A label without positives gets the one for all.
         label_names: for messages, in the order of the labels.
 
     Returns:
@@ -88,7 +88,7 @@ def _choose(
 
 
 class _Curve:
-    """Some predictions, accepted one value after the other from the highest logit on; at index i, the i highest.
+    """Predictions as the threshold falls: at index i, the rows with the i highest distinct logits are accepted.
 
     Attributes:
         values (float64, `(num_values,)`): the distinct logits, falling.
@@ -125,12 +125,12 @@ class _Curve:
         return self.hits / np.maximum(of, 1)
 
     def threshold(self, index: int) -> float:
-        """A logit that lies between the values at and behind an index."""
+        """The threshold that accepts what an index accepts."""
         return _between(self.values, index)
 
 
 def _between(values: np.ndarray, index: int) -> float:
-    """A threshold that accepts the first `index` of falling values and no more, however near they are."""
+    """A threshold that accepts the first `index` of falling values and no others, however close they are."""
     if index == 0:
         return max(values[0] + 1, np.nextafter(values[0], np.inf))
     if index == len(values):

@@ -56,7 +56,7 @@ def test_decisions_end_with_another_head(tmp_path, caplog):
     model.save_pretrained(tmp_path)
     again = BertForSequenceClassification.from_pretrained(tmp_path, num_labels=3, ignore_mismatched_sizes=True)
     assert thresholds_of(again.config) is None
-    assert "ended: they are for 5 labels, and the model has 3" in caplog.text
+    assert "are removed: they are for 5 labels, and the model has 3" in caplog.text
     assert not hasattr(again.config, "plm")
     calibrate(again, state_of(3))
     assert read_decisions(again.config).scores == "probabilities"
@@ -69,7 +69,7 @@ def test_decisions_end_with_other_names_or_another_order(names, caplog):
     model.config.id2label = dict(enumerate(names or [f"LABEL_{index}" for index in range(5)]))
     model.config.label2id = {name: index for index, name in model.config.id2label.items()}
     assert read_decisions(model.config).thresholds is None
-    assert "ended: they are for other label names, or another order of them, than" in caplog.text
+    assert "are removed: they are for other label names, or another order of them, than" in caplog.text
     assert len(caplog.messages) == 1
     assert thresholds_of(model.config) is None
     assert len(caplog.messages) == 1
@@ -95,7 +95,7 @@ def test_decisions_end_when_training_begins(make_args, caplog):
     write_thresholds(trainer.model)
     trainer.train()
     assert read_decisions(trainer.model.config).thresholds is None
-    assert "ended: " in caplog.text
+    assert "are removed: " in caplog.text
     caplog.clear()
     end_decisions(trainer.model.config, "again")
     end_decisions(None, "again")
@@ -110,7 +110,7 @@ def test_an_entry_of_the_earlier_format_is_refused_and_can_be_ended(name, caplog
         with pytest.raises(ValueError, match=rf"config\.{name} was written by an earlier version.*del model\.config"):
             read(model.config)
     end_decisions(model.config, "the model is trained further")
-    assert f"config.{name}) ended: the model is trained further" in caplog.text
+    assert f"config.{name}) are removed: the model is trained further" in caplog.text
     assert read_decisions(model.config).thresholds is None
 
 
