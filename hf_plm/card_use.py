@@ -40,7 +40,7 @@ TASKS = {
 
 
 def use_section(facts: RunFacts, repository: str, base_model: str | None) -> str:
-    """How to load the model, and what its names, scores and decisions are; empty where nobody knows how."""
+    """How to load the model and read its names, scores and decisions; empty for an unknown kind of model."""
     task = TASKS.get(facts.main_input or "")
     if task is None or (facts.is_adapter and base_model is None):
         return ""
@@ -64,13 +64,13 @@ def _scores_in_words(facts: RunFacts) -> str:
     if facts.decisions.scores == "decisions" and facts.decisions.thresholds is not None:
         return "Earlier thresholds are in the classifier's bias: the scores are no probabilities."
     if facts.decisions.scores == "decisions":
-        return "The thresholds are in the classifier's bias: the scores are to be cut at 0.5, and no probabilities."
+        return "The thresholds are in the classifier's bias: cut the scores at 0.5. They are not probabilities."
     if facts.decisions.scores == "probabilities":
         return "The scores are calibrated: they are probabilities for the frequencies of the training data."
     if facts.masks_nothing:
         return ""
     return (
-        "The scores are those of masked training, which raises rare labels: they are no probabilities for the "
+        "The scores are those of masked training, which raises rare labels: they are not probabilities for the "
         "frequencies of the training data."
     )
 
@@ -131,5 +131,5 @@ def _decisions(facts: RunFacts) -> str:
 
 
 def _text(value: str) -> str:
-    """A text as Python and the fence of a code block take it."""
+    """A text as a Python literal that cannot close the fence of a code block."""
     return json.dumps(value, ensure_ascii=False).replace("`", "\\x60")

@@ -49,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parser.parse_args(argv)
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="backslashreplace")  # of names with characters that a terminal lacks
+            stream.reconfigure(errors="backslashreplace")  # for characters that a terminal lacks
     try:
         dataset = read_dataset(args.dataset, args.config, args.split, args.label_column, args.separator)
         report = inspect_labels(dataset, args.num_labels, args.label_column, args.label_format)

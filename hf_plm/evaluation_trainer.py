@@ -1,4 +1,4 @@
-"""What a `Trainer` does with held-out data: one evaluation, all ranks' loss, thresholds, and searches."""
+"""What a `Trainer` does with held-out data: evaluations, thresholds, and searches."""
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -93,8 +93,8 @@ class EvaluationTrainer(LabelTrainer):
         was_scored = self._last_evaluation is not None and self._last_evaluation[0].was_scored
         if self.compute_metrics is not None and not was_scored:
             logger.warning(
-                "The model has thresholds (model.config.plm), and compute_metrics does not use them: it does not call "
-                "what multilabel_compute_metrics makes. Add scores of your own by its argument extra=function"
+                "The model has thresholds (model.config.plm), and compute_metrics does not use them, because it does "
+                "not call multilabel_compute_metrics(...). Add scores of your own with its argument extra=function"
             )
 
     def keep_evaluation(self, metrics: Mapping[str, float]) -> None:

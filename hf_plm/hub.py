@@ -96,7 +96,7 @@ class HubTrainer(Trainer):
             ) from error
 
     def update_model_card(self) -> None:
-        """Write the card of this moment while the model trains; if that fails, warn and go on."""
+        """Write the current card while the model trains; if that fails, warn and go on."""
         try:
             self.create_model_card()
         except Exception as error:  # the model is worth more than its card
@@ -107,7 +107,7 @@ class HubTrainer(Trainer):
         try:
             paths = draw_plots(self.run_facts(), self.args.output_dir or ".")
             send_plots(self.callback_handler.callbacks, paths, self.state.global_step)
-        except Exception as error:  # each picture and tracker warns on its own; this is all else
+        except Exception as error:  # each picture and tracker warns on its own; this catches the rest
             logger.warning(f"No pictures of the run could be drawn: {error}")
 
     def warn_of_failed_uploads(self) -> None:

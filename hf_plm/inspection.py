@@ -16,7 +16,7 @@ from .presets import PRESETS
 from .state import PLMState
 
 FEW_POSITIVES = 10
-"""With fewer positives than this a label is named in a warning."""
+"""A label with fewer positives than this is named in a warning."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""What a `Trainer` needs to know of its labels: one label space, which every data set that enters is compared with."""
+"""What a `Trainer` needs to know of its labels: one label space, with which every data set is compared."""
 
 import itertools
 from collections.abc import Iterator, Mapping
@@ -41,7 +41,7 @@ class LabelTrainer(HubTrainer):
     _evaluated = "eval_dataset"
 
     def settle_labels(self, rows: Any, label_counts: LabelCounts | Mapping[str, Any] | None) -> None:
-        """Decide on the label space, count the labels, and compare everything that speaks of labels with them.
+        """Decide on the label space, count the labels, and compare all other sources of labels with them.
 
         Args:
             rows: the training data as given.
@@ -51,7 +51,7 @@ class LabelTrainer(HubTrainer):
             ValueError: if the labels cannot be counted, or two sources disagree about them.
         """
         self._given_rows, self._given_counts = rows, label_counts
-        self.label_names = self.label_names or ["labels"]  # a model without labels in its forward will do, too
+        self.label_names = self.label_names or ["labels"]  # the model's forward need not take labels
         self.train_dataset = self._training_rows()
         self.label_space, self.label_counts = settle_labels(
             self.train_dataset,
@@ -181,7 +181,7 @@ class LabelTrainer(HubTrainer):
 
     @contextmanager
     def _collating(self, rows: Any, source: str | None = None) -> Iterator[None]:
-        """For the data loader that is made meanwhile: the collator that fits a data set, which is compared first."""
+        """Check a data set's labels, and use the collator that fits it while its data loader is made."""
         if source is not None:
             check_labels(rows, self.label_space, source)
         collator = self.data_collator
@@ -215,8 +215,8 @@ class LabelTrainer(HubTrainer):
     def _without_repeated_rows(self, labels: Tensor) -> Tensor:
         """The labels of a batch; unknown in the rows that only fill up the last batch of an epoch on several ranks.
 
-        accelerate evens out the ranks' last batches with rows that were there before. So that they enter neither loss
-        nor histograms, and several ranks compute what one computes, their labels are taken out.
+        accelerate evens out the ranks' last batches by repeating rows. Their labels are taken out, so that they enter
+        neither loss nor histograms, and several ranks compute what one computes.
         """
         gradient_state = self.accelerator.gradient_state
         if self.args.world_size == 1 or not gradient_state.end_of_dataloader or gradient_state.remainder <= 0:
@@ -235,7 +235,7 @@ class LabelTrainer(HubTrainer):
 
 
 def describe_data(rows: Any, source: str) -> str:
-    """A data set as a person would name it: where it comes from, its split if it tells one, and its rows."""
+    """A data set in words: where it comes from, its split if it has one, and its number of rows."""
     split = getattr(rows, "split", None)
     size = f", {len(rows):,} rows" if has_length(rows) else ""
     return source + (f" ('{split}')" if split is not None else "") + size

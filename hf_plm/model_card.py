@@ -23,7 +23,7 @@ METRICS = {
     "labels_never_predicted": "labels never predicted",
     "f1": "F1",
 }
-"""Scores and what to call them; a score of another name is called by it."""
+"""Scores and their names in the card; other scores keep theirs."""
 
 LABEL_COLUMNS = {"precision": "precision", "recall": "recall", "F1": "f1", "AP": "average_precision"}
 """Columns of the table of labels -> attributes of `LabelScores`."""
@@ -31,10 +31,10 @@ LABEL_COLUMNS = {"precision": "precision", "recall": "recall", "F1": "f1", "AP":
 GROUPS = ("head", "medium", "tail")
 
 FOLDED_FROM = 51
-"""A table of so many labels or more is folded."""
+"""A table of at least this many labels is folded."""
 
 NAME_WIDTH = 120
-"""Of longer label names, and descriptions of data, the middle is left out. In characters."""
+"""In characters; the middle of longer names and descriptions of data is left out."""
 
 CITATION = """@inproceedings{duarte2021plm,
   title     = {{PLM}: Partial Label Masking for Imbalanced Multi-label Classification},
@@ -57,7 +57,7 @@ def make_model_card(
     dataset: Sequence[str] = (),
     pictures: Mapping[str, str] | None = None,
 ) -> ModelCard:
-    """The card of a model. A section of which nothing is known is left out.
+    """The card of a model. Sections without content are left out.
 
     Args:
         name: of the model.
@@ -130,7 +130,7 @@ def _introduction(facts: RunFacts, finetuned_from: str | None, dataset: Sequence
 
 
 def _scores_section(facts: RunFacts, pictures: Mapping[str, str]) -> str:
-    """The evaluation: of what data, what is about all labels, and a line for each group of labels."""
+    """The evaluation: its data, the scores over all labels, and a line for each group of labels."""
     evaluation = facts.evaluation
     if evaluation is None or not evaluation.metrics:
         return ""
@@ -155,12 +155,12 @@ def _scores_section(facts: RunFacts, pictures: Mapping[str, str]) -> str:
 
 
 def _origin(facts: RunFacts, evaluation: Evaluation) -> str:
-    """Of what data the scores are, and whether the thresholds were chosen on them."""
+    """Which data the scores were measured on, and whether the thresholds were chosen on the same."""
     text = f"On {markdown(evaluation.data, NAME_WIDTH)}, after {evaluation.step:,} steps of training."
     if facts.was_decided_otherwise:
-        text += " They were taken with other thresholds than those that the model has now."
+        text += " They were measured with other thresholds than those that the model has now."
     if facts.was_tuned_on_evaluation:
-        text += " The thresholds were chosen on these very data: scores that are taken here with them are flattering."
+        text += " The thresholds were chosen on the same data: scores measured with them here are flattering."
     return text
 
 

@@ -18,13 +18,13 @@ from .scores import LabelScores
 from .state import PLMState
 
 NAMED_LABELS = 40
-"""Up to so many labels are shown by name."""
+"""At most this many labels are shown by name."""
 
 NAME_WIDTH = 32
-"""In characters; of longer names the middle is left out."""
+"""In characters; the middle of longer names is left out."""
 
 AS_IT_STANDS: dict[str, Any] = {"parse_math": False, "usetex": False}
-"""Of a text of a user's: `$` is a character like any other."""
+"""For text from users: `$` does not start a formula."""
 
 COLOURS = ("#7f7f7f", "#d94801", "#2171b5", "#238b45", "#8c6bb1")
 GROUP_COLOURS = {"head": "#d62728", "medium": "#9467bd", "tail": "#17becf"}
@@ -85,7 +85,7 @@ def plot_label_scores(runs: Mapping[str, LabelScores], counts: LabelCounts, titl
     Args:
         runs: name -> `label_scores` of its predictions.
         counts: of the training set, with the names of the labels.
-        title: of what data the scores are.
+        title: says on which data the scores were measured.
     """
     order = _from_frequent_to_rare(counts)
     order = order[next(iter(runs.values())).positives[order] > 0]

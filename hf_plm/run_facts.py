@@ -24,7 +24,7 @@ from .scores import LabelScores
 from .state import PLMState
 
 SPEED = ("runtime", "samples_per_second", "steps_per_second", "model_preparation_time")
-"""What an evaluation measures of itself."""
+"""Ends of the names of timings among an evaluation's metrics."""
 
 PROCESSOR_FILES = ("tokenizer_config.json", "preprocessor_config.json")
 """Where tokenizers and image processors are saved."""
@@ -35,12 +35,12 @@ class Evaluation:
     """One evaluation of a model.
 
     Attributes:
-        data: what the model was evaluated on, as a person would say it: `eval_dataset 'validation', 4,381 rows`.
+        data: what the model was evaluated on, for people: `eval_dataset 'validation', 4,381 rows`.
         step: after how many steps of training, see `step_of_model`.
         metrics: the scores by name, without a prefix and without timings, see `scores_alone`.
         label_scores: the scores of each label; None if the metrics do not give them.
-        labels_digest: of the labels that it was scored with; None if nobody knows.
-        decisions: those that were scored; None if nobody knows.
+        labels_digest: of the labels that it was scored with; None if unknown.
+        decisions: those that were scored; None if unknown.
     """
 
     data: str
@@ -61,10 +61,10 @@ class RunFacts:
         settings, objective: those of the loss; the objective in words.
         decisions: thresholds, and what the model's scores are.
         evaluation: the last one of this model as it is; None if there was none.
-        is_single_label, is_adapter: whether each row has one class, and whether the model is one of peft, of which the
-            adapters alone are saved.
+        is_single_label, is_adapter: whether each row has one class; whether it is a peft model, of which only the
+            adapter is saved.
         main_input: the name of the model's main input, such as `input_ids`; None if it has none.
-        base_model: the model on the Hub that training started from; None if it is none of the Hub.
+        base_model: the model on the Hub that training started from; None if it was not on the Hub.
         has_processor: whether a tokenizer or an image processor is saved with the model.
         is_class_aware: whether rows were drawn by class.
         train_rows: of the training set; None if it has no length.
@@ -119,7 +119,7 @@ class RunFacts:
 
     @property
     def was_decided_otherwise(self) -> bool:
-        """Whether other thresholds were in force in the evaluation than now. `calibrate` and folding change none."""
+        """Whether the evaluation used other thresholds than the model has now, apart from calibrating and folding."""
         then = self.evaluation.decisions if self.evaluation is not None else None
         if then is None:
             return False
@@ -144,8 +144,8 @@ def gather_facts(
     Args:
         model: a module, without wrappers for training on several devices.
         evaluations: from old to new; the last one of the model as it is now counts.
-        processing_class: the tokenizer or image processor that is saved with the model; None if it may lie in the
-            output folder already.
+        processing_class: the tokenizer or image processor that is saved with the model; if None, its files are looked
+            for in the output folder.
 
     Raises:
         ValueError: if the model's configuration holds decisions that cannot be read.
@@ -198,7 +198,7 @@ def scores_alone(metrics: Mapping[str, float], prefix: str) -> dict[str, float]:
 
 
 def is_adapter(model: Any) -> bool:
-    """Whether it is a model of peft, of which the adapters alone are saved."""
+    """Whether it is a peft model, of which only the adapter is saved."""
     return hasattr(model, "active_peft_config")
 
 
@@ -222,5 +222,5 @@ def _objective_in_words(settings: PLMSettings) -> str:
 
 
 def _value(setting: Any) -> str:
-    """Of an enumeration, or of a text."""
+    """The value of a member of an enumeration; text as it is."""
     return str(getattr(setting, "value", setting))

@@ -105,7 +105,7 @@ class PLMTrainer(EvaluationTrainer):
         self.settle_labels(train_dataset, label_counts)
         self.plm_loss = self._make_loss()
         self.add_callback(PLMCallback(self))
-        for tracker in TRACKERS:  # behind PLMCallback, whose pictures come before they close
+        for tracker in TRACKERS:  # after PLMCallback: its pictures are sent before they close
             if (callback := self.pop_callback(tracker)) is not None:
                 self.add_callback(callback)
 
@@ -136,7 +136,7 @@ class PLMTrainer(EvaluationTrainer):
     def begin_training(self) -> None:
         """Begin with the initial ideal ratios, or with those of the checkpoint that training resumes from.
 
-        Called when training begins: what was done to `plm_state` before is lost, and so are decisions of the model.
+        Called when training begins: changes made to `plm_state` before are lost, and the model's decisions removed.
         """
         self.settle_changed_labels()
         self._fit_model()
@@ -168,7 +168,7 @@ class PLMTrainer(EvaluationTrainer):
     ) -> TrainOutput:
         """As `Trainer.train`; the ideal ratios start anew, or resume with the checkpoint.
 
-        Thresholds and calibration of the model end: they are of the model as it was.
+        The model's thresholds and calibration are removed: they belong to the model as it was.
 
         Raises:
             FileNotFoundError, ValueError: if the checkpoint has no PLM state, a damaged one, or one of other labels,
@@ -197,7 +197,9 @@ class PLMTrainer(EvaluationTrainer):
                 self._resume(best)
                 self.plm_state.to(self.args.device)
             except (OSError, ValueError) as error:
-                logger.warning(f"plm_state is that of the last step, not of the best model, whose is lost: {error}")
+                logger.warning(
+                    f"plm_state is that of the last step; that of the best model cannot be loaded: {error}"
+                )
         if self.args.should_save and self.args.save_strategy != SaveStrategy.NO:
             self.report_plots()
 

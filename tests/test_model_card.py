@@ -220,7 +220,7 @@ def test_the_scores_say_of_what_data_they_are_and_whether_those_flatter(
     head = card.text.split("## Scores\n\n")[1].split("\n")[0]
     assert head.startswith(r"On eval_dataset 'texts\|\$x\$', 64 rows, after 4 steps of training.")
     assert ("flattering" in head) is flattering
-    assert ("other thresholds than those that the model has now" in head) is otherwise
+    assert ("measured with other thresholds than those that the model has now" in head) is otherwise
     assert card.data.eval_results[0].dataset_name == "eval_dataset 'texts|$x$', 64 rows"
 
 
