@@ -197,9 +197,7 @@ class PLMTrainer(EvaluationTrainer):
                 self._resume(best)
                 self.plm_state.to(self.args.device)
             except (OSError, ValueError) as error:
-                logger.warning(
-                    f"plm_state is that of the last step; that of the best model cannot be loaded: {error}"
-                )
+                logger.warning(f"plm_state is that of the last step; that of the best model cannot be loaded: {error}")
         if self.args.should_save and self.args.save_strategy != SaveStrategy.NO:
             self.report_plots()
 
