@@ -58,17 +58,22 @@ def _spread(labels: np.ndarray, in_test: np.ndarray, max_passes: int = 10) -> np
     """Move rows, in `in_test`, until each label with two positives is on both sides; the labels that cannot be."""
     several = labels.sum(0) >= 2
     for _ in range(max_passes):
-        on_side = np.stack([labels[~in_test].sum(0), labels[in_test].sum(0)])
+        on_side = _on_sides(labels, in_test)
         missing = np.flatnonzero(several & (on_side == 0).any(0))
         if not len(missing):
             break
         for label in missing:
-            on_side = np.stack([labels[~in_test].sum(0), labels[in_test].sum(0)])
+            on_side = _on_sides(labels, in_test)
             if on_side[:, label].all():  # an earlier row brought it along
                 continue
             rows = np.flatnonzero(labels[:, label])
             source = int(in_test[rows[0]])
             would_vanish = (labels[rows] * (on_side[source] == 1)).sum(1)
             in_test[rows[would_vanish.argmin()]] = not source
-    on_side = np.stack([labels[~in_test].sum(0), labels[in_test].sum(0)])
+    on_side = _on_sides(labels, in_test)
     return np.flatnonzero(several & (on_side == 0).any(0))
+
+
+def _on_sides(labels: np.ndarray, in_test: np.ndarray) -> np.ndarray:
+    """The positives of each label in `train` and in `test`, int64 `(2, num_labels)`."""
+    return np.stack([labels[~in_test].sum(0), labels[in_test].sum(0)])
