@@ -23,7 +23,7 @@ class LabelCounts:
         positives, negatives (int64, `(num_labels,)`), label_names (list or None): the same.
 
     Raises:
-        ValueError: if the lengths differ, a count is negative or not a whole number, or a name stands twice.
+        ValueError: if the lengths differ, a count is negative or not a whole number, or a name occurs twice.
     """
 
     def __init__(self, positives: ArrayLike, negatives: ArrayLike, label_names: Sequence[str] | None = None):

@@ -226,7 +226,7 @@ def _check_distinct(rows: LabelRows) -> None:
     if repeated.any():
         row, value = divmod(int(keys[1:][repeated][0]), width)
         shown = value if rows.names is None else repr(rows.names[value])
-        raise rows.error(row, f"the class {shown} stands there twice. List every class of a row once")
+        raise rows.error(row, f"the class {shown} is listed twice. List every class of a row once")
 
 
 def check_label_format(label_format: str) -> None:

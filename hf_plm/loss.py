@@ -26,7 +26,7 @@ from .state import PLMState
 logger = logging.getLogger(__name__)
 
 MANY_LABELS = 5_000
-"""From so many labels on, the loss is a good part of a step: it is compiled unless it is said otherwise."""
+"""From this many labels on, the loss takes a good part of a step, and is compiled by default."""
 
 
 class ObjectiveHasParameters(Exception):
@@ -186,7 +186,7 @@ class PLMLoss(nn.Module):
         values, targets = logits.detach(), labels
         if targets.dtype in (torch.bool, torch.uint8):  # hold no -100
             targets = targets.view(torch.int8) if targets.dtype == torch.bool else targets.to(torch.int16)
-        if len(logits) == 1:  # the compiler would make a case of its own of it: add a row that nobody knows
+        if len(logits) == 1:  # a case of its own to the compiler: add a row of unknown labels
             values = torch.cat([values, values])
             targets = torch.cat([targets, torch.full_like(targets, -100)])
         fused = compiled_total(

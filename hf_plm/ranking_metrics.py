@@ -77,7 +77,7 @@ class RankingComputeMetrics(BatchwiseMetrics):
 
     Raises:
         ValueError: at construction, for a `top` that is empty or out of range, and as `propensities`; in a call, for
-            shapes that differ, a label that is none of 1, 0 and unknown, or a name in `label_counts` that the model
+            shapes that differ, a label that is neither 1, 0 nor unknown, or a name in `label_counts` that the model
             lacks; the sums then start anew.
     """
 

@@ -71,7 +71,7 @@ def multilabel_scores(
         `<name>_map`.
 
     Raises:
-        ValueError: if shapes differ, or a reference is none of 1, 0 and unknown.
+        ValueError: if shapes differ, or a reference is neither 1, 0 nor unknown.
     """
     decided = decide(scores, references, threshold)
     return summarize(score_labels(decided), decided, groups)
@@ -167,7 +167,7 @@ def read_references(
         argument: what a message calls them.
 
     Raises:
-        ValueError: if one is none of 1, 0 and unknown (NaN or -100).
+        ValueError: if one is neither 1, 0 nor unknown (NaN or -100).
     """
     values = references.astype(np.float64) if references.dtype == object else references
     positive = values == 1

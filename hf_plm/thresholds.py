@@ -47,7 +47,7 @@ def tune_thresholds(
 
     Raises:
         ValueError: for an unknown objective, a target that is missing, superfluous or out of range, shapes that
-            differ, logits that are NaN or infinite, labels that are none of 1, 0 and unknown, or no positive at all.
+            differ, logits that are NaN or infinite, labels that are neither 1, 0 nor unknown, or no positive at all.
     """
     logits, labels = np.asarray(logits, np.float64), np.asarray(labels)
     _check(logits, labels, label_names)

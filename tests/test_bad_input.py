@@ -70,7 +70,7 @@ CASES = {
         r"row 1: the class id 3 is not in \[0, 3",
     ),
     "a negative class id": (lambda env: train(env, rows([[0], [1, -1], [2]])), "row 1: the class id -1 is not in"),
-    "a class twice": (lambda env: train(env, rows([[0], [2, 1, 2]])), "row 1: the class 2 stands there twice"),
+    "a class twice": (lambda env: train(env, rows([[0], [2, 1, 2]])), "row 1: the class 2 is listed twice"),
     "a value of one half": (
         lambda env: train(env, rows([[0.5, 0, 1]] * 4)),
         "row 0: the value 0.5 is neither 1, 0 nor",

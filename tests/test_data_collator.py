@@ -67,7 +67,7 @@ def test_the_form_is_decided_once_and_not_row_by_row():
     assert collator.label_format == "auto"
     collator(rows_of([[0, 2], [1]]))
     assert collator.label_format == "ids"
-    with pytest.raises(ValueError, match="row 0 of the batch: the class 0 stands there twice"):
+    with pytest.raises(ValueError, match="row 0 of the batch: the class 0 is listed twice"):
         collator(rows_of([[0, 0, 1], [1, 0, 0]]))
     assert torch.equal(collator(rows_of([[0, 1]]))["labels"], torch.tensor([[1.0, 1, 0]]))
 
@@ -117,14 +117,14 @@ def test_another_column_can_hold_the_labels():
         (
             [[0], [2, 1, 2, 0]],
             {},
-            "row 1 of the batch: the class 2 stands there twice. List every class of a row once",
+            "row 1 of the batch: the class 2 is listed twice. List every class of a row once",
         ),
         ([[1.0, 0, 0], [0, 0.5, 0]], {}, "row 1 of the batch: the value 0.5 is neither 1, 0 nor unknown"),
         ([[1.0, 0, 0], [0, np.inf, 0]], {}, "row 1 of the batch: the value inf is neither"),
         ([[1.0, 0, 0], [0.0, 1.0]], {}, "row 1 of the batch: 2 values where there are 3 labels. Give one value"),
         ([[1, 0, 0, 1]], {"label_format": "multi_hot"}, "row 0 of the batch: 4 values where there are 3 labels"),
         ([["a"], ["z"]], {}, "row 1 of the batch: 'z' is not among the 3 label names"),
-        ([["a"], ["b", "b"]], {}, "row 1 of the batch: the class 'b' stands there twice"),
+        ([["a"], ["b", "b"]], {}, "row 1 of the batch: the class 'b' is listed twice"),
         ([["a"]], {"label_names": None}, "row 0 of the batch: labels are class names. Pass label_names"),
         ([["a"]], {"label_format": "ids"}, "'a' cannot be read as label_format='ids'"),
         ([[1, 2]], {"label_format": "names"}, "1 cannot be read as label_format='names'"),

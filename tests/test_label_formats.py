@@ -27,5 +27,5 @@ def test_equal_labels_of_different_rows_are_no_duplicates():
 
 @pytest.mark.parametrize("label", [7, LABELS - 2])
 def test_a_label_twice_in_a_row_is_found_there(label):
-    with pytest.raises(ValueError, match=f"row {ROWS - 1}: the class {label} stands there twice"):
+    with pytest.raises(ValueError, match=f"row {ROWS - 1}: the class {label} is listed twice"):
         count_labels(one_label_each([label, LABELS - 1, label]), label_format="ids")
