@@ -107,7 +107,7 @@ def _run(model: nn.Module, batches: list[Any], num_labels: int, made_up: bool) -
     """The logits of all batches, float64 on the CPU, `(rows, ..., num_labels)`."""
     try:
         logits = torch.cat([logits_of(_call(model, batch)) for batch in batches]).cpu().double()
-    except Exception as error:  # whatever the model does not like
+    except Exception as error:  # a model may raise anything
         source = "inputs that were made up: pass inputs=..., a batch of its own" if made_up else "these inputs"
         raise ValueError(f"the model does not run on {source} ({type(error).__name__}: {error})") from error
     if logits.dim() < 2 or logits.shape[-1] != num_labels or not logits.numel():

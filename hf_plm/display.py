@@ -35,4 +35,4 @@ def _escaped(char: str) -> str:
 
 def quoted(name: str) -> str:
     """A label name in a message: on one line, in quotes."""
-    return f"'{printable(name)}'" if name and name == name.strip() else printable(name)  # which has quotes then
+    return f"'{printable(name)}'" if name and name == name.strip() else printable(name)  # which adds the quotes

@@ -32,7 +32,7 @@ from .scores import (
 
 @dataclass(eq=False)
 class EvaluationRecord:
-    """What metrics are told of the model that is evaluated, and what they leave.
+    """What metrics are told of the model that is evaluated, and what they report back.
 
     Attributes:
         label_counts: of the model's training data; their names are those of the model's outputs, in their order.
@@ -61,7 +61,7 @@ _RECORD: ContextVar[EvaluationRecord | None] = ContextVar("evaluation_record", d
 
 @contextmanager
 def evaluating(label_counts: LabelCounts, thresholds: ArrayLike | None) -> Iterator[EvaluationRecord]:
-    """Within it every `PredictionScorer` and `RankingComputeMetrics` that is called scores this model.
+    """A context in which every `PredictionScorer` and `RankingComputeMetrics` that is called scores this model.
 
     Args:
         label_counts: of the model's training data, in the order of its outputs.

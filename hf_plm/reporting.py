@@ -24,7 +24,7 @@ PLOTS_FOLDER = "plots"
 
 
 def draw_plots(facts: RunFacts, folder: str | os.PathLike) -> dict[str, Path]:
-    """Draw how a run went into `plots/` of a folder. A picture that was there stays until it is replaced as a whole.
+    """Draw the pictures of a run into `plots/` of a folder. An earlier picture stays until it is replaced as a whole.
 
     `ideal_ratios.png` and `calibration.png` once a batch was trained on; `label_scores.png` if the evaluation has the
     scores of labels. A picture that cannot be drawn is a warning in the log; the others are drawn.

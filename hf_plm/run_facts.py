@@ -181,7 +181,7 @@ def gather_facts(
 
 
 def step_of_model(args: TrainingArguments, trainer_state: TrainerState) -> int:
-    """After how many steps of training a model's weights were as they are now.
+    """The step of training that a model's weights come from.
 
     With `load_best_model_at_end` they are those of the best step again once training has ended.
     """
