@@ -98,8 +98,7 @@ class BatchwiseMetrics:
     def reset(self) -> None:
         """Drop what was collected since the last result."""
         self._collected = None
-        if (record := _RECORD.get()) is not None:
-            record.collected.pop(self, None)
+        self._take()
 
     def check_fits(self, label_counts: LabelCounts) -> None:
         """Raise a ValueError unless a model with these counts can be scored: see `places_of`."""
@@ -132,14 +131,14 @@ class BatchwiseMetrics:
 
     def _take(self) -> Any:
         """What was collected in this evaluation, which is then forgotten; None if nothing was."""
-        record = _RECORD.get()
+        record = self._record()
         if record is not None:
             return record.collected.pop(self, None)
         collected, self._collected = self._collected, None
         return collected
 
     def _keep(self, collected: Any) -> None:
-        record = _RECORD.get()
+        record = self._record()
         if record is not None:
             record.collected[self] = collected
         else:
