@@ -62,7 +62,7 @@ def use_section(facts: RunFacts, repository: str, base_model: str | None) -> str
 def _scores_in_words(facts: RunFacts) -> str:
     """What the model's scores are."""
     if facts.decisions.scores == "decisions" and facts.decisions.thresholds is not None:
-        return "Earlier thresholds are in the classifier's bias: the scores are no probabilities."
+        return "Earlier thresholds are in the classifier's bias: the scores are not probabilities."
     if facts.decisions.scores == "decisions":
         return "The thresholds are in the classifier's bias: cut the scores at 0.5. They are not probabilities."
     if facts.decisions.scores == "probabilities":
