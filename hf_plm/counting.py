@@ -105,11 +105,11 @@ def label_space_of(
     if form == "names" and label_names is None:
         together = sorted({name for each in names for name in each or ()})
         return LabelSpace(len(together), tuple(together), column, form)
-    for index, each in enumerate(names[1:], 1):
-        if each is not None and names[0] is not None:
-            label_order(each, f"data set {index}", names[0], "data set 0")
+    named = [(index, each) for index, each in enumerate(names) if each is not None]
+    for index, each in named[1:]:
+        label_order(each, f"data set {index}", named[0][1], f"data set {named[0][0]}")
     width = max(each.num_labels for each in counts)
-    return LabelSpace(width, tuple(names[0]) if names[0] is not None else None, column, form)
+    return LabelSpace(width, tuple(named[0][1]) if named else None, column, form)
 
 
 def check_labels(dataset: Any, space: LabelSpace, source: str) -> None:

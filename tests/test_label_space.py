@@ -104,6 +104,7 @@ def test_the_space_of_several_sets_has_the_names_of_all():
     assert label_space_of([[0], [2]], [[4], []]) == LabelSpace(5, None, "labels", "ids")
     # the second set alone could be read in two ways
     assert label_space_of([[1, 1], [0, 1]], [[0, 1], [1, 0]]).form == "multi_hot"
+    assert label_space_of(Dataset.from_dict({"labels": [[0], [1]]}), classes([[0]], ["b", "a"])).names == ("b", "a")
     with pytest.raises(ValueError, match=r"data set 1 are \['a', 'c'\], those of data set 0 are \['a', 'b'\]"):
         label_space_of(classes([[0]], ["a", "b"]), classes([[1]], ["a", "c"]))
 
