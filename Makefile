@@ -26,8 +26,8 @@ install: .venv/installed ## set up .venv with everything below (1.8 GB)
 demo: install ## train three text models, compare them, draw two pictures (4 minutes on 2 cores)
 	$(BIN)/python examples/demo.py
 
-test: install lint ## lint, check types and run all tests (5 minutes; the fast ones alone: pytest -m "not slow")
-	$(BIN)/pytest --quiet
+test: install lint ## lint, check types and run all tests (6 minutes; the fast ones alone: pytest -n 2 --dist loadfile -m "not slow")
+	$(BIN)/pytest --quiet --numprocesses 2 --dist loadfile
 
 lint: install ## check style and types (corrected by: .venv/bin/ruff format .)
 	$(BIN)/ruff check .
@@ -55,7 +55,7 @@ build: install ## make the wheel and the sdist in dist/, and try both where noth
 	.venv-build/bin/python tests/smoke.py
 
 test-oldest: .venv-oldest/installed ## run the fast tests with the oldest versions that pyproject.toml allows (5 minutes)
-	.venv-oldest/bin/pytest --quiet -m "not slow"
+	.venv-oldest/bin/pytest --quiet --numprocesses 2 --dist loadfile -m "not slow"
 
 # All that pyproject.toml declares is the oldest, but torch: that is TORCH.
 .venv-oldest/installed: .venv/installed

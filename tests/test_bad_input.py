@@ -158,7 +158,7 @@ CASES = {
     "a damaged state": (lambda env: resume(env, cut_short), "is damaged or no safetensors file"),
     "a state of other labels": (
         lambda env: resume(env, lambda path: 4),
-        "holds the state of 5 labels; there are 4 here",
+        "there are 5 labels there and 4 here. Set it as it was; or begin the ideal ratios anew .plm_restart=True",
     ),
     "a state of other bins": (
         lambda env: resume(env, lambda path: 5, plm_num_bins=10),

@@ -179,6 +179,7 @@ def test_what_cannot_be_inspected_is_named(arguments, message, files, capsys):
     assert re.search(message, capsys.readouterr().err)
 
 
+@pytest.mark.slow
 def test_the_module_is_the_command(files):
     command = [sys.executable, "-m", "hf_plm", "inspect", str(files / "data.parquet"), "--json"]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
@@ -223,6 +224,7 @@ def test_json_has_the_names_whole(odd_file, capsys):
     assert report["names"] == sorted(ODD)
 
 
+@pytest.mark.slow
 def test_a_terminal_without_these_characters_shows_them_escaped(odd_file):
     command = [sys.executable, "-m", "hf_plm", "inspect", odd_file]
     environment = {**os.environ, "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}
