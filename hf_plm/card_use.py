@@ -40,10 +40,11 @@ TASKS = {
 
 
 def use_section(facts: RunFacts, repository: str, base_model: str | None) -> str:
-    """How to load the model and read its names, scores and decisions; empty for an unknown kind of model."""
+    """How to load the model and read its names, scores and decisions; without code for an unknown kind of model."""
     task = TASKS.get(facts.main_input or "")
     if task is None or (facts.is_adapter and base_model is None):
-        return ""
+        words = list(filter(None, [_decisions(facts), _scores_in_words(facts)]))
+        return "\n\n".join(["## Scores and decisions", *words]) if words else ""
     if facts.is_adapter:
         code = _load_adapter(facts, task, repository, str(base_model))
     elif facts.has_processor:

@@ -5,6 +5,7 @@ from typing import Any
 
 import datasets
 import numpy as np
+from torch.utils.data import ConcatDataset, Subset
 
 from .label_columns import check_column, feature_names_of, label_rows
 from .label_counts import LabelCounts
@@ -115,8 +116,8 @@ def label_space_of(
 def check_labels(dataset: Any, space: LabelSpace, source: str) -> None:
     """Compare the labels of another data set, such as an evaluation set, with a label space.
 
-    The rows of a `datasets.Dataset` are read; of other data sets the names of the column's type alone. A data set
-    without the column has nothing to compare.
+    The rows of a `datasets.Dataset` and of a list are read, and of the parts of such (`Subset`, `ConcatDataset`); of
+    other data sets the names of the column's type alone. A data set without the column has nothing to compare.
 
     Args:
         source: what the data set is, for messages.
@@ -125,9 +126,14 @@ def check_labels(dataset: Any, space: LabelSpace, source: str) -> None:
         ValueError: for other label names, ids out of range, rows of another form, or labels in a column of another
             name.
     """
+    if isinstance(dataset, ConcatDataset):
+        for part in dataset.datasets:
+            check_labels(part, space, source)
+    if isinstance(dataset, Subset) and isinstance(dataset.dataset, datasets.Dataset):
+        dataset = dataset.dataset.select(dataset.indices)
     check_column(dataset, space.column, source)
     order = space.order_of(feature_names_of(dataset, space.column), f"{source}, column '{space.column}',")
-    if not isinstance(dataset, datasets.Dataset) or space.column not in dataset.column_names:
+    if not _has_rows_to_read(dataset, space.column):
         return
     form = space.form if space.form is not None else _form_of_type(dataset, space)
     if form is None:
@@ -152,9 +158,16 @@ def check_labels(dataset: Any, space: LabelSpace, source: str) -> None:
         raise ValueError(f"{source} does not have the labels of the training data: {errors[0]}")
 
 
-def _form_of_type(dataset: datasets.Dataset, space: LabelSpace) -> str | None:
+def _has_rows_to_read(dataset: Any, column: str) -> bool:
+    """Whether the labels of all rows can be read without making the rows."""
+    if isinstance(dataset, datasets.Dataset):
+        return column in dataset.column_names
+    return isinstance(dataset, list) and all(isinstance(row, Mapping) and column in row for row in dataset)
+
+
+def _form_of_type(dataset: Any, space: LabelSpace) -> str | None:
     """`names`, where the column's type says so and the names are known; else None."""
-    feature = dataset.features[space.column]
+    feature = dataset.features[space.column] if isinstance(dataset, datasets.Dataset) else None
     is_text = getattr(getattr(feature, "feature", None), "dtype", None) in ("string", "large_string")
     return "names" if is_text and space.names is not None else None
 

@@ -17,6 +17,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from .label_space import shown_list
+
 LABEL_FORMATS = ("multi_hot", "ids", "names")
 
 
@@ -170,10 +172,12 @@ def read_names(rows: LabelRows, name_to_id: dict[str, int]) -> LabelRows:
     ids = np.array([name_to_id.get(name, -1) for name in names], np.int64)[rows.values]
     if (ids < 0).any():
         position = int((ids < 0).argmax())
+        first, *others = dict.fromkeys(names[index] for index in rows.values[ids < 0])
         raise rows.error_at(
             position,
-            f"{names[rows.values[position]]!r} is not among the {len(name_to_id)} label names. Correct the row, "
-            "or add the name: to label_names, or for PLMTrainer to model.config.id2label",
+            f"{first!r} is not among the {len(name_to_id)} label names {shown_list(list(name_to_id))}"
+            + (f", and neither are {shown_list(others)} of other rows" if others else "")
+            + ". Correct the rows, or add the names: to label_names, or for PLMTrainer to model.config.id2label",
         )
     return replace(rows, values=ids, names=None)
 

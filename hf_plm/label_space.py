@@ -91,12 +91,12 @@ def label_order(names: Sequence[str], source: str, wanted: Sequence[str], wanted
         return None
     missing, added = sorted(set(wanted) - set(names)), sorted(set(names) - set(wanted))
     if missing or added:
-        differences = [f"{source} lacks {shown_list(missing)}"] * bool(missing)
-        differences += [f"{wanted_source} lacks {shown_list(added)}"] * bool(added)
+        differences = [f"{source} lacks {shown_list(missing, None)}"] * bool(missing)
+        differences += [f"{wanted_source} lacks {shown_list(added, None)}"] * bool(added)
         raise ValueError(
             f"the label names of {source} are {shown_list(names)}, those of {wanted_source} are {shown_list(wanted)}: "
-            f"{', and '.join(differences)}. Give both the same names (of a model: model.config.id2label); their order "
-            "may differ"
+            f"{', and '.join(differences)}. Give both the same names (of a model: model.config.id2label; of a column "
+            "of class ids: cast it to a ClassLabel with further names at its end); their order may differ"
         )
     place = {name: index for index, name in enumerate(wanted)}
     return np.array([place[name] for name in names], np.int64)

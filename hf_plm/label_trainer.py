@@ -39,6 +39,7 @@ class LabelTrainer(HubTrainer):
     label_space: LabelSpace
     label_counts: LabelCounts
     _evaluated = "eval_dataset"
+    _named_first: tuple[list[str], str] | None = None
 
     def settle_labels(self, rows: Any, label_counts: LabelCounts | Mapping[str, Any] | None) -> None:
         """Decide on the label space, count the labels, and compare all other sources of labels with them.
@@ -84,20 +85,29 @@ class LabelTrainer(HubTrainer):
     def _check_evaluation_sets(self) -> None:
         """Compare each with the label space; where that has no names, those of the sets with one another."""
         sets = self.eval_dataset if isinstance(self.eval_dataset, dict) else {None: self.eval_dataset}
-        first: tuple[list[str], str] | None = None
+        self._named_first = None
         for name, each in sets.items():
-            source = "eval_dataset" if name is None else f"eval_dataset[{name!r}]"
-            check_labels(each, self.label_space, source)
-            names = feature_names_of(each, self.label_space.column)
-            if self.label_space.names is not None or names is None:
-                continue
-            first = first or (names, source)
-            if label_order(names, source, *first) is not None:
-                raise ValueError(
-                    f"{source} has the label names {shown_list(names)}, and {first[1]} has {shown_list(first[0])}, in "
-                    "another order; the model and its training data have no names that tell which is meant: set "
-                    "model.config.id2label"
-                )
+            self._check_evaluation_set(each, "eval_dataset" if name is None else f"eval_dataset[{name!r}]")
+
+    def _check_evaluation_set(self, rows: Any, source: str) -> None:
+        """Compare a set with the label space; where that has no names, with the first set or metrics that have any."""
+        check_labels(rows, self.label_space, source)
+        if self.label_space.names is not None:
+            return
+        if isinstance(self.compute_metrics, BatchwiseMetrics):
+            self._compare_with_first(self.compute_metrics.label_counts.label_names, "compute_metrics")
+        self._compare_with_first(feature_names_of(rows, self.label_space.column), source)
+
+    def _compare_with_first(self, names: list[str] | None, source: str) -> None:
+        if names is None:
+            return
+        self._named_first = first = self._named_first or (names, source)
+        if label_order(names, source, *first) is not None:
+            raise ValueError(
+                f"{source} has the label names {shown_list(names)}, and {first[1]} has {shown_list(first[0])}, in "
+                "another order; the model and its training data have no names that tell which is meant: set "
+                "model.config.id2label"
+            )
 
     def _check_metrics(self, metrics: BatchwiseMetrics) -> None:
         metrics.check_fits(self.label_counts)
@@ -183,7 +193,7 @@ class LabelTrainer(HubTrainer):
     def _collating(self, rows: Any, source: str | None = None) -> Iterator[None]:
         """Check a data set's labels, and use the collator that fits it while its data loader is made."""
         if source is not None:
-            check_labels(rows, self.label_space, source)
+            self._check_evaluation_set(rows, source)
         collator = self.data_collator
         self.data_collator = collator_for(collator, self.label_space, rows)
         try:

@@ -212,13 +212,17 @@ class PLMState(SavedTensors):
             self.histograms, self.nonfinite = taken["histograms"], taken["nonfinite"]
             self.is_measuring = earlier.is_measuring
 
+    def can_adopt(self, earlier: "PLMState") -> bool:
+        """Whether `adopt_ratios` takes the ideal ratios of an earlier state."""
+        return not self._label_differences(earlier) and (earlier.is_estimating or not self.is_estimating)
+
     def refuse(self, loaded: "PLMState") -> None:
         """Raise a ValueError, with the `differences`, if a state that is loaded does not fit."""
         if found := self.differences(loaded):
+            keep = "; or keep its ideal ratios alone (plm_keep_ratios=True, or plm_loss.state.adopt_ratios(loaded))"
             raise ValueError(
                 f"the state does not fit: {'; '.join(found)}. Give the loss the labels, data and settings of the "
-                "state; or begin anew, without it (plm_restart=True); or keep its ideal ratios alone "
-                "(plm_keep_ratios=True, or plm_loss.state.adopt_ratios(loaded))"
+                f"state; or begin anew, without it (plm_restart=True){keep if self.can_adopt(loaded) else ''}"
             )
 
     @classmethod

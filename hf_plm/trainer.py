@@ -154,9 +154,10 @@ class PLMTrainer(EvaluationTrainer):
             self.plm_state.adopt_ratios(state)
             return
         if found:
+            keep = ", or go on from the old ones (plm_keep_ratios=True)" if self.plm_state.can_adopt(state) else ""
             raise ValueError(
                 f"{checkpoint} (there) does not fit this run (here): {'; '.join(found)}. Set it as it was; or begin "
-                "the ideal ratios anew (plm_restart=True), or go on from the old ones (plm_keep_ratios=True)"
+                f"the ideal ratios anew (plm_restart=True){keep}"
             )
         self.plm_loss.state = state
 

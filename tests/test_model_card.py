@@ -141,6 +141,7 @@ def test_a_model_without_configuration_has_a_card(make_args):
     rows = scenarios.make_rows(16).rename_column("input_ids", "inputs")
     card = card_of(PLMTrainer(Plain(), make_args(), train_dataset=rows))
     assert "## Use" not in card.text and "| LABEL_4 |" in card.text
+    assert "## Scores and decisions\n\nThe scores are those of masked training" in card.text
 
 
 def test_labels_are_listed_from_frequent_to_rare(make_trainer):

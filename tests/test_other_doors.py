@@ -212,6 +212,58 @@ def test_the_card_says_that_the_metrics_had_thresholds_of_their_own(threshold, s
     assert not scored.run_facts().was_decided_otherwise
 
 
+MANY = [f"name {index}" for index in range(12)]
+
+
+@pytest.mark.parametrize("kind", [list, lambda data: Subset(data, range(12)), lambda data: ConcatDataset([data])])
+def test_names_of_evaluation_rows_of_any_kind_are_said_when_the_trainer_is_made(kind, make_bert, make_args):
+    held_out = kind(rows_with([[name] for name in MANY]))
+    with pytest.raises(ValueError, match="eval_dataset has label names") as error:
+        PLMTrainer(make_bert(2), make_args(), train_dataset=rows_with([["a"], ["b"]]), eval_dataset=held_out)
+    assert all(repr(name) in str(error.value) for name in MANY)
+
+
+def test_names_that_an_evaluation_columns_type_alone_has_are_all_said(make_bert, make_args):
+    names = ["a", "b", *MANY]
+    with pytest.raises(ValueError, match="cast it to a ClassLabel") as error:
+        PLMTrainer(
+            make_bert(2),
+            make_args(),
+            train_dataset=rows_with([[0], [1]], names[:2]),
+            eval_dataset=rows_with([[0], [13]], names),
+        )
+    assert all(repr(name) in str(error.value) for name in names)
+    data = rows_with([[0], [1]], names[:2]).cast_column("labels", rows_with([[0]], names).features["labels"])
+    assert PLMTrainer(make_bert(14), make_args(), train_dataset=data).label_space.names == tuple(names)
+
+
+def test_names_in_training_rows_that_are_not_the_models_are_said_with_those_of_the_model(make_bert, make_args):
+    model = make_bert(2, **named(["dog", "cat"]))
+    with pytest.raises(
+        ValueError, match=r"'gnu' is not among the 2 label names \['dog', 'cat'\], and neither are \['yak"
+    ):
+        PLMTrainer(model, make_args(), train_dataset=rows_with([["cat"], ["gnu", "dog"], ["yak"], ["gnu"]]))
+
+
+@pytest.mark.parametrize("first", ["eval_dataset", "compute_metrics", "the data set given to evaluate()"])
+@pytest.mark.parametrize("door", ["evaluate", "predict"])
+def test_where_the_model_has_no_names_evaluation_sets_have_one_order(first, door, make_bert, make_args):
+    held_out = rows_with(IDS, ANIMALS)
+    trainer = PLMTrainer(
+        make_bert(3),
+        make_args(),
+        train_dataset=rows_with(IDS),
+        eval_dataset=held_out if first == "eval_dataset" else None,
+        compute_metrics=multilabel_compute_metrics(held_out) if first == "compute_metrics" else None,
+    )
+    trainer.evaluate(held_out)
+    with pytest.raises(
+        ValueError, match=r"(?s)\['ant', 'yak', 'zebra'\].*\['zebra', 'yak', 'ant'\], in another order"
+    ) as error:
+        getattr(trainer, door)(rows_with(IDS, OTHER_ORDER))
+    assert first in str(error.value)
+
+
 def test_calibrating_with_a_state_that_has_seen_nothing_is_said(scored, messages):
     calibrate(scored.model, scored.plm_state)
     assert "plm_state has seen no batch" in messages.text
