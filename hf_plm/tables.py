@@ -1,8 +1,12 @@
 """Turns labels that a file holds as text, one cell per row, into lists."""
 
 import ast
+import io
+import itertools
 import json
+import tokenize
 from collections.abc import Sequence
+from typing import Any
 
 from datasets import DatasetDict, List, Value
 from transformers.utils import logging
@@ -82,21 +86,32 @@ def _names(text: str, separator: str) -> list[str | int | float]:
 
 
 def _is_list(text: str) -> bool:
-    return text.startswith("[") and text.endswith("]")
+    if text[:1] + text[-1:] == "[]":
+        return True
+    return text[:1] + text[-1:] in ("()", "{}") and isinstance(_literal(text), tuple | set)  # else a name in brackets
+
+
+def _literal(text: str) -> Any:
+    """What Python reads; None for no literal, and for texts without a comma between them, as NumPy prints them."""
+    try:
+        value = ast.literal_eval(text)
+        kinds = [token.type for token in tokenize.generate_tokens(io.StringIO(text).readline)]
+    except (ValueError, SyntaxError, tokenize.TokenError):
+        return None
+    kinds = [kind for kind in kinds if kind not in (tokenize.NL, tokenize.COMMENT)]
+    is_joined = any(pair == (tokenize.STRING, tokenize.STRING) for pair in itertools.pairwise(kinds))
+    return None if is_joined else value
 
 
 def _parsed(text: str, row: int, column: str) -> list[str | int | float]:
-    """A list that is written as JSON or Python write it."""
+    """A list that is written as JSON or Python write it; in Python also a tuple or a set."""
     try:
         values = json.loads(text or "[]")
     except json.JSONDecodeError:
-        try:
-            values = ast.literal_eval(text)
-        except (ValueError, SyntaxError):
-            values = None
-    if not isinstance(values, list) or not all(isinstance(value, str | int | float) for value in values):
+        values = _literal(text)
+    if not isinstance(values, list | tuple | set) or not all(isinstance(each, str | int | float) for each in values):
         raise ValueError(
-            f"column '{column}', row {row}: {quoted(text)} is no list of names or numbers, and other rows are; "
+            f"column '{column}', row {row}: {quoted(text)} is no list of names or numbers as JSON or Python write it; "
             "write all rows in the same way, or say what separates the labels of a row: separator=... (--separator)"
         )
-    return values
+    return sorted(values, key=str) if isinstance(values, set) else list(values)

@@ -47,6 +47,21 @@ def test_lists_that_a_table_holds_as_text_are_lists(cat_and_dog, read_csv):
     assert read_csv(rows) == [["cat", "dog"], ["dog"], []]
 
 
+@pytest.mark.parametrize(("cat_and_dog", "dog"), [("('cat', 'dog')", "('dog',)"), ("{'cat', 'dog'}", "{'dog'}")])
+def test_tuples_and_sets_that_a_table_holds_as_text_are_lists(cat_and_dog, dog, read_csv):
+    assert [sorted(row) for row in read_csv([cat_and_dog, dog, ""])] == [["cat", "dog"], ["dog"], []]
+
+
+def test_brackets_may_belong_to_a_name(read_csv):
+    assert read_csv(["(cat)|{dog}", "{dog}", "(cat)"]) == [["(cat)", "{dog}"], ["{dog}"], ["(cat)"]]
+
+
+@pytest.mark.parametrize("text", ["['cat' 'dog']", "['cat'\n 'dog']", "['bird', 'cat' 'dog']"])
+def test_names_that_numpy_prints_are_not_joined_to_one(text, read_csv):
+    with pytest.raises(ValueError, match="is no list of names"):
+        read_csv([text, "['dog']"])
+
+
 @pytest.mark.parametrize("rows", [["[cat, dog]", "[dog]"], ["['cat', 'dog']", "dog, cat"], ["[1]", "['dog']"]])
 def test_lists_that_cannot_be_read_are_refused(rows, read_csv):
     with pytest.raises(ValueError, match="dog|names"):
