@@ -12,6 +12,7 @@ from .label_counts import LabelCounts
 from .label_formats import (
     LabelRows,
     candidate_forms,
+    common_forms,
     one_reading,
     read_class_ids,
     read_ids,
@@ -99,7 +100,7 @@ def label_space_of(
     if not dataset:
         raise ValueError("label_space_of() needs at least one data set")
     found = [_tally(each, num_labels, column, label_format, label_names, "label_names")[:2] for each in dataset]
-    forms = [form for form in found[0][0] if all(form in tallies for tallies, _ in found)]
+    forms = common_forms([list(tallies) for tallies, _ in found], column)
     form = one_reading(forms, {form: error for _, errors in found for form, error in errors.items()}, column)
     counts = [tallies[form].result() for tallies, _ in found]
     names = [each.label_names for each in counts]

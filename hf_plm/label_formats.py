@@ -254,6 +254,22 @@ def candidate_forms(rows: LabelRows, label_format: str, are_class_ids: bool = Fa
     return ("ids",) if are_class_ids and "class_id" not in rows.forms else rows.forms
 
 
+def common_forms(forms_of_each: Sequence[Sequence[str]], column: str) -> list[str]:
+    """The forms in which the rows of several data sets can all be read; none if one of them can be read in none.
+
+    Raises:
+        ValueError: if each can be read, and not all in the same form.
+    """
+    forms = [form for form in forms_of_each[0] if all(form in each for each in forms_of_each)]
+    if not forms and all(forms_of_each):
+        kinds = ", ".join(f"data set {index} as {' or '.join(each)}" for index, each in enumerate(forms_of_each))
+        raise ValueError(
+            f"column '{column}' has no form that all data sets share: {kinds} can be read. Give all of them lists of "
+            "names, all lists of class ids, or all multi-hot vectors"
+        )
+    return forms
+
+
 def one_reading(forms: Sequence[str], errors: dict[str, ValueError], column: str) -> str:
     """The one form in which all rows can be read.
 

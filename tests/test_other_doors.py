@@ -13,6 +13,7 @@ from hf_plm import (
     MultiLabelCollator,
     PLMTrainer,
     count_labels,
+    label_space_of,
     multilabel_compute_metrics,
 )
 from hf_plm.card_use import _scores_in_words
@@ -221,6 +222,11 @@ def test_names_of_evaluation_rows_of_any_kind_are_said_when_the_trainer_is_made(
     with pytest.raises(ValueError, match="eval_dataset has label names") as error:
         PLMTrainer(make_bert(2), make_args(), train_dataset=rows_with([["a"], ["b"]]), eval_dataset=held_out)
     assert all(repr(name) in str(error.value) for name in MANY)
+
+
+def test_data_sets_of_different_forms_have_no_label_space():
+    with pytest.raises(ValueError, match="data set 0 as names, data set 1 as ids can be read. Give all of them"):
+        label_space_of(rows_with([["a"], ["b"]]), rows_with([[0], [2, 1]]))
 
 
 def test_names_that_an_evaluation_columns_type_alone_has_are_all_said(make_bert, make_args):
