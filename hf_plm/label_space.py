@@ -91,8 +91,8 @@ def label_order(names: Sequence[str], source: str, wanted: Sequence[str], wanted
         return None
     missing, added = sorted(set(wanted) - set(names)), sorted(set(names) - set(wanted))
     if missing or added:
-        differences = [f"{source} lacks {shown_list(missing, None)}"] * bool(missing)
-        differences += [f"{wanted_source} lacks {shown_list(added, None)}"] * bool(added)
+        differences = [f"{shown_list(missing, None)} missing from {source}"] * bool(missing)
+        differences += [f"{shown_list(added, None)} missing from {wanted_source}"] * bool(added)
         raise ValueError(
             f"the label names of {source} are {shown_list(names)}, those of {wanted_source} are {shown_list(wanted)}: "
             f"{', and '.join(differences)}. Give both the same names (of a model: model.config.id2label; of a column "

@@ -62,6 +62,23 @@ def send_plots(callbacks: Iterable[TrainerCallback], paths: Mapping[str, Path], 
                 )
 
 
+def guard_tracker(tracker: TrainerCallback) -> TrainerCallback:
+    """Let a tracker that fails while it logs or closes warn, and training go on; it may still fail when it begins."""
+
+    def guarded(event: Callable[..., Any]) -> Callable[..., Any]:
+        def warn_instead(*args: Any, **kwargs: Any) -> Any:
+            try:
+                return event(*args, **kwargs)
+            except Exception as error:  # a tracker may raise anything
+                logger.warning(f"{type(tracker).__name__} failed ({error}); training goes on without what it was sent")
+
+        return warn_instead
+
+    for name in ("on_log", "on_save", "on_evaluate", "on_predict", "on_train_end"):
+        setattr(tracker, name, guarded(getattr(tracker, name)))
+    return tracker
+
+
 def _draw(plot: Callable[[], Figure], path: Path) -> bool:
     """Replace a picture by what `plot` draws, whole or not at all. Returns whether it could be drawn."""
     temporary = path.parent.parent / f"_{path.name}"  # an upload that runs leaves out what begins with _

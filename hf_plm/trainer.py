@@ -17,7 +17,7 @@ from .evaluation_trainer import EvaluationTrainer
 from .label_counts import LabelCounts
 from .loss import PLMLoss
 from .objectives import Objective
-from .reporting import TRACKERS
+from .reporting import TRACKERS, guard_tracker
 from .run_facts import Evaluation, is_adapter
 from .state import PLMState
 from .training_args import PLMTrainingArguments
@@ -107,7 +107,7 @@ class PLMTrainer(EvaluationTrainer):
         self.add_callback(PLMCallback(self))
         for tracker in TRACKERS:  # after PLMCallback: its pictures are sent before they close
             if (callback := self.pop_callback(tracker)) is not None:
-                self.add_callback(callback)
+                self.add_callback(guard_tracker(callback))
 
     @property
     def plm_state(self) -> PLMState:

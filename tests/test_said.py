@@ -5,6 +5,7 @@ import scenarios
 import torch
 from datasets import ClassLabel, Dataset, List
 from scenarios import named
+from transformers.integrations import TensorBoardCallback
 
 from hf_plm import PLMTrainer, calibrate, count_labels, multilabel_compute_metrics, predict
 from hf_plm.decisions import read_decisions
@@ -78,3 +79,23 @@ def test_predictions_that_thresholds_cannot_be_chosen_on_are_named(arguments, ma
     trainer = PLMTrainer(make_bert(), make_args(per_device_eval_batch_size=8, **arguments), train_dataset=data)
     with pytest.raises(ValueError, match="prediction_loss_only=False and eval_do_concat_batches=True"):
         trainer.tune_thresholds(data)
+
+
+@pytest.mark.parametrize("event", ["on_log", "on_train_end"])
+def test_a_tracker_that_fails_on_the_way_or_when_it_closes_ends_nothing(event, make_bert, make_args, messages):
+    def fail(*args, **kwargs):
+        raise OSError("no space left")
+
+    tracker = TensorBoardCallback()
+    setattr(tracker, event, fail)
+    data = scenarios.make_rows(32)
+    args = make_args(save_strategy="epoch", logging_steps=1)
+    trainer = PLMTrainer(make_bert(), args, train_dataset=data, callbacks=[tracker])
+    assert trainer.train().global_step == 2
+    assert "TensorBoardCallback failed (no space left); training goes on" in messages.text
+
+
+def test_multi_label_metrics_of_a_single_label_model_are_refused_at_once(make_bert, make_args):
+    data = Dataset.from_dict({"input_ids": [[5, 6]] * 4, "labels": [0, 1, 2, 0]})
+    with pytest.raises(ValueError, match="compute_metrics is for multi-label models, and this one predicts one class"):
+        PLMTrainer(make_bert(3), make_args(), train_dataset=data, compute_metrics=multilabel_compute_metrics(data))

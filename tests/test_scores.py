@@ -199,14 +199,24 @@ def test_micro_scores_and_exact_match_count_labels_without_a_positive():
 @pytest.mark.parametrize(
     ("references", "exact"), [(np.zeros((3, 2)), 1 / 3), ([[0, np.nan], [np.nan, np.nan], [0, 0]], 1 / 2)]
 )
-def test_without_positives_all_but_exact_match_is_nan_with_one_warning(references, exact, caplog):
+def test_without_positives_what_needs_one_is_nan_with_one_warning(references, exact, caplog):
     compute_metrics = multilabel_compute_metrics(LabelCounts([2, 1], [1, 2]))
     logits = np.array([[-1.0, -1], [9, 9], [-1, 1]])
     scores = compute_metrics(EvalPrediction(logits, np.array(references)))
     assert set(scores) == KEYS
-    assert {name for name, value in scores.items() if not math.isnan(value)} == {"exact_match"}
-    assert scores["exact_match"] == pytest.approx(exact)
-    assert caplog.messages == ["No label has a positive in the references: all scores but exact match are NaN"]
+    defined = {name: value for name, value in scores.items() if not math.isnan(value)}
+    assert defined == {
+        "exact_match": pytest.approx(exact),
+        "micro_f1": 0,
+        "micro_precision": 0,
+    }  # all predicted is wrong
+    assert caplog.messages == ["No label has a positive in the references: scores that need one are NaN"]
+
+
+def test_without_positives_and_predictions_micro_f1_is_nan_too():
+    scores = multilabel_scores(np.zeros((2, 2)), np.zeros((2, 2)), {})
+    assert math.isnan(scores["micro_f1"]) and math.isnan(scores["micro_precision"])
+    assert scores["exact_match"] == 1
 
 
 def test_without_a_known_label_or_a_row_everything_is_nan():
