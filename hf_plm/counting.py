@@ -156,9 +156,7 @@ def check_labels(dataset: Any, space: LabelSpace, source: str) -> None:
             "validation_set).config_arguments() for from_pretrained"
         )
     if errors:
-        raise ValueError(
-            f"{source} does not have the labels of the training data, whose form is '{space.form}': {errors[0]}"
-        )
+        raise ValueError(f"{source} does not have the labels of the training data: {errors[0]}")
 
 
 def _has_rows_to_read(dataset: Any, column: str) -> bool:

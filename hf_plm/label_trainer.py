@@ -112,8 +112,8 @@ class LabelTrainer(HubTrainer):
     def _check_metrics(self, metrics: BatchwiseMetrics) -> None:
         if self._is_single_label:
             raise ValueError(
-                "compute_metrics is for multi-label models, and this one predicts one class per row (config.problem_type "
-                "'single_label_classification'); give it metrics of logits.argmax(-1)"
+                "compute_metrics is for multi-label models, and this one predicts one class per row "
+                "(config.problem_type); give it metrics of logits.argmax(-1)"
             )
         metrics.check_fits(self.label_counts)
         if isinstance(metrics, PredictionScorer) and metrics.thresholds.any():

@@ -149,9 +149,7 @@ def test_a_state_of_another_order_is_put_in_order_and_one_of_other_labels_is_ref
     torch.testing.assert_close(before - model.classifier.bias, log_odds_shift(expected))
     state.label_names = [*NAMES[:4], "other"]
     other = named_bert()
-    with pytest.raises(
-        ValueError, match=r"\['other'\] missing from the model, and \['square'\] missing from plm_state"
-    ):
+    with pytest.raises(ValueError, match=r"\['other'\] missing from the model, and \['square'\] missing from p"):
         calibrate(other, state)
     with pytest.raises(ValueError, match="plm_state is of 3 labels, and the model has 5"):
         calibrate(other, state_of(3))

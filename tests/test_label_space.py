@@ -39,7 +39,7 @@ def test_an_order_says_where_each_name_stands():
     [
         (
             ["zebra", "yak"],
-            r"those of other are \['zebra', 'yak', 'ant'\]: \['ant'\] missing from one. Give both the same",
+            r"those of other are \['zebra', 'yak', 'ant'\]: \['ant'\] missing from one. Give both",
         ),
         (["zebra", "yak", "ant", "cow"], r"are \['zebra', 'yak', 'ant', 'cow'\].*\['cow'\] missing from other"),
         (["zebra", "yak", "Ant"], r"\['ant'\] missing from one, and \['Ant'\] missing from other"),
