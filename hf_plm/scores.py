@@ -135,9 +135,12 @@ def summarize(each: LabelScores, decided: Decided, groups: Groups) -> dict[str, 
     """What `multilabel_scores` returns, from the scores of each label."""
     kept = each.positives > 0
     has_nan, nothing_kept = decided.has_nan, not kept.any()
-    undefined = np.nan if nothing_kept else 0  # what 0 / 0 is: without positives, recall is not defined
-    micro = _precision_recall_f1(decided.positive, decided.predicted, "micro", undefined)
-    micro_precision, micro_recall, micro_f1 = (np.nan,) * 3 if has_nan.any() else micro
+    micro = np.array(_precision_recall_f1(decided.positive, decided.predicted, average="micro"))
+    if has_nan.any() or (nothing_kept and not decided.predicted.any()):
+        micro[:] = np.nan
+    elif nothing_kept:
+        micro[1] = np.nan  # there is nothing to recall
+    micro_precision, micro_recall, micro_f1 = micro
     exact = (decided.predicted == decided.positive).all(1)[decided.known.any(1)]
     results: dict[str, Any] = {
         "map": _mean(each.average_precision[kept]),
@@ -223,12 +226,10 @@ def _finite(scores: np.ndarray) -> np.ndarray:
     return scores if np.isfinite(scores).all() else np.unique(scores, return_inverse=True)[1]
 
 
-def _precision_recall_f1(
-    positive: np.ndarray, predicted: np.ndarray, average: str | None, zero_division: float = 0
-) -> tuple[np.ndarray, ...]:
+def _precision_recall_f1(positive: np.ndarray, predicted: np.ndarray, average: str | None) -> tuple[np.ndarray, ...]:
     """By scikit-learn, with an empty row and column added: it takes one label for two classes, and needs a row."""
     truth, guess = (np.pad(values, (0, 1)) for values in (positive, predicted))
-    return precision_recall_fscore_support(truth, guess, average=average, zero_division=zero_division)[:3]
+    return precision_recall_fscore_support(truth, guess, average=average, zero_division=0)[:3]
 
 
 def _mean(values: np.ndarray) -> float:
