@@ -136,6 +136,9 @@ def _preset_table(report: LabelReport) -> Table:
     known = (report.counts.positives + report.counts.negatives).sum().item()
     for preset in PRESETS:
         masked, keep = report.masked_labels(preset), report.keep_probabilities(preset)
-        means = [", ".join(f"{values[mask].mean():.2f}" for values in keep) for mask in groups.values()]
+        means = [
+            ", ".join(f"{values[mask].mean():.2f}" for values in keep) if mask.any() else ""
+            for mask in groups.values()
+        ]
         table.add_row(preset, f"{masked:,.0f} ({masked / known:.1%})", *means)
     return table

@@ -263,3 +263,10 @@ def test_text_that_does_not_tell_its_separator_is_refused(tmp_path, capsys):
     with pytest.raises(SystemExit):
         main(["inspect", str(tmp_path / "data.parquet")])
     assert "'cat dog', with blanks; say what separates" in capsys.readouterr().err
+
+
+def test_a_group_without_labels_has_an_empty_cell(tmp_path, capsys):
+    path = tmp_path / "own.csv"
+    path.write_text('text,labels\nx,"a|b"\ny,a\n')
+    main(["inspect", str(path)])
+    assert "nan" not in capsys.readouterr().out
