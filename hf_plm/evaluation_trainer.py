@@ -53,7 +53,8 @@ class EvaluationTrainer(LabelTrainer):
                 dataloader, description, prediction_loss_only, ignore_keys, metric_key_prefix=metric_key_prefix
             )
         self.plm_loss.raise_for_wrong_labels()
-        if record.labels_digest is None and np.ndim(labels := first_array(output.label_ids)) == 2:
+        labels = output.label_ids
+        if record.labels_digest is None and isinstance(labels, np.ndarray) and labels.ndim == 2:
             record.labels_digest = labels_digest(labels)  # of metrics of one's own
         total, known = self.accelerator.reduce(self._eval_totals, reduction="sum").tolist()
         if known and output.metrics is not None:
@@ -165,13 +166,12 @@ class EvaluationTrainer(LabelTrainer):
         output = self.predict(rows)
         if self._has_other_logits:
             raise ValueError(f"{OTHER_LOGITS}: leave it out to choose them")
-        logits, labels = first_array(output.predictions), first_array(output.label_ids)
-        if np.ndim(logits) != 2 or np.shape(logits) != np.shape(labels):
+        if isinstance(output.label_ids, list) or np.ndim(labels := first_array(output.label_ids)) != 2:
             raise ValueError(
-                f"predict() gave logits of shape {np.shape(logits)} and labels of {np.shape(labels)}, and thresholds "
-                "take (rows, num_labels) of both: a multi-label model, data with labels, prediction_loss_only=False "
-                "and eval_do_concat_batches=True"
+                "thresholds take logits and labels (rows, num_labels) of all rows: a multi-label model, data with "
+                "labels, prediction_loss_only=False and eval_do_concat_batches=True"
             )
+        logits = first_array(output.predictions)
         thresholds = tune_thresholds(logits, labels, **{"label_names": self.label_space.shown_names, **kwargs})
         decisions = replace(
             read_decisions(self._config), thresholds=tuple(thresholds.tolist()), tuned_on=labels_digest(labels)

@@ -75,8 +75,9 @@ def test_a_threshold_of_the_metrics_alone_is_said(make_bert, make_args, messages
 
 @pytest.mark.parametrize("arguments", [{"prediction_loss_only": True}, {"eval_do_concat_batches": False}])
 def test_predictions_that_thresholds_cannot_be_chosen_on_are_named(arguments, make_bert, make_args):
-    data = scenarios.make_rows(32)
+    data = scenarios.make_rows(30)  # the last batch is smaller
     trainer = PLMTrainer(make_bert(), make_args(per_device_eval_batch_size=8, **arguments), train_dataset=data)
+    assert trainer.evaluate(data)["eval_loss"] > 0
     with pytest.raises(ValueError, match="prediction_loss_only=False and eval_do_concat_batches=True"):
         trainer.tune_thresholds(data)
 
