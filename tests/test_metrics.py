@@ -5,6 +5,7 @@ import functools
 import numpy as np
 import pytest
 import torch
+from test_scores import COUNTS, KEYS, random_data
 from transformers import EvalPrediction
 
 from hf_plm import LabelCounts, multilabel_compute_metrics
@@ -12,21 +13,10 @@ from hf_plm.metrics import evaluating
 from hf_plm.ranking_metrics import RankingComputeMetrics, propensities
 from hf_plm.scores import labels_digest
 
-KEYS = {
-    *("map", "micro_f1", "macro_f1", "exact_match", "labels_never_predicted"),
-    *("micro_precision", "micro_recall", "macro_precision", "macro_recall"),
-    *(f"{group}_{score}" for group in ("head", "medium", "tail") for score in ("precision", "recall", "f1", "map")),
-}
-COUNTS = LabelCounts(range(20, 0, -1), range(80, 100))
-
 
 @pytest.fixture
 def data():
-    generator = np.random.default_rng(0)
-    logits = generator.normal(size=(200, 20)).astype(np.float32)
-    references = (generator.random((200, 20)) < 0.2).astype(np.float32)
-    references[:, 7] = 0  # a label without a positive
-    return logits, references
+    return random_data()
 
 
 NAMED = LabelCounts([8, 1, 1], [2, 9, 9], ["zebra", "ant", "yak"])

@@ -22,13 +22,18 @@ KEYS = {
 COUNTS = LabelCounts(range(20, 0, -1), range(80, 100))
 
 
-@pytest.fixture
-def data():
+def random_data():
+    """Logits and references of 200 rows and 20 labels, of which one has no positive."""
     generator = np.random.default_rng(0)
     logits = generator.normal(size=(200, 20)).astype(np.float32)
     references = (generator.random((200, 20)) < 0.2).astype(np.float32)
     references[:, 7] = 0  # a label without a positive
     return logits, references
+
+
+@pytest.fixture
+def data():
+    return random_data()
 
 
 def expected_scores(logits, references, threshold=0.5):

@@ -3,15 +3,9 @@
 import numpy as np
 import pytest
 from datasets import Dataset
+from test_sampling import FORMS, IDS
 
 from hf_plm import count_labels, train_test_split_multilabel
-
-IDS = [[0], [0, 1], [0], [0, 2], [], [0], [0, 1], [0]] * 50
-FORMS = {
-    "ids": IDS,
-    "multi_hot": [[float(label in row) for label in range(3)] for row in IDS],
-    "names": [[("one", "three", "two")[label] for label in row] for row in IDS],  # counted in the alphabet's order
-}
 
 
 @pytest.mark.parametrize("form", FORMS)
