@@ -18,14 +18,13 @@ import datasets
 import numpy as np
 import torch
 import transformers
-from scipy.special import expit, softmax
-from sklearn.metrics import precision_recall_curve
+from scipy.special import expit, log_expit, softmax
 from tasks import TASKS, Source, Task
 from transformers import PrinterCallback, set_seed
 from variants import VARIANTS
 
 import hf_plm
-from hf_plm import PLMTrainer, PLMTrainingArguments
+from hf_plm import PLMTrainer, PLMTrainingArguments, tune_thresholds
 from hf_plm.objectives import OBJECTIVES, default_arguments
 from hf_plm.presets import PLMSettings
 from hf_plm.scores import multilabel_scores
@@ -89,20 +88,22 @@ def make_run(run: Run, source: Source) -> None:
         trainer = train(task, run, folder)
         seconds = time.monotonic() - start
         dev, validation = (trainer.predict(part) for part in (task.dev, task.validation))
-    scores = single_label_scores if task.is_single_label else label_scores
-    thresholds = None if task.is_single_label else tune_thresholds(dev.predictions, dev.label_ids)
     shift = torch.log(trainer.plm_state.ideal_ratio / trainer.plm_state.ratio).cpu().numpy()
     groups = {name: mask.numpy() for name, mask in task.counts.groups().items()}
     parts = {"dev": dev, "validation": validation}
+    if task.is_single_label:
+        priors = (task.counts.positives / task.counts.positives.sum()).numpy()
+        scores = functools.partial(single_label_scores, groups=groups, priors=priors)
+    else:
+        thresholds = {aim: tune_thresholds(dev.predictions, dev.label_ids, aim) for aim in ("macro_f1", "micro_f1")}
+        scores = functools.partial(label_scores, groups=groups, thresholds=thresholds, shift=shift)
     result = {
         "task": run.task,
         "settings": run.resolved(),
         "seed": run.seed,
         "size": source.size,
         "seconds": round(seconds, 1),
-        "scores": {
-            name: scores(part.predictions, part.label_ids, groups, thresholds, shift) for name, part in parts.items()
-        },
+        "scores": {name: scores(part.predictions, part.label_ids) for name, part in parts.items()},
         "median_shift": {name: float(np.median(shift[mask])) for name, mask in groups.items()},
         "versions": {
             module.__name__: module.__version__ for module in (hf_plm, torch, transformers, accelerate, datasets)
@@ -154,50 +155,44 @@ def train(task: Task, run: Run, folder: str) -> PLMTrainer:
 
 
 def label_scores(
-    logits: np.ndarray, labels: np.ndarray, groups: dict, thresholds: np.ndarray, shift: np.ndarray
+    logits: np.ndarray, labels: np.ndarray, groups: dict, thresholds: dict[str, np.ndarray], shift: np.ndarray
 ) -> dict[str, float]:
-    """`multilabel_scores` at 0.5; macro-F1 and micro-F1 at the tuned thresholds; calibration errors."""
+    """`multilabel_scores` at 0.5; macro-F1 and micro-F1 at the thresholds tuned for each; calibration errors."""
     logits = logits.astype(np.float64)
-    tuned = multilabel_scores(expit(logits - thresholds), labels, groups)
+    tuned = {
+        f"tuned_{aim}": multilabel_scores(expit(logits - each), labels, groups)[aim]
+        for aim, each in thresholds.items()
+    }
     return {
         **multilabel_scores(expit(logits), labels, groups),
-        "tuned_macro_f1": tuned["macro_f1"],
-        "tuned_micro_f1": tuned["micro_f1"],
+        **tuned,
         "calibration_error": calibration_error(expit(logits), labels),
         "calibration_error_unshifted": calibration_error(expit(logits - shift), labels),
     }
 
 
-def single_label_scores(
-    logits: np.ndarray, labels: np.ndarray, groups: dict, thresholds: None, shift: np.ndarray
-) -> dict[str, float]:
-    """Top-1 error, overall (the classes are balanced) and over the classes of each group."""
-    predicted, probabilities = logits.argmax(1), softmax(logits, 1)
-    errors = {f"{name}_error": (predicted != labels)[mask[labels]].mean() for name, mask in groups.items()}
+def single_label_scores(logits: np.ndarray, labels: np.ndarray, groups: dict, priors: np.ndarray) -> dict[str, float]:
+    """Top-1 error, overall (the classes are balanced) and over the classes of each group.
+
+    `error_at_data`: with the classes as frequent as in the training data (`priors`). `corrected_error` and
+    `corrected_error_at_data`: of the logit adjustment at prediction, which divides each probability by its prior.
+    """
+    logits = logits.astype(np.float64)
     one_hot = np.eye(logits.shape[1])[labels]
-    scores = multilabel_scores(probabilities, one_hot, {}, threshold=0.5)
+    predicted, probabilities = logits.argmax(1), softmax(logits, 1)
+    corrected = (log_expit(logits) - np.log(priors)).argmax(1)
+    weights = priors[labels] / priors[labels].sum()
+    errors = {f"{name}_error": (predicted != labels)[mask[labels]].mean() for name, mask in groups.items()}
     return {
         "error": float((predicted != labels).mean()),
         "accuracy": float((predicted == labels).mean()),
-        "map": scores["map"],
+        "error_at_data": float(weights @ (predicted != labels)),
+        "corrected_error": float((corrected != labels).mean()),
+        "corrected_error_at_data": float(weights @ (corrected != labels)),
+        "map": multilabel_scores(probabilities, one_hot, {}, threshold=0.5)["map"],
         "calibration_error": calibration_error(probabilities, one_hot),
         **{name: float(error) for name, error in errors.items()},
     }
-
-
-def tune_thresholds(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """For each label the logit from which on to predict it, so that its F1 is the highest; `(num_labels,)`.
-
-    0 for a label without a positive.
-    """
-    thresholds = np.zeros(logits.shape[1])
-    for label in np.flatnonzero((labels == 1).any(0)):
-        precision, recall, cuts = precision_recall_curve(labels[:, label] == 1, logits[:, label])
-        f1 = 2 * precision * recall / np.maximum(precision + recall, 1e-12)
-        best = f1[:-1].argmax()
-        below = cuts[best - 1] if best > 0 else cuts[0] - 1
-        thresholds[label] = (cuts[best] + below) / 2
-    return thresholds
 
 
 def calibration_error(probabilities: np.ndarray, labels: np.ndarray, num_bins: int = 15) -> float:
