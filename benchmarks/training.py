@@ -31,6 +31,9 @@ from hf_plm.scores import multilabel_scores
 
 RESULTS = Path(__file__).parent / "results"
 
+WITHOUT_EFFECT = (("update_steps", None), ("mask", "random"), ("class_weight", 0.0), ("prior", None))
+"""Settings that change nothing, and are in no file's name."""
+
 
 @dataclass(frozen=True)
 class Run:
@@ -57,7 +60,8 @@ class Run:
         """The settings with the preset's values in place of its name, and the objective's own arguments."""
         names = [name for name in self.settings if name.startswith("plm_")]
         settings = PLMSettings.from_preset(**{name.removeprefix("plm_"): self.settings[name] for name in names})
-        plm = {name: value for name, value in asdict(settings).items() if value is not None}  # update_steps
+        plm = asdict(settings) | {"prior": self.settings.get("plm_prior")}  # not given, it depends on the task
+        plm = {name: value for name, value in plm.items() if (name, value) not in WITHOUT_EFFECT}
         arguments = default_arguments(OBJECTIVES[plm["objective"]]) | plm["objective_kwargs"]
         plm["objective_kwargs"] = {name: float(value) for name, value in arguments.items()}
         return {**plm, **{name: value for name, value in self.settings.items() if name not in names}}
@@ -88,7 +92,7 @@ def make_run(run: Run, source: Source) -> None:
         trainer = train(task, run, folder)
         seconds = time.monotonic() - start
         dev, validation = (trainer.predict(part) for part in (task.dev, task.validation))
-    shift = torch.log(trainer.plm_state.ideal_ratio / trainer.plm_state.ratio).cpu().numpy()
+    shift = trainer.plm_state.shift_in_force.cpu().numpy()
     groups = {name: mask.numpy() for name, mask in task.counts.groups().items()}
     parts = {"dev": dev, "validation": validation}
     if task.is_single_label:

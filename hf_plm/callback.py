@@ -9,8 +9,8 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from transformers.trainer_utils import IntervalStrategy
 from transformers.utils import logging
 
-from .functional import predicted_positives
 from .loss import PLMLoss
+from .rules import predicted_positives
 from .sampling import ClassAwareDataset
 from .state import PLMState
 

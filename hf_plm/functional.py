@@ -13,12 +13,6 @@ from torch import Tensor
 
 from .label_tensors import known_labels
 
-EPSILON = 1e-7
-"""Floor for the empty bins of the true distribution in `label_divergences`."""
-
-FACTOR_BOUND = 5.0
-"""The `marginal` rule changes an ideal ratio by at most this factor, up or down, in one update."""
-
 
 def has_ratio(positives: Tensor, negatives: Tensor) -> Tensor:
     """Which classes have both positives and negatives. The others keep every label. Bool, `(num_labels,)`."""
@@ -70,13 +64,45 @@ def keep_probabilities(ratio: Tensor, ideal_ratio: Tensor) -> tuple[Tensor, Tens
     return (ideal_ratio / ratio).clamp(max=1), (ratio / ideal_ratio).clamp(max=1)
 
 
-def log_odds_shift(ratio: Tensor, ideal_ratio: Tensor) -> Tensor:
-    """`log(I / R)`: by how much training at the ratio I instead of R raises the log-odds of a class.
+def class_weights(positives: Tensor, negatives: Tensor, keep: tuple[Tensor, Tensor], exponent: float) -> Tensor:
+    """`s ** -exponent`, where s is the share of a class's labels that is kept: what masks take, in part or whole.
+
+    Masks take the more of a class the further its ideal ratio is from its ratio, and with it the class's part in the
+    gradient of the layers that all classes share. The weight gives it back and leaves the effective ratio as it is.
+
+    Args:
+        positives, negatives (int, `(num_labels,)`): the label counts.
+        keep: `keep_probabilities`.
+        exponent: 0 gives nothing back, 1 everything.
 
     Returns:
-        float32, `(num_labels,)`; exactly 0 where I is R, as it is for the classes that have no ratio.
+        float32, `(num_labels,)`, 1 or more; 1 for a class without labels.
     """
-    return torch.log(ideal_ratio / ratio)
+    total = positives + negatives
+    kept = positives * keep[0] + negatives * keep[1]
+    return torch.where(total > 0, kept / total.clamp(min=1), 1.0) ** -exponent
+
+
+def assumed_ratio(ratio: Tensor, ideal_ratio: Tensor, prior: str) -> Tensor:
+    """T: the ratio of each class that the model's logits assume, float32 `(num_labels,)`.
+
+    Args:
+        prior: `"ideal"` (I), `"balanced"` (1: positives and negatives of every class are equally frequent) or `"data"`
+            (R).
+    """
+    return {"ideal": ideal_ratio, "balanced": torch.ones_like(ratio), "data": ratio}[prior]
+
+
+def log_odds_shift(ratio: Tensor, other_ratio: Tensor) -> Tensor:
+    """`log(other / R)`: by how much training at another ratio than R raises the log-odds of a class.
+
+    With the ratios I and T, `log(I / T)` is what the loss adds to the logits of a model that is to assume T and trains
+    at I (for T = 1, the logit adjustment of Menon et al., ICLR 2021, at the ratio I).
+
+    Returns:
+        float32, `(num_labels,)`; exactly 0 where the two are equal, as they are for the classes that have no ratio.
+    """
+    return torch.log(other_ratio / ratio)
 
 
 def scramble(values: Tensor) -> Tensor:
@@ -116,14 +142,19 @@ def sample_mask(labels: Tensor, keep_positive: Tensor, keep_negative: Tensor, dr
 
 
 def masked_total(
-    logits: Tensor, labels: Tensor, kept: Tensor, objective: Callable[[Tensor, Tensor], Tensor]
+    logits: Tensor,
+    labels: Tensor,
+    kept: Tensor,
+    weights: tuple[Tensor, Tensor] | None,
+    objective: Callable[[Tensor, Tensor], Tensor],
 ) -> tuple[Tensor, Tensor]:
-    """The sum of an element-wise objective over the labels that are kept, and the objective of every entry.
+    """The weighted sum of an element-wise objective over the labels that are kept, and the objective of every entry.
 
     What is masked is taken out before and after, so that no gradient can come of it (0 * inf is NaN).
 
     Args:
         logits (float, `(batch, num_labels)`), labels (float, the same shape), kept (bool, the same shape).
+        weights: of positives and of negatives, float `(num_labels,)` each; None for 1.
         objective: `(logits, labels) -> (batch, num_labels)`.
 
     Returns:
@@ -134,7 +165,12 @@ def masked_total(
     """
     losses = objective(logits.masked_fill(~kept, 0), labels.masked_fill(~known_labels(labels), 0))
     check_losses(losses, logits)
-    return losses.masked_fill(~kept, 0).sum(-1).sum(), losses
+    return weighted(losses, labels, weights).masked_fill(~kept, 0).sum(-1).sum(), losses
+
+
+def weighted(losses: Tensor, labels: Tensor, weights: tuple[Tensor, Tensor] | None) -> Tensor:
+    """The loss of every entry, times the weight of positives or of negatives of its class; see `masked_total`."""
+    return losses if weights is None else losses * torch.where(labels == 1, *weights)
 
 
 def check_losses(losses: Tensor, logits: Tensor) -> None:
@@ -192,103 +228,3 @@ def probability_histograms(logits: Tensor, labels: Tensor, num_bins: int) -> Ten
     histograms = torch.zeros(2 * num_labels * num_bins, dtype=torch.int32, device=logits.device)
     histograms.scatter_add_(0, (rows * num_bins + bins).flatten(), counted.flatten().int())
     return histograms.view(2, num_labels, num_bins)
-
-
-def label_divergences(histograms: Tensor) -> tuple[Tensor, Tensor]:
-    """`KL(predicted || truth)` over the positives and over the negatives of each class.
-
-    The truth has all its mass in the last bin for positives, in the first for negatives; its empty bins are floored
-    at `EPSILON`. Up to a constant factor this is the probability mass outside the right bin.
-
-    Args:
-        histograms (int, `(2, num_labels, num_bins)`).
-
-    Returns:
-        two float32 tensors `(num_labels,)`; 0 where the histogram is empty.
-    """
-    counts = histograms.float()
-    predicted = counts / counts.sum(-1, keepdim=True).clamp(min=1)
-    truth = torch.full_like(predicted, EPSILON)
-    truth[0, :, -1] = 1
-    truth[1, :, 0] = 1
-    divergences = (torch.xlogy(predicted, predicted) - torch.xlogy(predicted, truth)).sum(-1)
-    return divergences[0], divergences[1]
-
-
-def standardize(values: Tensor, valid: Tensor) -> Tensor:
-    """z-scores over the valid classes, with the population standard deviation; 0 where there is no spread.
-
-    Args:
-        values (float, `(num_labels,)`), valid (bool, `(num_labels,)`): the classes that take part; 0 for the others.
-    """
-    count = valid.sum().clamp(min=1)
-    centred = torch.where(valid, values - (values * valid).sum() / count, 0.0)
-    deviation = (centred.square().sum() / count).sqrt()
-    has_spread = deviation > 1e-6 * (values * valid).abs().amax()  # less is rounding
-    return torch.where(has_spread, centred / torch.where(has_spread, deviation, 1.0), 0.0)
-
-
-def kl_factor(histograms: Tensor, valid: Tensor, change_rate: float) -> Tensor:
-    """The paper's rule: `exp(change_rate * (zscore(D_pos) - zscore(D_neg)))`, float32 `(num_labels,)`.
-
-    Positives predicted worse than negatives: the class is under-predicted and its ideal ratio rises.
-    """
-    positive_divergence, negative_divergence = label_divergences(histograms)
-    return torch.exp(change_rate * (standardize(positive_divergence, valid) - standardize(negative_divergence, valid)))
-
-
-def predicted_positives(histograms: Tensor) -> Tensor:
-    """How often each class was predicted (`p >= 0.5`), int32 `(num_labels,)`.
-
-    With an odd number of bins 0.5 is no edge: what lies in the middle bin counts as predicted.
-    """
-    return histograms[..., histograms.shape[-1] // 2 :].sum((0, -1), dtype=torch.int32)
-
-
-def marginal_factor(histograms: Tensor, change_rate: float) -> Tensor:
-    """The rule with a fixed point: `(positives / predicted positives) ** change_rate`, float32 `(num_labels,)`.
-
-    It minimises the KL divergence between the predicted and the true marginal distribution of each label, and stops
-    when a class is predicted (`p >= 0.5`) as often as it occurs. `num_bins` must be even, so that 0.5 is an edge.
-    The factor lies within `[1 / FACTOR_BOUND, FACTOR_BOUND]`.
-    """
-    if histograms.shape[-1] % 2:
-        raise ValueError(f"histograms have {histograms.shape[-1]} bins; the rule 'marginal' needs an even number")
-    positives = histograms[0].sum(-1, dtype=torch.int32)
-    factor = (positives / predicted_positives(histograms).clamp(min=0.5)) ** change_rate
-    return factor.clamp(1 / FACTOR_BOUND, FACTOR_BOUND)
-
-
-def update_ideal_ratio(
-    ideal_ratio: Tensor,
-    ratio: Tensor,
-    valid: Tensor,
-    histograms: Tensor,
-    rule: str,
-    change_rate: float,
-    max_shift: float,
-) -> Tensor:
-    """I after an epoch.
-
-    A class keeps its ideal ratio, and takes no part in the z-scores, if the data hold no positive or no negative
-    of it (`valid`), or if the epoch showed none of the one or the other.
-
-    Args:
-        ideal_ratio, ratio (float, `(num_labels,)`), valid (bool, `(num_labels,)`): see `has_ratio`.
-        histograms (int, `(2, num_labels, num_bins)`): what the epoch measured.
-        rule: `"marginal"`, `"kl"` or `"fixed"`.
-        change_rate: lambda of the paper; 0 leaves the ideal ratios as they are.
-        max_shift: see `bound_ideal_ratio`.
-
-    Returns:
-        float32, `(num_labels,)`.
-    """
-    seen = histograms.sum(-1, dtype=torch.int32) > 0  # (2, num_labels)
-    valid = valid & seen[0] & seen[1]
-    if rule == "kl":
-        factor = kl_factor(histograms, valid, change_rate)
-    elif rule == "marginal":
-        factor = marginal_factor(histograms, change_rate)
-    else:
-        return ideal_ratio.clone()
-    return torch.where(valid, bound_ideal_ratio(ideal_ratio * factor, ratio, max_shift), ideal_ratio)

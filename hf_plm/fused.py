@@ -43,7 +43,9 @@ def fused_total(
     labels: Tensor,
     keep_positive: Tensor,
     keep_negative: Tensor,
-    row_seeds: Tensor,
+    weights: tuple[Tensor, Tensor] | None,
+    offset: Tensor | None,
+    row_seeds: Tensor | None,
     label_seeds: Tensor,
     objective: Callable[[Tensor, Tensor], Tensor],
     num_bins: int,
@@ -55,22 +57,26 @@ def fused_total(
         labels (`(batch, num_labels)`): 1, 0, or unknown (NaN or -100), in any dtype; the caller
             refuses other values.
         keep_positive, keep_negative (float, `(num_labels,)`): see `keep_probabilities`.
-        row_seeds, label_seeds: see `uniform_draws`.
+        weights: see `masked_total`.
+        offset (float, `(num_labels,)`): is added to the logits; None for 0.
+        row_seeds, label_seeds: see `uniform_draws`; without `row_seeds` every known label is kept.
         objective: `(logits, labels) -> (batch, num_labels)`.
         num_bins: of the histograms, `MAX_BINS` at most.
     """
     values = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    values = values if offset is None else values + offset
     given, labels = labels, labels.to(values.dtype)
     wrong = first_in_rows(wrong_labels(given if given.dtype == torch.float64 else labels))  # the cast may round
-    draws = functional.uniform_draws(row_seeds, label_seeds)
-    kept = functional.sample_mask(labels, keep_positive, keep_negative, draws)
-    known = known_labels(labels)
+    known = kept = known_labels(labels)
+    if row_seeds is not None:
+        draws = functional.uniform_draws(row_seeds, label_seeds)
+        kept = functional.sample_mask(labels, keep_positive, keep_negative, draws)
     targets = labels.masked_fill(~known, 0)
 
     def total(values: Tensor) -> tuple[Tensor, Tensor]:
         losses = objective(values, targets)
         functional.check_losses(losses, values)
-        return losses.masked_fill(~kept, 0).sum(-1).sum(), losses
+        return functional.weighted(losses, labels, weights).masked_fill(~kept, 0).sum(-1).sum(), losses
 
     lowest = torch.finfo(values.dtype).min  # at minus infinity the compiler's derivative of BCE is NaN, not 0
     gradient, (value, losses) = torch.func.grad_and_value(total, has_aux=True)(values.clamp(min=lowest))

@@ -53,8 +53,8 @@ class PLMLoss(nn.Module):
             labels, positives, negatives)` that gives the loss of every entry, `(batch, num_labels)`; None for the
             preset's. `positives` and `negatives` are the label counts, float `(num_labels,)`, given by these names
             to a callable that requires them.
-        initial_ratio, temper, rule, change_rate, num_bins, max_shift, objective_kwargs: see `PLMSettings`; None for
-            the preset's.
+        initial_ratio, temper, rule, change_rate, num_bins, max_shift, mask, class_weight, prior, objective_kwargs: see
+            `PLMSettings`; None for the preset's.
         update_steps: how often you call `end_epoch`, see `PLMSettings`; it is kept in the state, and changes nothing
             here.
         seed: of the masks. A mask is a function of the seed, the number of the batch and the rank.
@@ -83,6 +83,9 @@ class PLMLoss(nn.Module):
         change_rate: float | None = None,
         num_bins: int | None = None,
         max_shift: float | None = None,
+        mask: str | None = None,
+        class_weight: float | None = None,
+        prior: str | None = None,
         objective_kwargs: Mapping[str, Any] | None = None,
         update_steps: int | None = None,
         seed: int = 0,
@@ -98,6 +101,9 @@ class PLMLoss(nn.Module):
             change_rate=change_rate,
             num_bins=num_bins,
             max_shift=max_shift,
+            mask=mask,
+            class_weight=class_weight,
+            prior=prior,
             objective=objective,
             objective_kwargs=objective_kwargs,
             update_steps=update_steps,
@@ -168,14 +174,17 @@ class PLMLoss(nn.Module):
             self._label_checks.check(wrong_labels(labels), labels)
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
         labels = labels.to(logits.dtype)
-        if self.training:
+        offset = self.state.offset()
+        logits = logits if offset is None else logits + offset
+        if self.training and self.settings.mask == "random":
             draws = uniform_draws(*self._seeds(logits))
             kept = sample_mask(labels, *self.state.keep_probabilities(), draws)
         else:
             kept = known_labels(labels)
+        weights = self.state.weights() if self.training else None
         if num_known is None:
             num_known = known_labels(labels).sum().clamp(min=1)
-        total, losses = masked_total(logits, labels, kept, self._objective())
+        total, losses = masked_total(logits, labels, kept, weights, self._objective())
         if self.training:
             self.state.observe(logits, labels, losses)
         return total / num_known
@@ -190,11 +199,15 @@ class PLMLoss(nn.Module):
         if len(logits) == 1:  # a case of its own to the compiler: add a row of unknown labels
             values = torch.cat([values, values])
             targets = torch.cat([targets, torch.full_like(targets, -100)])
+        row_seeds, label_seeds = self._seeds(values)
         fused = compiled_total(
             values,
             targets,
             *self.state.keep_probabilities(),
-            *self._seeds(values),
+            self.state.weights(),
+            self.state.offset(),
+            row_seeds if self.settings.mask == "random" else None,
+            label_seeds,
             self._objective(),
             self.state.num_bins,
         )

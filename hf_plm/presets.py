@@ -14,6 +14,8 @@ from .objectives import OBJECTIVES, Objective, needs_counts
 
 INITIAL_RATIOS = ("tempered", "mean", "dataset")
 RULES = ("marginal", "kl", "fixed")
+MASKS = ("random", "expected")
+PRIORS = ("ideal", "balanced", "data")
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,12 @@ class PLMSettings:
         change_rate: how fast they adapt, lambda of the paper, 0 or more; 0 is `fixed`.
         num_bins: bins of the probability histograms, at least 2; even for the rule `marginal`.
         max_shift: the ideal ratio stays within `[R / max_shift, R * max_shift]`; 1 or more.
+        mask: `random` (each label is kept or masked by chance, as published), or `expected` (each label's loss is
+            weighted with the probability that it would be kept).
+        class_weight: the loss of a class is divided by the share of its labels that is kept, to this power; 0 or more,
+            see `class_weights`.
+        prior: which ratio of positives to negatives the model's logits assume, and with them its decisions: `ideal`
+            (the ideal ratio), `balanced` (1) or `data` (R).
         objective: the name of one in `OBJECTIVES`, or a callable, see `PLMLoss`.
         objective_kwargs: keyword arguments of a named objective, by name.
         update_steps: the ideal ratios adapt every so many optimizer steps, 1 or more; None for every epoch.
@@ -42,6 +50,9 @@ class PLMSettings:
     change_rate: float
     num_bins: int
     max_shift: float
+    mask: str
+    class_weight: float
+    prior: str
     objective: str | Objective
     objective_kwargs: Mapping[str, Any] = field(default_factory=dict)
     update_steps: int | None = None
@@ -52,7 +63,7 @@ class PLMSettings:
             _require(self.initial_ratio in INITIAL_RATIOS, self, "initial_ratio", f"{INITIAL_RATIOS} or a number")
         else:
             _require(0 < self.initial_ratio < math.inf, self, "initial_ratio", "a positive number")
-        for name in ("temper", "change_rate", "max_shift"):
+        for name in ("temper", "change_rate", "max_shift", "class_weight"):
             _require(isinstance(getattr(self, name), int | float), self, name, "a number")
         _require(0 <= self.temper <= 1, self, "temper", "a number in [0, 1]")
         _require(self.rule in RULES, self, "rule", f"one of {RULES}")
@@ -67,6 +78,9 @@ class PLMSettings:
             "even for the rule 'marginal', so that a probability of 0.5 is the edge of a bin",
         )
         _require(1 <= self.max_shift < math.inf, self, "max_shift", "a number of 1 or more")
+        _require(self.mask in MASKS, self, "mask", f"one of {MASKS}")
+        _require(0 <= self.class_weight < math.inf, self, "class_weight", "a number of 0 or more")
+        _require(self.prior in PRIORS, self, "prior", f"one of {PRIORS}")
         steps = self.update_steps
         _require(steps is None or (isinstance(steps, int) and steps >= 1), self, "update_steps", "1 or more, or None")
         self._check_objective()
@@ -183,6 +197,9 @@ PRESETS: dict[str, PLMSettings] = {
         change_rate=0.5,
         num_bins=20,
         max_shift=100.0,
+        mask="expected",
+        class_weight=0.5,
+        prior="ideal",
         objective="asymmetric",
     ),
     "paper": PLMSettings(
@@ -192,6 +209,9 @@ PRESETS: dict[str, PLMSettings] = {
         change_rate=0.01,
         num_bins=10,
         max_shift=100.0,
+        mask="random",
+        class_weight=0.0,
+        prior="ideal",
         objective="bce",
     ),
     "off": PLMSettings(
@@ -201,6 +221,12 @@ PRESETS: dict[str, PLMSettings] = {
         change_rate=0.0,
         num_bins=20,
         max_shift=100.0,
+        mask="random",
+        class_weight=0.0,
+        prior="ideal",
         objective="bce",
     ),
 }
+
+SINGLE_LABEL_PRIORS = {"default": "balanced"}
+"""The `prior` of a preset where each row has one class, if it is another."""

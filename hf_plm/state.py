@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from . import functional
+from . import functional, rules
 from .label_counts import LabelCounts
 from .packed_histograms import PackedHistograms
 from .presets import PLMSettings
@@ -72,6 +72,11 @@ class PLMState(SavedTensors):
         return len(self.positives)
 
     @property
+    def num_updates(self) -> int:
+        """How often the ideal ratios were updated."""
+        return int(self.history_updates[-1])
+
+    @property
     def num_bins(self) -> int:
         return self._histograms.shape[1]
 
@@ -93,7 +98,9 @@ class PLMState(SavedTensors):
     def ideal_ratio(self, ideal_ratio: Tensor) -> None:
         self._ideal_ratio = ideal_ratio
         self._keep_probabilities: tuple[Tensor, Tensor] | None = None
+        self._weights: tuple[Tensor, Tensor] | None = None
         self._shift: Tensor | None = None
+        self._offset: Tensor | None = None
 
     def groups(self) -> dict[str, Tensor]:
         """Head, medium and tail of the labels by the counts, on the CPU, see `LabelCounts.groups`."""
@@ -108,11 +115,35 @@ class PLMState(SavedTensors):
             self._keep_probabilities = functional.keep_probabilities(self.ratio, self.ideal_ratio)
         return self._keep_probabilities
 
+    def weights(self) -> tuple[Tensor, Tensor] | None:
+        """The weights of positives and negatives in the loss, float32 `(num_labels,)` each; None where all are 1.
+
+        The class weights, and with the mask `expected` the probabilities to be kept.
+        """
+        expected, exponent = self.settings["mask"] == "expected", self.settings["class_weight"]
+        if self._weights is None and (expected or exponent):
+            keep = self.keep_probabilities()
+            weights = functional.class_weights(self.positives, self.negatives, keep, exponent)
+            self._weights = (weights * keep[0], weights * keep[1]) if expected else (weights, weights)
+        return self._weights
+
+    def offset(self) -> Tensor | None:
+        """`log(I / T)`, what the loss adds to the logits so that they assume the ratio T; None where T is I."""
+        if self._offset is None and self.settings["prior"] != "ideal":
+            self._offset = functional.log_odds_shift(self._assumed_ratio(), self.ideal_ratio)
+        return self._offset
+
     def shift(self) -> Tensor:
-        """The current `log(I / R)`, float32 `(num_labels,)`; 0 where a label has no ratio."""
+        """The current `log(T / R)`, T the ratio that the logits assume: I, unless `prior` says otherwise.
+
+        Float32 `(num_labels,)`; 0 where a label has no ratio.
+        """
         if self._shift is None:
-            self._shift = functional.log_odds_shift(self.ratio, self.ideal_ratio)
+            self._shift = functional.log_odds_shift(self.ratio, self._assumed_ratio())
         return self._shift
+
+    def _assumed_ratio(self) -> Tensor:
+        return functional.assumed_ratio(self.ratio, self.ideal_ratio, self.settings["prior"])
 
     @property
     def histograms(self) -> Tensor:
@@ -150,7 +181,7 @@ class PLMState(SavedTensors):
         had_ratio = self.has_ratio
         if self.is_estimating:
             self._count_seen(settings)
-        self.ideal_ratio = functional.update_ideal_ratio(
+        self.ideal_ratio = rules.update_ideal_ratio(
             self.ideal_ratio,
             self.ratio,
             had_ratio,
@@ -158,6 +189,7 @@ class PLMState(SavedTensors):
             settings.rule,
             settings.change_rate,
             settings.max_shift,
+            self.num_updates,
         )
         self._remember()
         self.is_measuring = False

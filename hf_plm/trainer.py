@@ -17,6 +17,7 @@ from .evaluation_trainer import EvaluationTrainer
 from .label_counts import LabelCounts
 from .loss import PLMLoss
 from .objectives import Objective
+from .presets import SINGLE_LABEL_PRIORS
 from .reporting import TRACKERS, guard_tracker
 from .run_facts import Evaluation, is_adapter
 from .state import PLMState
@@ -121,6 +122,8 @@ class PLMTrainer(EvaluationTrainer):
             if settings.get("objective") is not None:
                 logger.warning(f"plm_objective='{settings['objective']}' is not used: objective is given")
             settings["objective"] = self.objective
+        if self._is_single_label and settings.get("prior") is None:
+            settings["prior"] = SINGLE_LABEL_PRIORS.get(settings.get("preset", "default"))
         plm_loss = PLMLoss(
             self.label_counts,
             **settings,

@@ -30,6 +30,15 @@ class PLMTrainingArguments(TrainingArguments):
             Bins of the probability histograms, 2 or more; even for the rule `marginal`.
         plm_max_shift (`float`, *optional*):
             By which factor an ideal ratio may differ from the data's own ratio, 1 or more.
+        plm_mask (`str`, *optional*):
+            `random` (each label is kept or masked by chance, as published) or `expected` (each label's loss is weighted
+            with the probability that it would be kept: the same effective ratio, without noise).
+        plm_class_weight (`float`, *optional*):
+            The loss of a class is divided by the share of its labels that is kept, to this power; 0 or more.
+        plm_prior (`str`, *optional*):
+            Which class frequencies the model's logits, and so its decisions, assume: `ideal` (the ideal ratios),
+            `balanced` (all classes equally frequent) or `data` (the training data). None for the preset's; with one
+            class per row, preset `default` has `balanced`.
         plm_update_steps (`int`, *optional*):
             Adapt the ideal ratios every so many optimizer steps, 1 or more; None for every epoch.
         plm_class_aware (`bool`, defaults to `False`):
@@ -92,6 +101,27 @@ class PLMTrainingArguments(TrainingArguments):
         metadata={
             "help": "By which factor an ideal ratio may differ from the data's own ratio, 1 or more. Default: the "
             "preset's."
+        },
+    )
+    plm_mask: str | None = field(
+        default=None,
+        metadata={
+            "help": "random (each label is kept or masked by chance) or expected (each label's loss is weighted with the "
+            "probability that it would be kept). Default: the preset's."
+        },
+    )
+    plm_class_weight: float | None = field(
+        default=None,
+        metadata={
+            "help": "The loss of a class is divided by the share of its labels that is kept, to this power, 0 or more. "
+            "Default: the preset's."
+        },
+    )
+    plm_prior: str | None = field(
+        default=None,
+        metadata={
+            "help": "Which class frequencies the decisions assume: ideal (the ideal ratios), balanced or data. Default: "
+            "the preset's; with one class per row, balanced for preset default."
         },
     )
     plm_update_steps: int | None = field(
@@ -162,6 +192,9 @@ class PLMTrainingArguments(TrainingArguments):
             "change_rate": self.plm_change_rate,
             "num_bins": self.plm_num_bins,
             "max_shift": self.plm_max_shift,
+            "mask": self.plm_mask,
+            "class_weight": self.plm_class_weight,
+            "prior": self.plm_prior,
             "objective": self.plm_objective,
             "objective_kwargs": _parsed(self.plm_objective_kwargs),
             "update_steps": self.plm_update_steps,

@@ -67,7 +67,7 @@ def test_many_updates_equal_the_slow_twin(seed, rule):
     for step in range(10):
         _, _, logits, labels = random_case(100 * seed + step, rows=15)
         histograms = functional.probability_histograms(logits, labels, 10)
-        ideal = functional.update_ideal_ratio(ideal, ratio, valid, histograms, rule, 0.3, 10.0)
+        ideal = rules.update_ideal_ratio(ideal, ratio, valid, histograms, rule, 0.3, 10.0)
         expected = reference.update_ideal_ratio(
             expected,
             reference.label_ratio(positives.tolist(), negatives.tolist()),
@@ -86,7 +86,7 @@ def test_rule_kl_by_hand():
     histograms = torch.tensor([[[4, 0], [0, 4]], [[6, 0], [0, 6]]])
     ratio = torch.tensor([0.5, 0.5])
     everywhere = torch.tensor([True, True])
-    updated = functional.update_ideal_ratio(ratio, ratio, everywhere, histograms, "kl", 0.1, 100.0)
+    updated = rules.update_ideal_ratio(ratio, ratio, everywhere, histograms, "kl", 0.1, 100.0)
     close(updated, [0.5 * math.exp(0.2), 0.5 * math.exp(-0.2)])
 
 
@@ -94,7 +94,7 @@ def test_divergence_by_hand():
     # Half of the positives in the right bin, half outside: 0.5 log 0.5 + 0.5 log(0.5 / 1e-7).
     histograms = torch.tensor([[[5, 5]], [[5, 5]]])
     expected = 0.5 * math.log(0.5) + 0.5 * math.log(0.5 / 1e-7)
-    positive, negative = functional.label_divergences(histograms)
+    positive, negative = rules.label_divergences(histograms)
     close(positive, [expected])
     close(negative, [expected])
 
@@ -105,7 +105,7 @@ def test_rule_marginal_by_hand():
     histograms = torch.tensor([[[0, 10], [8, 0], [100, 0], [0, 1]], [[20, 30], [50, 0], [50, 0], [1, 99]]])
     ratio = torch.ones(4)
     everywhere = torch.ones(4, dtype=torch.bool)
-    updated = functional.update_ideal_ratio(ratio, ratio, everywhere, histograms, "marginal", 0.5, 100.0)
+    updated = rules.update_ideal_ratio(ratio, ratio, everywhere, histograms, "marginal", 0.5, 100.0)
     close(updated, [0.5, 4.0, 5.0, 0.2])
 
 

@@ -1,0 +1,124 @@
+"""How the ideal ratios adapt: the rules, on the histograms of what the model predicted.
+
+Tensors alone, as in `functional.py`; nothing is read back to the host.
+"""
+
+import math
+
+import torch
+from torch import Tensor
+
+from .functional import bound_ideal_ratio
+
+EPSILON = 1e-7
+"""Floor for the empty bins of the true distribution in `label_divergences`."""
+
+FACTOR_BOUND = 5.0
+"""The `marginal` rule changes an ideal ratio by at most this factor, up or down, in one update."""
+
+PSEUDO_COUNT = 5.0
+"""What the `marginal` rule adds to the numbers of positives and of predictions of a class."""
+
+
+def label_divergences(histograms: Tensor) -> tuple[Tensor, Tensor]:
+    """`KL(predicted || truth)` over the positives and over the negatives of each class.
+
+    The truth has all its mass in the last bin for positives, in the first for negatives; its empty bins are floored
+    at `EPSILON`. Up to a constant factor this is the probability mass outside the right bin.
+
+    Args:
+        histograms (int, `(2, num_labels, num_bins)`).
+
+    Returns:
+        two float32 tensors `(num_labels,)`; 0 where the histogram is empty.
+    """
+    counts = histograms.float()
+    predicted = counts / counts.sum(-1, keepdim=True).clamp(min=1)
+    truth = torch.full_like(predicted, EPSILON)
+    truth[0, :, -1] = 1
+    truth[1, :, 0] = 1
+    divergences = (torch.xlogy(predicted, predicted) - torch.xlogy(predicted, truth)).sum(-1)
+    return divergences[0], divergences[1]
+
+
+def standardize(values: Tensor, valid: Tensor) -> Tensor:
+    """z-scores over the valid classes, with the population standard deviation; 0 where there is no spread.
+
+    Args:
+        values (float, `(num_labels,)`), valid (bool, `(num_labels,)`): the classes that take part; 0 for the others.
+    """
+    count = valid.sum().clamp(min=1)
+    centred = torch.where(valid, values - (values * valid).sum() / count, 0.0)
+    deviation = (centred.square().sum() / count).sqrt()
+    has_spread = deviation > 1e-6 * (values * valid).abs().amax()  # less is rounding
+    return torch.where(has_spread, centred / torch.where(has_spread, deviation, 1.0), 0.0)
+
+
+def kl_factor(histograms: Tensor, valid: Tensor, change_rate: float) -> Tensor:
+    """The paper's rule: `exp(change_rate * (zscore(D_pos) - zscore(D_neg)))`, float32 `(num_labels,)`.
+
+    Positives predicted worse than negatives: the class is under-predicted and its ideal ratio rises.
+    """
+    positive_divergence, negative_divergence = label_divergences(histograms)
+    return torch.exp(change_rate * (standardize(positive_divergence, valid) - standardize(negative_divergence, valid)))
+
+
+def predicted_positives(histograms: Tensor) -> Tensor:
+    """How often each class was predicted (`p >= 0.5`), int32 `(num_labels,)`.
+
+    With an odd number of bins 0.5 is no edge: what lies in the middle bin counts as predicted.
+    """
+    return histograms[..., histograms.shape[-1] // 2 :].sum((0, -1), dtype=torch.int32)
+
+
+def marginal_factor(histograms: Tensor, change_rate: float) -> Tensor:
+    """The rule with a fixed point: `(positives / predicted positives) ** change_rate`, float32 `(num_labels,)`.
+
+    It minimises the KL divergence between the predicted and the true marginal distribution of each label, and stops
+    when a class is predicted (`p >= 0.5`) as often as it occurs. `PSEUDO_COUNT` is added to both numbers, so that a
+    few positives move little. `num_bins` must be even, so that 0.5 is an edge. The factor lies within
+    `[1 / FACTOR_BOUND, FACTOR_BOUND]`.
+    """
+    if histograms.shape[-1] % 2:
+        raise ValueError(f"histograms have {histograms.shape[-1]} bins; the rule 'marginal' needs an even number")
+    positives = histograms[0].sum(-1, dtype=torch.int32)
+    factor = ((positives + PSEUDO_COUNT) / (predicted_positives(histograms) + PSEUDO_COUNT)) ** change_rate
+    return factor.clamp(1 / FACTOR_BOUND, FACTOR_BOUND)
+
+
+def update_ideal_ratio(
+    ideal_ratio: Tensor,
+    ratio: Tensor,
+    valid: Tensor,
+    histograms: Tensor,
+    rule: str,
+    change_rate: float,
+    max_shift: float,
+    num_updates: int,
+) -> Tensor:
+    """I after an epoch.
+
+    The steps of the rule `marginal` shrink with the square root of the number of updates: it adds up errors that the
+    model has had no time to answer, and would swing. A class keeps its ideal ratio, and takes no part in the z-scores, if the data hold no positive or no negative
+    of it (`valid`), or if the epoch showed none of the one or the other.
+
+    Args:
+        ideal_ratio, ratio (float, `(num_labels,)`), valid (bool, `(num_labels,)`): see `has_ratio`.
+        histograms (int, `(2, num_labels, num_bins)`): what the epoch measured.
+        rule: `"marginal"`, `"kl"` or `"fixed"`.
+        change_rate: lambda of the paper; 0 leaves the ideal ratios as they are.
+        max_shift: see `bound_ideal_ratio`.
+        num_updates: how many updates there were before.
+
+    Returns:
+        float32, `(num_labels,)`.
+    """
+    seen = histograms.sum(-1, dtype=torch.int32) > 0  # (2, num_labels)
+    valid = valid & seen[0] & seen[1]
+    if rule == "kl":
+        factor = kl_factor(histograms, valid, change_rate)
+    elif rule == "marginal":
+        factor = marginal_factor(histograms, change_rate / math.sqrt(num_updates + 1))
+    else:
+        return ideal_ratio.clone()
+    return torch.where(valid, bound_ideal_ratio(ideal_ratio * factor, ratio, max_shift), ideal_ratio)
