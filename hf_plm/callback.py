@@ -70,6 +70,16 @@ class PLMCallback(TrainerCallback):
     ) -> None:
         if self.update_steps is not None and state.global_step % self.update_steps == 0:
             self.update(args, control)
+        elif self._is_halfway(state):
+            self.trainer.plm_loss.forget_start()
+
+    def _is_halfway(self, state: TrainerState) -> bool:
+        """Whether this step is the one in the middle of the first window: half an epoch, or of `update_steps`."""
+        step = state.global_step
+        if self.update_steps is not None:
+            return step == self.update_steps // 2
+        epoch = state.epoch or 0.0  # up to the end of the first, step / steps in an epoch
+        return epoch < 1 and epoch >= 0.5 > epoch * (step - 1) / step
 
     def on_epoch_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any

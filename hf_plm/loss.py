@@ -233,6 +233,15 @@ class PLMLoss(nn.Module):
             self._label_seeds = self._label_seeds.to(logits.device)
         return rows.to(logits.device, non_blocking=True), self._label_seeds
 
+    def forget_start(self) -> None:
+        """Before the first update of the rule `marginal`, forget what was measured of the model as it started.
+
+        Call it in the middle of the first epoch, as `PLMTrainer` does: an untrained model predicts rare labels by
+        accident, and the rule would lower their ideal ratios.
+        """
+        if self.settings.rule == "marginal" and self.state.num_updates == 0 and not self.state.is_estimating:
+            self.state.forget_measurements()
+
     def end_epoch(self) -> None:
         """Adapt the ideal ratios to what was measured since the last call. On several ranks, all must call it.
 

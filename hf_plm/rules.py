@@ -13,8 +13,8 @@ from .functional import bound_ideal_ratio
 EPSILON = 1e-7
 """Floor for the empty bins of the true distribution in `label_divergences`."""
 
-FACTOR_BOUND = 5.0
-"""The `marginal` rule changes an ideal ratio by at most this factor, up or down, in one update."""
+DRIFT_BOUND = 5.0
+"""The `marginal` rule moves an ideal ratio by at most this factor, up or down, from where it started."""
 
 PSEUDO_COUNT = 5.0
 """What the `marginal` rule adds to the numbers of positives and of predictions of a class."""
@@ -76,18 +76,17 @@ def marginal_factor(histograms: Tensor, change_rate: float) -> Tensor:
 
     It minimises the KL divergence between the predicted and the true marginal distribution of each label, and stops
     when a class is predicted (`p >= 0.5`) as often as it occurs. `PSEUDO_COUNT` is added to both numbers, so that a
-    few positives move little. `num_bins` must be even, so that 0.5 is an edge. The factor lies within
-    `[1 / FACTOR_BOUND, FACTOR_BOUND]`.
+    few positives move little. `num_bins` must be even, so that 0.5 is an edge.
     """
     if histograms.shape[-1] % 2:
         raise ValueError(f"histograms have {histograms.shape[-1]} bins; the rule 'marginal' needs an even number")
     positives = histograms[0].sum(-1, dtype=torch.int32)
-    factor = ((positives + PSEUDO_COUNT) / (predicted_positives(histograms) + PSEUDO_COUNT)) ** change_rate
-    return factor.clamp(1 / FACTOR_BOUND, FACTOR_BOUND)
+    return ((positives + PSEUDO_COUNT) / (predicted_positives(histograms) + PSEUDO_COUNT)) ** change_rate
 
 
 def update_ideal_ratio(
     ideal_ratio: Tensor,
+    initial: Tensor,
     ratio: Tensor,
     valid: Tensor,
     histograms: Tensor,
@@ -98,12 +97,14 @@ def update_ideal_ratio(
 ) -> Tensor:
     """I after an epoch.
 
-    The steps of the rule `marginal` shrink with the square root of the number of updates: it adds up errors that the
-    model has had no time to answer, and would swing. A class keeps its ideal ratio, and takes no part in the z-scores, if the data hold no positive or no negative
-    of it (`valid`), or if the epoch showed none of the one or the other.
+    The rule `marginal` adds up errors that the model has had no time to answer. So that it neither swings nor runs
+    away, its steps shrink with the square root of the number of updates, and end at `DRIFT_BOUND`. A class keeps its
+    ideal ratio, and takes no part in the z-scores, if the data hold no positive or no negative of it (`valid`), or if
+    the epoch showed none of the one or the other.
 
     Args:
-        ideal_ratio, ratio (float, `(num_labels,)`), valid (bool, `(num_labels,)`): see `has_ratio`.
+        ideal_ratio, initial, ratio (float, `(num_labels,)`): I, I at the start, and R.
+        valid (bool, `(num_labels,)`): see `has_ratio`.
         histograms (int, `(2, num_labels, num_bins)`): what the epoch measured.
         rule: `"marginal"`, `"kl"` or `"fixed"`.
         change_rate: lambda of the paper; 0 leaves the ideal ratios as they are.
@@ -116,9 +117,10 @@ def update_ideal_ratio(
     seen = histograms.sum(-1, dtype=torch.int32) > 0  # (2, num_labels)
     valid = valid & seen[0] & seen[1]
     if rule == "kl":
-        factor = kl_factor(histograms, valid, change_rate)
+        updated = ideal_ratio * kl_factor(histograms, valid, change_rate)
     elif rule == "marginal":
-        factor = marginal_factor(histograms, change_rate / math.sqrt(num_updates + 1))
+        updated = ideal_ratio * marginal_factor(histograms, change_rate / math.sqrt(num_updates + 1))
+        updated = torch.clamp(updated, initial / DRIFT_BOUND, initial * DRIFT_BOUND)
     else:
         return ideal_ratio.clone()
-    return torch.where(valid, bound_ideal_ratio(ideal_ratio * factor, ratio, max_shift), ideal_ratio)
+    return torch.where(valid, bound_ideal_ratio(updated, ratio, max_shift), ideal_ratio)

@@ -183,6 +183,7 @@ class PLMState(SavedTensors):
             self._count_seen(settings)
         self.ideal_ratio = rules.update_ideal_ratio(
             self.ideal_ratio,
+            self._initial_ideal_ratio(settings),
             self.ratio,
             had_ratio,
             self.histograms,

@@ -31,8 +31,8 @@ class PLMTrainingArguments(TrainingArguments):
         plm_max_shift (`float`, *optional*):
             By which factor an ideal ratio may differ from the data's own ratio, 1 or more.
         plm_mask (`str`, *optional*):
-            `random` (each label is kept or masked by chance, as published) or `expected` (each label's loss is weighted
-            with the probability that it would be kept: the same effective ratio, without noise).
+            `random` (each label is kept or masked by chance, as published) or `expected` (each label's loss is
+            weighted with the probability that it would be kept: the same effective ratio, without noise).
         plm_class_weight (`float`, *optional*):
             The loss of a class is divided by the share of its labels that is kept, to this power; 0 or more.
         plm_prior (`str`, *optional*):
@@ -106,22 +106,22 @@ class PLMTrainingArguments(TrainingArguments):
     plm_mask: str | None = field(
         default=None,
         metadata={
-            "help": "random (each label is kept or masked by chance) or expected (each label's loss is weighted with the "
-            "probability that it would be kept). Default: the preset's."
+            "help": "random (each label is kept or masked by chance) or expected (each label's loss is weighted with "
+            "the probability that it would be kept). Default: the preset's."
         },
     )
     plm_class_weight: float | None = field(
         default=None,
         metadata={
-            "help": "The loss of a class is divided by the share of its labels that is kept, to this power, 0 or more. "
-            "Default: the preset's."
+            "help": "The loss of a class is divided by the share of its labels that is kept, to this power, 0 or "
+            "more. Default: the preset's."
         },
     )
     plm_prior: str | None = field(
         default=None,
         metadata={
-            "help": "Which class frequencies the decisions assume: ideal (the ideal ratios), balanced or data. Default: "
-            "the preset's; with one class per row, balanced for preset default."
+            "help": "Which class frequencies the decisions assume: ideal (the ideal ratios), balanced or data. "
+            "Default: the preset's; with one class per row, balanced for preset default."
         },
     )
     plm_update_steps: int | None = field(
