@@ -27,6 +27,7 @@ import hf_plm
 from hf_plm import PLMTrainer, PLMTrainingArguments, tune_thresholds
 from hf_plm.objectives import OBJECTIVES, default_arguments
 from hf_plm.presets import PLMSettings
+from hf_plm.rules import DRIFT_BOUND, PSEUDO_COUNT
 from hf_plm.scores import multilabel_scores
 
 RESULTS = Path(__file__).parent / "results"
@@ -62,6 +63,8 @@ class Run:
         settings = PLMSettings.from_preset(**{name.removeprefix("plm_"): self.settings[name] for name in names})
         plm = asdict(settings) | {"prior": self.settings.get("plm_prior")}  # not given, it depends on the task
         plm = {name: value for name, value in plm.items() if (name, value) not in WITHOUT_EFFECT}
+        if plm["rule"] == "marginal":
+            plm |= {"pseudo_count": PSEUDO_COUNT, "drift_bound": DRIFT_BOUND}
         arguments = default_arguments(OBJECTIVES[plm["objective"]]) | plm["objective_kwargs"]
         plm["objective_kwargs"] = {name: float(value) for name, value in arguments.items()}
         return {**plm, **{name: value for name, value in self.settings.items() if name not in names}}
