@@ -17,8 +17,8 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 from scipy.special import expit
+from sources import Source, Task
 from studies import masks, off
-from tasks import Source, Task
 from training import Run, be_quiet, calibration_error, load_task, train
 
 from hf_plm import PLMTrainer, calibrate

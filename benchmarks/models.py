@@ -2,14 +2,29 @@
 
 import copy
 import functools
+import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from datasets import Dataset
+from sources import EXAMPLES
 from torch import Tensor, nn
-from transformers import AutoImageProcessor, AutoModelForImageClassification, PreTrainedConfig, ViTConfig
+from transformers import (
+    AutoImageProcessor,
+    AutoModelForImageClassification,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    ModernBertConfig,
+    PreTrainedConfig,
+    PreTrainedTokenizerBase,
+    ViTConfig,
+)
+
+sys.path.append(str(EXAMPLES))
+from train_text import train_tokenizer
 
 IMAGE_MODEL = "google/vit-base-patch16-224-in21k"
 """What `Source.full` trains on images."""
@@ -32,6 +47,46 @@ def scaled(pixels: np.ndarray) -> Tensor:
     """uint8 pictures as float, from -1 to 1, `(count, channels, height, width)`."""
     tensor = torch.from_numpy(pixels).float() / 127.5 - 1
     return tensor.unsqueeze(1) if tensor.dim() == 3 else tensor.permute(0, 3, 1, 2).contiguous()
+
+
+def tokenized(tokenizer: PreTrainedTokenizerBase, max_length: int) -> Callable[[Dataset], Dataset]:
+    """How rows of texts become inputs, all of one length."""
+
+    def encode(rows: Dataset) -> Dataset:
+        encoded = tokenizer(
+            list(rows["text"]), truncation=True, max_length=max_length, padding="max_length", return_tensors="pt"
+        )
+        return rows_of({name: encoded[name] for name in ("input_ids", "attention_mask")}, rows["labels"])
+
+    return encode
+
+
+def pretrained_text_model(name: str | Path, num_labels: int, max_length: int) -> tuple[Callable, Callable]:
+    """How texts become inputs, and a pretrained model that takes them."""
+    make_model = functools.partial(
+        AutoModelForSequenceClassification.from_pretrained, name, num_labels=num_labels, ignore_mismatched_sizes=True
+    )
+    return tokenized(AutoTokenizer.from_pretrained(name), max_length), make_model
+
+
+def small_modernbert(texts: list[str], num_labels: int, max_length: int) -> tuple[Callable, Callable]:
+    """How texts become inputs, by a tokenizer trained on `texts`, and a small ModernBERT from scratch."""
+    tokenizer = train_tokenizer(texts)
+    config = ModernBertConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=64,
+        intermediate_size=128,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        classifier_pooling="mean",
+        num_labels=num_labels,
+        pad_token_id=0,
+        cls_token_id=2,
+        sep_token_id=3,
+        bos_token_id=None,
+        eos_token_id=None,
+    )
+    return tokenized(tokenizer, max_length), functools.partial(from_config, AutoModelForSequenceClassification, config)
 
 
 def image_model(size: int, num_labels: int, full: bool) -> tuple[Callable, Callable[[], nn.Module]]:

@@ -22,9 +22,10 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # two runs side by side are faste
 
 from results import best_trial, read_results, select_rows
 from rich.progress import track
+from sources import Source
 from studies import SEEDS, STUDIES, Study
 from tables import DOCUMENTS, ROOT, SUMMARY_TASKS, draw_summary, fill, study_table
-from tasks import TASKS, Source
+from tasks import TASKS
 from training import Run, be_quiet, make_run
 
 OUTPUT = Path("outputs/benchmarks")
@@ -78,17 +79,18 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="a third of the data, and six methods without trials")
     parser.add_argument("--full", action="store_true", help="pretrained models of full size")
     parser.add_argument("--mnist", default=Source.mnist, help="a data set of the Hub, or a parquet file")
+    parser.add_argument("--fashion", default=Source.fashion, help="a data set of the Hub, or the authors' four files")
     parser.add_argument("--data", help="the folder of COCO")
     parser.add_argument("--workers", type=int, default=os.cpu_count(), help="runs side by side")
     args = parser.parse_args()
-    source = Source(args.mnist, args.data, args.full, args.quick)
+    source = Source(args.mnist, args.fashion, args.data, args.full, args.quick)
     for name, study in STUDIES.items():
         if args.study in (name, "all"):
             for task in args.task or study.tasks:
                 if not args.tables:
                     make_study(study, task, source, args.workers)
                 report(name, task, source)
-    if source == Source(args.mnist):
+    if source == Source(args.mnist, args.fashion):
         update_documents()
 
 

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from typing import Any
 
+from sources import Source
 from studies import QUICK, SEEDS, Settings, Study
-from tasks import Source
 from training import Run
 
 Results = dict[str, list[dict[str, Any]]]

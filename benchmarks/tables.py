@@ -8,8 +8,8 @@ from pathlib import Path
 import matplotlib
 import numpy as np
 from results import Results, read_results, values_of
+from sources import Source
 from studies import STUDIES, Study
-from tasks import Source
 
 matplotlib.use("agg")
 from matplotlib import pyplot as plt

@@ -1,129 +1,32 @@
-"""What the methods are compared on: data in three parts, a model, and how long it trains.
-
-`train` is trained on, `dev` (a tenth of the training data) is where settings and thresholds are chosen, `validation`
-is what the tables report.
-"""
+"""What the methods are compared on."""
 
 import functools
+import gzip
 import json
-import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from datasets import Dataset, Image, load_dataset
-from models import DigitNet, from_config, image_model, rows_of, scaled
+from models import DigitNet, image_model, pretrained_text_model, rows_of, scaled, small_modernbert
 from multimnist import make_multi_digit
-from torch import nn
-from transformers import (
-    AutoModelForSequenceClassification,
-    AutoTokenizer,
-    ModernBertConfig,
-)
+from small_tasks import fine_tuned_minilm, frozen_features, keywords, small_debtags
+from sources import SPLIT_SEED, Source, Task, cut, read_parts
 
-from hf_plm import LabelCounts, count_labels, make_long_tailed
-
-EXAMPLES = Path(__file__).parent.parent / "examples"
-sys.path.append(str(EXAMPLES))
-from train_text import train_tokenizer  # noqa: E402
+from hf_plm import count_labels, make_long_tailed
 
 TEXT_MODEL = "answerdotai/ModernBERT-base"
 """What `Source.full` trains on texts."""
 
-SPLIT_SEED = 0
-"""Draws `dev`; the same for all runs."""
-
-
-@dataclass
-class Task:
-    """A data set, and how a model is trained on it.
-
-    Attributes:
-        train, dev, validation: rows of the model's inputs and `labels` (lists of class ids, or one class id).
-        counts: of the labels of `train`.
-        make_model: a new model, random or pretrained.
-        epochs, batch_size, learning_rate: of a run; a method may multiply the learning rate.
-        is_single_label: one class id per row.
-    """
-
-    train: Dataset
-    dev: Dataset
-    validation: Dataset
-    counts: LabelCounts
-    make_model: Callable[[], nn.Module]
-    epochs: int
-    batch_size: int
-    learning_rate: float
-    is_single_label: bool = False
-
-
-@dataclass(frozen=True)
-class Source:
-    """Where the data come from, and how much of everything is used.
-
-    Attributes:
-        mnist: MNIST, as a data set of the Hub or a parquet file.
-        data: the folder of data that you have to get yourself (COCO).
-        full: full-size pretrained models, for a GPU.
-        quick: a third of the training data.
-    """
-
-    mnist: str = "ylecun/mnist"
-    data: str | None = None
-    full: bool = False
-    quick: bool = False
-
-    @property
-    def size(self) -> str:
-        """`full`, `quick` or `small`."""
-        return "full" if self.full else "quick" if self.quick else "small"
-
-
-def cut(dataset: Dataset, source: Source) -> tuple[Dataset, Dataset]:
-    """`train` and `dev`."""
-    parts = dataset.train_test_split(0.1, seed=SPLIT_SEED)
-    train = parts["train"].select(range(len(parts["train"]) // 3)) if source.quick else parts["train"]
-    return train, parts["test"]
-
 
 def debtags(source: Source) -> Task:
     """Descriptions of Debian packages, 365 labels."""
-    folder = EXAMPLES / "data" / "debtags"
-    data = load_dataset("parquet", data_files={name: str(folder / f"{name}.parquet") for name in SPLITS})
+    data = read_parts("debtags")
     num_labels = count_labels(data["train"]).num_labels
     if source.full:
-        max_length = 128
-        tokenizer = AutoTokenizer.from_pretrained(TEXT_MODEL)
-        make_model = functools.partial(
-            AutoModelForSequenceClassification.from_pretrained,
-            TEXT_MODEL,
-            num_labels=num_labels,
-            ignore_mismatched_sizes=True,
-        )
+        encode, make_model = pretrained_text_model(TEXT_MODEL, num_labels, max_length=128)
     else:
-        max_length = 32
-        tokenizer = train_tokenizer(data["train"]["text"])
-        special = {"pad_token_id": 0, "cls_token_id": 2, "sep_token_id": 3, "bos_token_id": None, "eos_token_id": None}
-        config = ModernBertConfig(
-            vocab_size=len(tokenizer),
-            hidden_size=64,
-            intermediate_size=128,
-            num_hidden_layers=2,
-            num_attention_heads=2,
-            classifier_pooling="mean",
-            num_labels=num_labels,
-            **special,
-        )
-        make_model = functools.partial(from_config, AutoModelForSequenceClassification, config)
-
-    def encode(rows: Dataset) -> Dataset:
-        encoded = tokenizer(
-            list(rows["text"]), truncation=True, max_length=max_length, padding="max_length", return_tensors="pt"
-        )
-        names = ("input_ids", "attention_mask")
-        return rows_of({name: encoded[name] for name in names}, rows["labels"])
-
+        encode, make_model = small_modernbert(data["train"]["text"], num_labels, max_length=32)
     train, dev = cut(encode(data["train"]), source)
     counts = count_labels(train, num_labels)
     rate = 5e-5 if source.full else 4e-3
@@ -132,8 +35,7 @@ def debtags(source: Source) -> Task:
 
 def clipart(source: Source) -> Task:
     """Open Clip Art pictures, 113 labels."""
-    folder = EXAMPLES / "data" / "clipart"
-    data = load_dataset("parquet", data_files={name: str(folder / f"{name}.parquet") for name in SPLITS})
+    data = read_parts("clipart")
     num_labels = count_labels(data["train"]).num_labels
     encode, make_model = image_model(64, num_labels, source.full)
     train, dev = cut(encode(data["train"]), source)
@@ -183,9 +85,9 @@ def multimnist(source: Source, imbalance_factor: float = 100) -> Task:
     return Task(train, dev, parts[1], count_labels(train, 10), lambda: DigitNet(10), 6, 64, 5e-3)
 
 
-def long_tailed_mnist(source: Source, imbalance_factor: float) -> Task:
-    """MNIST digits thinned exponentially; the validation data are balanced, 500 of each."""
-    images, classes = read_mnist(source.mnist)
+def long_tailed_mnist(source: Source, imbalance_factor: float, fashion: bool = False) -> Task:
+    """MNIST or Fashion-MNIST, thinned exponentially; the validation data are balanced, 500 of each class."""
+    images, classes = read_fashion(source.fashion) if fashion else read_mnist(source.mnist)
     rows = rows_of({"pixel_values": scaled(images)}, classes.tolist())
     held_back = np.concatenate([np.flatnonzero(classes[50_000:] == label)[:600] + 50_000 for label in range(10)])
     is_dev = np.arange(len(held_back)) % 6 == 0
@@ -219,6 +121,17 @@ def _long_tailed_images(
     return Task(encode(rest), encode(dev), encode(validation), counts, make_model, 10, 64, rate, is_single_label=True)
 
 
+def read_fashion(source: str) -> tuple[np.ndarray, np.ndarray]:
+    """The 60,000 training pictures of Fashion-MNIST, uint8 `(60000, 28, 28)`, and their classes."""
+    if not Path(source).is_dir():
+        return read_mnist(source)
+    images, classes = (
+        np.frombuffer(gzip.decompress((Path(source) / f"train-{name}-ubyte.gz").read_bytes()), np.uint8, offset=start)
+        for name, start in (("images-idx3", 16), ("labels-idx1", 8))
+    )
+    return images.reshape(-1, 28, 28), classes.astype(np.int64)
+
+
 def read_mnist(source: str) -> tuple[np.ndarray, np.ndarray]:
     """The 60,000 training digits, uint8 `(60000, 28, 28)`, and their classes."""
     if source.endswith(".parquet"):
@@ -229,7 +142,6 @@ def read_mnist(source: str) -> tuple[np.ndarray, np.ndarray]:
     return np.asarray(pixels[:]).reshape(-1, 28, 28).astype(np.uint8), np.asarray(data["label"][:])
 
 
-SPLITS = ("train", "validation")
 TASKS: dict[str, Callable[[Source], Task]] = {
     "debtags": debtags,
     "clipart": clipart,
@@ -239,6 +151,16 @@ TASKS: dict[str, Callable[[Source], Task]] = {
     "mnist-lt-10": functools.partial(long_tailed_mnist, imbalance_factor=10),
     "mnist-lt-50": functools.partial(long_tailed_mnist, imbalance_factor=50),
     "mnist-lt-100": functools.partial(long_tailed_mnist, imbalance_factor=100),
+    "fashion-lt-100": functools.partial(long_tailed_mnist, imbalance_factor=100, fashion=True),
+    **{
+        f"features-debtags-{num_rows}": functools.partial(frozen_features, name="debtags", num_rows=num_rows)
+        for num_rows in (500, 1500, 5000)
+    },
+    "features-debtags": functools.partial(frozen_features, name="debtags"),
+    "features-clipart": functools.partial(frozen_features, name="clipart"),
+    "minilm-debtags": fine_tuned_minilm,
+    "debtags-small": small_debtags,
+    "keywords": keywords,
     "coco": coco,
     "cifar10-lt": functools.partial(long_tailed_cifar, num_labels=10),
     "cifar100-lt": functools.partial(long_tailed_cifar, num_labels=100),

@@ -19,7 +19,8 @@ import numpy as np
 import torch
 import transformers
 from scipy.special import expit, log_expit, softmax
-from tasks import TASKS, Source, Task
+from sources import Source, Task
+from tasks import TASKS
 from transformers import PrinterCallback, set_seed
 from variants import VARIANTS
 
@@ -144,7 +145,7 @@ def train(task: Task, run: Run, folder: str) -> PLMTrainer:
         disable_tqdm=True,
         plm_preset=settings.pop("plm_preset"),
         plm_class_aware=settings.pop("class_aware", False),
-        bf16=torch.cuda.is_available(),
+        bf16=task.bf16 or torch.cuda.is_available(),
     )
     for name in [name for name in settings if name.startswith("plm_")]:
         setattr(args, name, settings.pop(name))

