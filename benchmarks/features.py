@@ -22,15 +22,16 @@ NUM_PIXELS = 224
 
 
 class FeatureNet(nn.Module):
-    """A head on features that are there already: two linear layers with a ReLU between them."""
+    """A head on features that are there already: they are standardized in each row; two linear layers with a ReLU."""
 
     def __init__(self, num_features: int, num_labels: int):
         super().__init__()
+        self.norm = nn.LayerNorm(num_features, elementwise_affine=False)
         self.hidden = nn.Linear(num_features, 512)
         self.classifier = nn.Linear(512, num_labels)
 
     def forward(self, features: Tensor) -> dict[str, Tensor]:
-        return {"logits": self.classifier(F.relu(self.hidden(features)))}
+        return {"logits": self.classifier(F.relu(self.hidden(self.norm(features))))}
 
 
 def package_folder(module: str) -> Path:

@@ -8,7 +8,10 @@ POSITIVES = (697, 418, 251, 150, 90, 54, 32, 19, 12, 7)
 """Of each label, among `NUM_ROWS` rows of training data."""
 
 NUM_ROWS = 1200
-NUM_TOKENS = 10
+NUM_TOKENS = 12
+FIRST_TOKEN = 2
+"""Of every text, of which a BERT takes its output."""
+
 NUM_FILLERS = 80
 FIRST_FILLER = 20
 """Tokens below it are special (0 to 4) or the labels' words (from 5 on)."""
@@ -29,8 +32,9 @@ def make_keyword_texts(num_rows: int, seed: int) -> tuple[Tensor, list[list[int]
     for label, count in enumerate(POSITIVES):
         positive[generator.permutation(num_rows)[: round(count * num_rows / NUM_ROWS)], label] = True
     tokens = generator.integers(FIRST_FILLER, VOCABULARY, (num_rows, NUM_TOKENS))
+    tokens[:, 0] = FIRST_TOKEN
     for row, labels in zip(tokens, positive, strict=True):
-        places = generator.permutation(NUM_TOKENS)
+        places = 1 + generator.permutation(NUM_TOKENS - 1)
         for place, label in zip(places, np.flatnonzero(labels), strict=False):
             if generator.random() < SHOWN:
                 row[place] = 5 + label

@@ -32,7 +32,7 @@ def frozen_features(source: Source, name: str, num_rows: int | None = None) -> T
     train, dev = cut(parts["train"], source)
     train = few(train, num_rows, source)
     make_model = functools.partial(FeatureNet, NUM_FEATURES_OF[name], num_labels)
-    return Task(train, dev, parts["validation"], count_labels(train, num_labels), make_model, 12, 64, 2e-3)
+    return Task(train, dev, parts["validation"], count_labels(train, num_labels), make_model, 12, 64, 4e-3)
 
 
 def fine_tuned_minilm(source: Source) -> Task:
