@@ -240,7 +240,7 @@ class PLMLoss(nn.Module):
         accident, and the rule would lower their ideal ratios.
         """
         if self.settings.rule == "marginal" and self.state.num_updates == 0 and not self.state.is_estimating:
-            self.state.forget_measurements()
+            self.state.histograms.zero_()
 
     def end_epoch(self) -> None:
         """Adapt the ideal ratios to what was measured since the last call. On several ranks, all must call it.

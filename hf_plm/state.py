@@ -124,7 +124,7 @@ class PLMState(SavedTensors):
         if self._weights is None and (expected or exponent):
             keep = self.keep_probabilities()
             weights = functional.class_weights(self.positives, self.negatives, keep, exponent)
-            self._weights = (weights * keep[0], weights * keep[1]) if expected else (weights, weights)
+            self._weights = tuple(weights * (each if expected else 1) for each in keep)  # no tensor twice: it is compiled
         return self._weights
 
     def offset(self) -> Tensor | None:

@@ -149,7 +149,33 @@ def has_ratio(positives, negatives):
     return [p > 0 and n > 0 for p, n in zip(positives, negatives, strict=True)]
 
 
-def update_ideal_ratio(ideal_ratio, ratio, valid, histograms, rule, change_rate, max_shift):
+def class_weights(positives, negatives, keep_positive, keep_negative, exponent):
+    """(kept labels / labels) ** -exponent of each class."""
+    weights = []
+    for p, n, keep_p, keep_n in zip(positives, negatives, keep_positive, keep_negative, strict=True):
+        share = (p * keep_p + n * keep_n) / (p + n) if p + n else 1.0
+        weights.append(share**-exponent)
+    return weights
+
+
+def assumed_ratio(ratio, ideal_ratio, prior):
+    return [{"ideal": i, "balanced": 1.0, "data": r}[prior] for r, i in zip(ratio, ideal_ratio, strict=True)]
+
+
+def weighted_loss(logits, labels, kept, positive_weights, negative_weights, offset):
+    """BCE of the logits plus the offset over the kept entries, weighted, divided by the number of known ones."""
+    total, known = 0.0, 0
+    for row_logits, row_labels, row_kept in zip(logits, labels, kept, strict=True):
+        for c, (logit, label) in enumerate(zip(row_logits, row_labels, strict=True)):
+            if is_known(label):
+                known += 1
+                if row_kept[c]:
+                    weight = positive_weights[c] if label == 1 else negative_weights[c]
+                    total += weight * bce(logit + offset[c], label)
+    return total / known
+
+
+def update_ideal_ratio(ideal_ratio, initial, ratio, valid, histograms, rule, change_rate, max_shift, num_updates):
     num_bins = len(histograms[0][0])
     num_labels = len(ratio)
     valid = [valid[c] and sum(histograms[0][c]) > 0 and sum(histograms[1][c]) > 0 for c in range(num_labels)]
@@ -161,17 +187,18 @@ def update_ideal_ratio(ideal_ratio, ratio, valid, histograms, rule, change_rate,
             updated.append(ideal_ratio[c])
             continue
         if rule == "kl":
-            factor = math.exp(change_rate * (z_pos[c] - z_neg[c]))
+            value = ideal_ratio[c] * math.exp(change_rate * (z_pos[c] - z_neg[c]))
         else:
             predicted = sum(histograms[0][c][num_bins // 2 :]) + sum(histograms[1][c][num_bins // 2 :])
-            factor = (sum(histograms[0][c]) / max(predicted, 0.5)) ** change_rate
-            factor = min(max(factor, 1 / 5), 5)
-        updated.append(min(max(ideal_ratio[c] * factor, ratio[c] / max_shift), ratio[c] * max_shift))
+            rate = change_rate / math.sqrt(num_updates + 1)
+            value = ideal_ratio[c] * ((sum(histograms[0][c]) + 5) / (predicted + 5)) ** rate
+            value = min(max(value, initial[c] / 5), initial[c] * 5)
+        updated.append(min(max(value, ratio[c] / max_shift), ratio[c] * max_shift))
     return updated
 
 
 def update_estimated(
-    ideal_ratio, positives, negatives, histograms, start, rule, change_rate, temper=0.6, max_shift=100
+    ideal_ratio, positives, negatives, histograms, start, rule, change_rate, num_updates, temper=0.6, max_shift=100
 ):
     """Counts and ideal ratios after an update, where the counts begin at 0 and grow by what was seen."""
     before = initial_ideal_ratio(positives, negatives, start, temper, max_shift)
@@ -186,5 +213,5 @@ def update_estimated(
         value = ideal_ratio[c] * after[c] / before[c]
         moved.append(min(max(value, ratio[c] / max_shift), ratio[c] * max_shift))
     valid = has_ratio(positives, negatives)  # what had none yet, does not adapt yet
-    adapted = update_ideal_ratio(moved, ratio, valid, histograms, rule, change_rate, max_shift)
+    adapted = update_ideal_ratio(moved, after, ratio, valid, histograms, rule, change_rate, max_shift, num_updates)
     return new_positives, new_negatives, adapted

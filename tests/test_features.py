@@ -18,10 +18,10 @@ def data():
 
 
 def assert_trained(trainer, updates=1, rows=ROWS):
-    """The state saw every row of the last epoch once, moved, and is finite."""
+    """The state saw every row of the last epoch once (of the first, the later half), moved, and is finite."""
     state = trainer.plm_state
     assert state.history.shape == (updates + 1, 5)
-    assert state.histograms.sum() == rows * 5
+    assert state.histograms.sum() == (rows * 5 if updates > 1 else rows * 5 / 2)
     assert state.nonfinite == 0
     assert torch.isfinite(state.ideal_ratio).all()
     assert torch.equal(state.history[0], state.ratio**0.6)
@@ -178,7 +178,7 @@ def test_a_batch_that_is_not_finite_spoils_nothing_and_is_said(data, make_bert, 
         return output
 
     model.register_forward_hook(spoil_the_second)
-    trainer = PLMTrainer(model, make_args(), train_dataset=data)
+    trainer = PLMTrainer(model, make_args(plm_rule="kl"), train_dataset=data)
     # The weights are NaN from the second of four steps on, and so are all later logits.
     with pytest.warns(UserWarning, match="^240 known labels had a logit or a loss that was NaN or infinite"):
         trainer.train()

@@ -10,8 +10,8 @@ import pytest
 import reference
 import torch
 
-from hf_plm import functional, label_tensors
-from hf_plm.presets import RULES
+from hf_plm import functional, label_tensors, rules
+from hf_plm.presets import PRIORS, RULES
 
 
 def random_case(seed, rows=40, num_labels=7):
@@ -63,19 +63,21 @@ def test_many_updates_equal_the_slow_twin(seed, rule):
     ratio = functional.label_ratio(positives, negatives)
     valid = functional.has_ratio(positives, negatives)
     ideal = functional.initial_ideal_ratio(ratio, valid, "tempered", 0.5, 10.0)
-    expected = ideal.tolist()
+    initial, expected = ideal, ideal.tolist()
     for step in range(10):
         _, _, logits, labels = random_case(100 * seed + step, rows=15)
         histograms = functional.probability_histograms(logits, labels, 10)
-        ideal = rules.update_ideal_ratio(ideal, ratio, valid, histograms, rule, 0.3, 10.0)
+        ideal = rules.update_ideal_ratio(ideal, initial, ratio, valid, histograms, rule, 0.8, 10.0, step)
         expected = reference.update_ideal_ratio(
             expected,
+            initial.tolist(),
             reference.label_ratio(positives.tolist(), negatives.tolist()),
             reference.has_ratio(positives.tolist(), negatives.tolist()),
             histograms.tolist(),
             rule,
-            0.3,
+            0.8,
             10.0,
+            step,
         )
         close(ideal, expected, 1e-4)
 
@@ -86,7 +88,7 @@ def test_rule_kl_by_hand():
     histograms = torch.tensor([[[4, 0], [0, 4]], [[6, 0], [0, 6]]])
     ratio = torch.tensor([0.5, 0.5])
     everywhere = torch.tensor([True, True])
-    updated = rules.update_ideal_ratio(ratio, ratio, everywhere, histograms, "kl", 0.1, 100.0)
+    updated = rules.update_ideal_ratio(ratio, ratio, ratio, everywhere, histograms, "kl", 0.1, 100.0, 7)
     close(updated, [0.5 * math.exp(0.2), 0.5 * math.exp(-0.2)])
 
 
@@ -100,13 +102,41 @@ def test_divergence_by_hand():
 
 
 def test_rule_marginal_by_hand():
-    # Class 0: 10 positives, 40 predicted: (10 / 40) ** 0.5. Class 1: 8 positives, none predicted: (8 / 0.5) ** 0.5.
-    # Class 2: 100 positives, none predicted: sqrt(200), clipped to 5. Class 3: 1, 100 predicted: 1/10, clipped to 1/5.
-    histograms = torch.tensor([[[0, 10], [8, 0], [100, 0], [0, 1]], [[20, 30], [50, 0], [50, 0], [1, 99]]])
+    # 5 is added to both counts. Class 0: 10 positives, 55 predicted: (15 / 60) ** 0.5. Class 1: 15 positives, none
+    # predicted: (20 / 5) ** 0.5. Class 2: 200, none: sqrt(41), held at 5. Class 3: 1, 211 predicted: sqrt(1/36), at 1/5.
+    histograms = torch.tensor([[[0, 10], [15, 0], [200, 0], [0, 1]], [[20, 45], [50, 0], [50, 0], [1, 210]]])
     ratio = torch.ones(4)
     everywhere = torch.ones(4, dtype=torch.bool)
-    updated = rules.update_ideal_ratio(ratio, ratio, everywhere, histograms, "marginal", 0.5, 100.0)
-    close(updated, [0.5, 4.0, 5.0, 0.2])
+    updated = rules.update_ideal_ratio(ratio, ratio, ratio, everywhere, histograms, "marginal", 0.5, 100.0, 0)
+    close(updated, [0.5, 2.0, 5.0, 0.2])
+    # The fourth update goes half as far.
+    updated = rules.update_ideal_ratio(ratio, ratio, ratio, everywhere, histograms, "marginal", 0.5, 100.0, 3)
+    close(updated, [0.5**0.5, 2.0**0.5, 41**0.25, 36**-0.25])
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("exponent", [0.0, 0.5, 1.0])
+def test_class_weights_equal_the_slow_twin(seed, exponent):
+    positives, negatives, _, _ = random_case(seed)
+    positives[3] = negatives[3] = 0
+    ratio = functional.label_ratio(positives, negatives)
+    ideal = functional.initial_ideal_ratio(ratio, functional.has_ratio(positives, negatives), "tempered", 0.5, 10.0)
+    keep = functional.keep_probabilities(ratio, ideal)
+    weights = functional.class_weights(positives, negatives, keep, exponent)
+    expected = reference.class_weights(positives.tolist(), negatives.tolist(), *(k.tolist() for k in keep), exponent)
+    close(weights, expected)
+    assert weights[3] == weights[0] == weights[1] == 1  # nothing of them is masked
+
+
+@pytest.mark.parametrize("prior", PRIORS)
+def test_what_is_added_to_the_logits_and_the_shift_that_is_left_make_up_the_masks(prior):
+    positives, negatives, _, _ = random_case(0)
+    ratio = functional.label_ratio(positives, negatives)
+    ideal = functional.initial_ideal_ratio(ratio, functional.has_ratio(positives, negatives), "tempered", 0.5, 10.0)
+    assumed = functional.assumed_ratio(ratio, ideal, prior)
+    close(assumed, reference.assumed_ratio(ratio.tolist(), ideal.tolist(), prior))
+    offset, shift = functional.log_odds_shift(assumed, ideal), functional.log_odds_shift(ratio, assumed)
+    close(offset + shift, reference.log_odds_shift(positives.tolist(), negatives.tolist(), ideal.tolist()))
 
 
 @pytest.mark.parametrize("ideal", [0.05, 0.25, 1.0], ids=["R above I", "R equal to I", "R below I"])

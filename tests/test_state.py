@@ -63,7 +63,7 @@ def test_counts_estimated_on_the_way_equal_the_reference(start, rule):
             seen += torch.tensor(reference.probability_histograms(logits.tolist(), labels.tolist(), 10))
         plm_loss.end_epoch()
         positives, negatives, ideal = reference.update_estimated(
-            ideal, positives, negatives, seen.tolist(), start, rule, 0.3
+            ideal, positives, negatives, seen.tolist(), start, rule, 0.3, update
         )
         assert plm_loss.state.positives.tolist() == positives
         assert plm_loss.state.negatives.tolist() == negatives

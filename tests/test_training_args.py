@@ -25,6 +25,7 @@ def test_a_command_line_sets_every_field():
     args = parse(
         *("--plm_preset", "paper", "--plm_initial_ratio", "0.25", "--plm_temper", "0.7", "--plm_rule", "marginal"),
         *("--plm_change_rate", "0.2", "--plm_num_bins", "30", "--plm_max_shift", "50", "--plm_update_steps", "100"),
+        *("--plm_mask", "expected", "--plm_class_weight", "0.7", "--plm_prior", "balanced"),
         *("--plm_objective", "asymmetric", "--plm_objective_kwargs", '{"gamma_negative": 2, "margin": 0.1}'),
         *("--learning_rate", "0.001", "--plm_class_aware", "true"),
     )
@@ -36,6 +37,9 @@ def test_a_command_line_sets_every_field():
         "change_rate": 0.2,
         "num_bins": 30,
         "max_shift": 50.0,
+        "mask": "expected",
+        "class_weight": 0.7,
+        "prior": "balanced",
         "objective": "asymmetric",
         "objective_kwargs": {"gamma_negative": 2, "margin": 0.1},
         "update_steps": 100,
@@ -60,7 +64,7 @@ def test_without_arguments_every_field_is_the_default_presets():
 
 
 def test_every_field_has_a_help_and_a_docstring_entry():
-    assert len(OWN_FIELDS) == 14
+    assert len(OWN_FIELDS) == 17
     for field in OWN_FIELDS:
         assert len(field.metadata["help"]) > 20, field.name
         assert f"{field.name} (`" in PLMTrainingArguments.__doc__, field.name
