@@ -45,12 +45,11 @@ def fused_total(
     keep_negative: Tensor,
     weights: tuple[Tensor, Tensor] | None,
     offset: Tensor | None,
-    row_seeds: Tensor | None,
-    label_seeds: Tensor,
+    seeds: tuple[Tensor, Tensor] | None,
     objective: Callable[[Tensor, Tensor], Tensor],
     num_bins: int,
 ) -> FusedTotal:
-    """The total of a batch over a mask that is drawn on the way, its gradient, and what is measured.
+    """The total of a batch, over a mask that is drawn on the way, its gradient, and what is measured.
 
     Args:
         logits (any floating dtype, `(batch, num_labels)`).
@@ -59,7 +58,7 @@ def fused_total(
         keep_positive, keep_negative (float, `(num_labels,)`): see `keep_probabilities`.
         weights: see `masked_total`.
         offset (float, `(num_labels,)`): is added to the logits; None for 0.
-        row_seeds, label_seeds: see `uniform_draws`; without `row_seeds` every known label is kept.
+        seeds: of the rows and of the labels, see `uniform_draws`; None keeps every known label.
         objective: `(logits, labels) -> (batch, num_labels)`.
         num_bins: of the histograms, `MAX_BINS` at most.
     """
@@ -68,8 +67,8 @@ def fused_total(
     given, labels = labels, labels.to(values.dtype)
     wrong = first_in_rows(wrong_labels(given if given.dtype == torch.float64 else labels))  # the cast may round
     known = kept = known_labels(labels)
-    if row_seeds is not None:
-        draws = functional.uniform_draws(row_seeds, label_seeds)
+    if seeds is not None:
+        draws = functional.uniform_draws(*seeds)
         kept = functional.sample_mask(labels, keep_positive, keep_negative, draws)
     targets = labels.masked_fill(~known, 0)
 

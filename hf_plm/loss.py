@@ -34,9 +34,10 @@ class ObjectiveHasParameters(Exception):
 
 
 class PLMLoss(nn.Module):
-    """An element-wise objective of which labels are masked at random, so that each class has its ideal ratio.
+    """An element-wise objective of which labels are masked, or weighted as masks would on average, so that each class
+    has its ideal ratio.
 
-    In training mode it masks and measures; after `.eval()` it does neither and is the mean of the objective. It has
+    In training mode it does so and measures; after `.eval()` it does neither and is the mean of the objective. It has
     neither parameters nor buffers; its `state_dict` is that of its `PLMState`.
 
         plm_loss = PLMLoss(count_labels(train_set))
@@ -57,7 +58,7 @@ class PLMLoss(nn.Module):
             `PLMSettings`; None for the preset's.
         update_steps: how often you call `end_epoch`, see `PLMSettings`; it is kept in the state, and changes nothing
             here.
-        seed: of the masks. A mask is a function of the seed, the number of the batch and the rank.
+        seed: of random masks. A mask is a function of the seed, the number of the batch and the rank.
         fused: whether to compile what is computed of a training batch (`fused.py`), which takes some seconds at the
             first batch; None for yes from `MANY_LABELS` labels on.
         sparse: whether labels come as class ids, see `forward`.
@@ -129,7 +130,7 @@ class PLMLoss(nn.Module):
         super().__setattr__(name, value)
 
     def forward(self, logits: Tensor, labels: Tensor, num_known: Tensor | int | None = None) -> Tensor:
-        """The loss of a batch: the sum over the kept labels, divided by the number of known labels.
+        """The loss of a batch: the weighted sum over the kept labels, divided by the number of known labels.
 
         Args:
             logits (float, `(batch, num_labels)`): raw scores, in any floating dtype.
@@ -199,15 +200,13 @@ class PLMLoss(nn.Module):
         if len(logits) == 1:  # a case of its own to the compiler: add a row of unknown labels
             values = torch.cat([values, values])
             targets = torch.cat([targets, torch.full_like(targets, -100)])
-        row_seeds, label_seeds = self._seeds(values)
         fused = compiled_total(
             values,
             targets,
             *self.state.keep_probabilities(),
             self.state.weights(),
             self.state.offset(),
-            row_seeds if self.settings.mask == "random" else None,
-            label_seeds,
+            self._seeds(values) if self.settings.mask == "random" else None,
             self._objective(),
             self.state.num_bins,
         )

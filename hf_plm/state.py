@@ -8,18 +8,20 @@ from torch import Tensor
 
 from . import functional, rules
 from .label_counts import LabelCounts
+from .label_ratios import LabelRatios
 from .packed_histograms import PackedHistograms
 from .presets import PLMSettings
 from .ranks import process_rank, sum_over_ranks
 from .state_differences import count_differences, name_differences, number_differences, setting_differences
-from .state_tensors import TENSORS, SavedTensors, read_tensors
+from .state_tensors import TENSORS, read_tensors
 
 MAX_HISTORY = 5_000_000
 """`history` and `shifts` keep at most so many numbers each: 40 MB, beside 188 MB for all else of a million labels."""
 
 
-class PLMState(SavedTensors):
-    """Counts, measurements and ideal ratios of the labels. It holds no reference to a model.
+class PLMState(LabelRatios):
+    """Counts, measurements and ideal ratios of the labels, and what follows from them (`LabelRatios`). It holds no
+    reference to a model.
 
     It is a module so that it moves, is saved and is loaded with the `PLMLoss` that it is part of. It has neither
     parameters nor buffers: what each rank measures is its own, and `DistributedDataParallel` would overwrite buffers.
@@ -68,10 +70,6 @@ class PLMState(SavedTensors):
         self.num_ranks = 1
 
     @property
-    def num_labels(self) -> int:
-        return len(self.positives)
-
-    @property
     def num_updates(self) -> int:
         """How often the ideal ratios were updated."""
         return int(self.history_updates[-1])
@@ -80,70 +78,9 @@ class PLMState(SavedTensors):
     def num_bins(self) -> int:
         return self._histograms.shape[1]
 
-    @property
-    def ratio(self) -> Tensor:
-        """R, positives per negative, float32 `(num_labels,)`; 1 for a class that lacks either."""
-        return functional.label_ratio(self.positives, self.negatives)
-
-    @property
-    def has_ratio(self) -> Tensor:
-        """Which classes have both positives and negatives, bool `(num_labels,)`. The others keep every label."""
-        return functional.has_ratio(self.positives, self.negatives)
-
-    @property
-    def ideal_ratio(self) -> Tensor:
-        return self._ideal_ratio
-
-    @ideal_ratio.setter
-    def ideal_ratio(self, ideal_ratio: Tensor) -> None:
-        self._ideal_ratio = ideal_ratio
-        self._keep_probabilities: tuple[Tensor, Tensor] | None = None
-        self._weights: tuple[Tensor, Tensor] | None = None
-        self._shift: Tensor | None = None
-        self._offset: Tensor | None = None
-
     def groups(self) -> dict[str, Tensor]:
         """Head, medium and tail of the labels by the counts, on the CPU, see `LabelCounts.groups`."""
         return LabelCounts(self.positives, self.negatives).groups()
-
-    def keep_probabilities(self) -> tuple[Tensor, Tensor]:
-        """With which probability positives and negatives enter the loss: two float32 tensors `(num_labels,)`.
-
-        They are computed anew when `ideal_ratio` is set.
-        """
-        if self._keep_probabilities is None:
-            self._keep_probabilities = functional.keep_probabilities(self.ratio, self.ideal_ratio)
-        return self._keep_probabilities
-
-    def weights(self) -> tuple[Tensor, Tensor] | None:
-        """The weights of positives and negatives in the loss, float32 `(num_labels,)` each; None where all are 1.
-
-        The class weights, and with the mask `expected` the probabilities to be kept.
-        """
-        expected, exponent = self.settings["mask"] == "expected", self.settings["class_weight"]
-        if self._weights is None and (expected or exponent):
-            keep = self.keep_probabilities()
-            weights = functional.class_weights(self.positives, self.negatives, keep, exponent)
-            self._weights = tuple(weights * (each if expected else 1) for each in keep)  # no tensor twice: it is compiled
-        return self._weights
-
-    def offset(self) -> Tensor | None:
-        """`log(I / T)`, what the loss adds to the logits so that they assume the ratio T; None where T is I."""
-        if self._offset is None and self.settings["prior"] != "ideal":
-            self._offset = functional.log_odds_shift(self._assumed_ratio(), self.ideal_ratio)
-        return self._offset
-
-    def shift(self) -> Tensor:
-        """The current `log(T / R)`, T the ratio that the logits assume: I, unless `prior` says otherwise.
-
-        Float32 `(num_labels,)`; 0 where a label has no ratio.
-        """
-        if self._shift is None:
-            self._shift = functional.log_odds_shift(self.ratio, self._assumed_ratio())
-        return self._shift
-
-    def _assumed_ratio(self) -> Tensor:
-        return functional.assumed_ratio(self.ratio, self.ideal_ratio, self.settings["prior"])
 
     @property
     def histograms(self) -> Tensor:

@@ -102,8 +102,8 @@ def test_divergence_by_hand():
 
 
 def test_rule_marginal_by_hand():
-    # 5 is added to both counts. Class 0: 10 positives, 55 predicted: (15 / 60) ** 0.5. Class 1: 15 positives, none
-    # predicted: (20 / 5) ** 0.5. Class 2: 200, none: sqrt(41), held at 5. Class 3: 1, 211 predicted: sqrt(1/36), at 1/5.
+    # 5 is added to both. Class 0: 10 positives, 55 predicted: (15 / 60) ** 0.5. Class 1: 15 positives, none predicted:
+    # (20 / 5) ** 0.5. Class 2: 200, none: sqrt(41), held at 5. Class 3: 1, 211 predicted: sqrt(1/36), held at 1/5.
     histograms = torch.tensor([[[0, 10], [15, 0], [200, 0], [0, 1]], [[20, 45], [50, 0], [50, 0], [1, 210]]])
     ratio = torch.ones(4)
     everywhere = torch.ones(4, dtype=torch.bool)

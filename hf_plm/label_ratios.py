@@ -1,0 +1,88 @@
+"""What follows from the counts and the ideal ratios of the labels: ratios, keep probabilities, weights and shifts."""
+
+from typing import Any
+
+from torch import Tensor
+
+from . import functional
+from .state_tensors import SavedTensors
+
+
+class LabelRatios(SavedTensors):
+    """Counts and ideal ratios, and what is derived of them and kept until `ideal_ratio` is set.
+
+    Attributes:
+        positives, negatives (int64, `(num_labels,)`): the counts.
+        settings (dict): `PLMSettings.to_dict()`; `mask`, `class_weight` and `prior` are read here.
+        ideal_ratio (float32, `(num_labels,)`): I, in positives per negative.
+    """
+
+    positives: Tensor
+    negatives: Tensor
+    settings: dict[str, Any]
+
+    @property
+    def num_labels(self) -> int:
+        return len(self.positives)
+
+    @property
+    def ratio(self) -> Tensor:
+        """R, positives per negative, float32 `(num_labels,)`; 1 for a class that lacks either."""
+        return functional.label_ratio(self.positives, self.negatives)
+
+    @property
+    def has_ratio(self) -> Tensor:
+        """Which classes have both positives and negatives, bool `(num_labels,)`. The others keep every label."""
+        return functional.has_ratio(self.positives, self.negatives)
+
+    @property
+    def ideal_ratio(self) -> Tensor:
+        return self._ideal_ratio
+
+    @ideal_ratio.setter
+    def ideal_ratio(self, ideal_ratio: Tensor) -> None:
+        self._ideal_ratio = ideal_ratio
+        self._keep_probabilities: tuple[Tensor, Tensor] | None = None
+        self._weights: tuple[Tensor, Tensor] | None = None
+        self._shift: Tensor | None = None
+        self._offset: Tensor | None = None
+
+    def keep_probabilities(self) -> tuple[Tensor, Tensor]:
+        """With which probability positives and negatives enter the loss: two float32 tensors `(num_labels,)`.
+
+        With the mask `expected` all enter it, with these probabilities as weights.
+        """
+        if self._keep_probabilities is None:
+            self._keep_probabilities = functional.keep_probabilities(self.ratio, self.ideal_ratio)
+        return self._keep_probabilities
+
+    def weights(self) -> tuple[Tensor, Tensor] | None:
+        """The weights of positives and negatives in the loss, float32 `(num_labels,)` each; None where all are 1.
+
+        The class weights, times the probabilities to be kept where the mask is `expected`.
+        """
+        expected, exponent = self.settings["mask"] == "expected", self.settings["class_weight"]
+        if self._weights is None and (expected or exponent):
+            keep = self.keep_probabilities()
+            of_class = functional.class_weights(self.positives, self.negatives, keep, exponent)
+            # Two tensors in any case: the compiler takes one that is given twice for a case of its own.
+            self._weights = (of_class * keep[0], of_class * keep[1]) if expected else (of_class, of_class.clone())
+        return self._weights
+
+    def offset(self) -> Tensor | None:
+        """`log(I / T)`, what the loss adds to the logits so that they assume the ratio T; None where T is I."""
+        if self._offset is None and self.settings["prior"] != "ideal":
+            self._offset = functional.log_odds_shift(self._assumed_ratio(), self.ideal_ratio)
+        return self._offset
+
+    def shift(self) -> Tensor:
+        """The current `log(T / R)`, T the ratio that the logits assume: I, unless `prior` says otherwise.
+
+        Float32 `(num_labels,)`; 0 where a label has no ratio.
+        """
+        if self._shift is None:
+            self._shift = functional.log_odds_shift(self.ratio, self._assumed_ratio())
+        return self._shift
+
+    def _assumed_ratio(self) -> Tensor:
+        return functional.assumed_ratio(self.ratio, self.ideal_ratio, self.settings["prior"])
