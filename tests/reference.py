@@ -198,7 +198,7 @@ def update_ideal_ratio(ideal_ratio, initial, ratio, valid, histograms, rule, cha
 
 
 def update_estimated(
-    ideal_ratio, positives, negatives, histograms, start, rule, change_rate, num_updates, temper=0.6, max_shift=100
+    ideal_ratio, positives, negatives, histograms, start, rule, change_rate, num_updates, temper, max_shift=100
 ):
     """Counts and ideal ratios after an update, where the counts begin at 0 and grow by what was seen."""
     before = initial_ideal_ratio(positives, negatives, start, temper, max_shift)

@@ -10,6 +10,7 @@ from torch import nn
 
 from hf_plm import LabelCounts, PLMLoss, PLMState, PLMTrainer, calibrate
 from hf_plm.plots import plot_ratios
+from hf_plm.presets import MASKS, PRESETS
 
 NAMES = tuple("abcde")
 TRAINING = {
@@ -27,6 +28,9 @@ SETTINGS = {
     "plm_change_rate": 0.9,
     "plm_num_bins": 10,
     "plm_max_shift": 7.0,
+    "plm_mask": next(mask for mask in MASKS if mask != PRESETS["default"].mask),
+    "plm_class_weight": 0.33,
+    "plm_prior": "data",
     "plm_update_steps": 2,
     "plm_objective": "focal",
     "plm_objective_kwargs": {"gamma_negative": 3},
@@ -113,7 +117,7 @@ def test_a_state_of_another_objective_of_ones_own_is_refused(checkpoint, tmp_pat
         {"plm_fused": False},
         {"num_train_epochs": 4},
         {"seed": 7},
-        {"plm_change_rate": 0.3, "plm_temper": 0.6},
+        {"plm_change_rate": 0.3, "plm_temper": PRESETS["default"].temper},
     ],
     ids=lambda changes: next(iter(changes)),
 )

@@ -126,7 +126,9 @@ def test_the_compiled_loss_equals_the_eager_one(mask, class_weight, prior):
         for plm_loss in losses:
             plm_loss.end_epoch()
     assert torch.equal(losses[0].state.history, losses[1].state.history)
-    assert not torch.equal(losses[0].state.history[1], losses[0].state.history[2])  # the second epoch had other weights
+    assert not torch.equal(
+        losses[0].state.history[1], losses[0].state.history[2]
+    )  # the second epoch had other weights
 
 
 @pytest.mark.parametrize("training", [True, False])

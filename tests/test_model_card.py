@@ -15,6 +15,7 @@ from transformers import ViTImageProcessorPil
 from hf_plm import LabelCounts, PLMTrainer, multilabel_compute_metrics, reporting
 from hf_plm.decisions import Decisions
 from hf_plm.model_card import make_model_card
+from hf_plm.presets import PRESETS
 from hf_plm.run_facts import Evaluation
 
 
@@ -70,7 +71,7 @@ def test_a_trained_model_has_scores_labels_settings_and_plots(make_trainer):
         assert f"| {trainer.label_counts.positives[label]} |" in row
         assert row.endswith(f" {threshold:.3f} |")
     assert "| objective | asymmetric (gamma_negative 1, gamma_positive 0, margin 0.05) |" in card.text
-    assert "| initial ideal ratio | R ^ 0.6 |" in card.text
+    assert f"| initial ideal ratio | R ^ {PRESETS['default'].temper} |" in card.text
     assert 'pipeline("text-classification", "tagger")' in card.text
     assert 'config.plm["thresholds"]' in card.text
     assert "@inproceedings{duarte2021plm" in card.text
@@ -157,7 +158,8 @@ def test_the_scores_are_those_of_the_best_model_once_it_is_loaded(make_trainer):
         save_strategy="epoch",
         load_best_model_at_end=True,
         metric_for_best_model="macro_f1",
-        learning_rate=3e-2,  # so high that the last epoch is not the best
+        learning_rate=0.3,  # so high that the last epoch is not the best
+        plm_preset="paper",
     )
     trainer.train()
     scores = {log["step"]: log["eval_macro_f1"] for log in trainer.state.log_history if "eval_macro_f1" in log}

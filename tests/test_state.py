@@ -5,7 +5,7 @@ import reference
 import torch
 
 from hf_plm import LabelCounts, PLMLoss, PLMState
-from hf_plm.presets import PLMSettings
+from hf_plm.presets import PRESETS, PLMSettings
 
 COUNTS = LabelCounts([500, 100, 10], [500, 900, 990])
 
@@ -18,7 +18,7 @@ def test_ratio_is_positives_per_negative():
 
 def test_presets_start_where_the_specification_says():
     ratio = PLMLoss(COUNTS).state.ratio
-    torch.testing.assert_close(PLMLoss(COUNTS).state.ideal_ratio, ratio**0.6)
+    torch.testing.assert_close(PLMLoss(COUNTS).state.ideal_ratio, ratio ** PRESETS["default"].temper)
     torch.testing.assert_close(PLMLoss(COUNTS, "paper").state.ideal_ratio, ratio.mean().expand(3))
 
 
@@ -63,7 +63,7 @@ def test_counts_estimated_on_the_way_equal_the_reference(start, rule):
             seen += torch.tensor(reference.probability_histograms(logits.tolist(), labels.tolist(), 10))
         plm_loss.end_epoch()
         positives, negatives, ideal = reference.update_estimated(
-            ideal, positives, negatives, seen.tolist(), start, rule, 0.3, update
+            ideal, positives, negatives, seen.tolist(), start, rule, 0.3, update, PRESETS["default"].temper
         )
         assert plm_loss.state.positives.tolist() == positives
         assert plm_loss.state.negatives.tolist() == negatives

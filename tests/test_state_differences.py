@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from hf_plm import LabelCounts, PLMLoss, PLMState
-from hf_plm.presets import PLMSettings
+from hf_plm.presets import MASKS, PRESETS, PLMSettings
 
 A, B, C = (100, 1), (10, 2), (5, 3)
 
@@ -42,7 +42,7 @@ def state_of(names, *counts, **settings):
         (
             state_of(["a", "b"], A, C, change_rate=0.1, update_steps=3),
             [
-                "change_rate is 0.1 there and 0.5 here",
+                f"change_rate is 0.1 there and {PRESETS['default'].change_rate} here",
                 "update_steps is 3 there and None here",
                 "the training data are others: the counts of 1 of 2 labels differ, first of label 'b': 5 positives "
                 "and 3 negatives there, 10 positives and 2 negatives here",
@@ -66,6 +66,9 @@ def test_every_setting_that_differs_is_said():
         "change_rate": 0.1,
         "num_bins": 40,
         "max_shift": 2.0,
+        "mask": next(mask for mask in MASKS if mask != PRESETS["default"].mask),
+        "class_weight": 0.3,
+        "prior": "data",
         "objective": "focal",
         "objective_kwargs": {"margin": 0.1},
         "update_steps": 4,

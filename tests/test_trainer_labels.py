@@ -1,13 +1,17 @@
 """What a `PLMTrainer` finds out about its labels: their counts, names and form."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from datasets import ClassLabel, Dataset, IterableDataset, List
 from scenarios import multi_hot
+from transformers import TrainingArguments
 from transformers.utils import logging
 
 from hf_plm import LabelCounts, MultiLabelCollator, PLMTrainer, count_labels, multilabel_compute_metrics
+from hf_plm.presets import PRESETS, PRIORS
 
 
 def test_class_ids_on_the_device_train_and_evaluate_as_multi_hot_labels_do(make_bert, make_args, text_data):
@@ -37,7 +41,7 @@ def test_class_ids_on_the_device_train_and_evaluate_as_multi_hot_labels_do(make_
 def test_many_labels_are_sparse_and_the_loss_compiled(make_bert, make_args, text_data, monkeypatch):
     monkeypatch.setattr("hf_plm.label_setup.MANY_LABELS", 5)
     monkeypatch.setattr("hf_plm.loss.MANY_LABELS", 5)
-    trainer = PLMTrainer(make_bert(), make_args(), train_dataset=text_data)
+    trainer = PLMTrainer(make_bert(), make_args(plm_rule="kl"), train_dataset=text_data)
     assert trainer.data_collator.sparse
     assert trainer.plm_loss.sparse
     assert trainer.plm_loss.fused
@@ -92,8 +96,36 @@ def test_single_label_models_train_on_masked_one_hot_labels(make_bert, text_data
     prediction = trainer.predict(data)
     assert prediction.label_ids.tolist() == classes
     one_hot = torch.eye(3)[torch.tensor(classes)]
-    expected = trainer.plm_loss.objective(torch.from_numpy(prediction.predictions), one_hot).mean().item()
+    logits = torch.from_numpy(prediction.predictions) + trainer.plm_state.offset()
+    expected = trainer.plm_loss.objective(logits, one_hot).mean().item()
     assert prediction.metrics["test_loss"] == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "prior"),
+    [
+        ({}, "balanced"),
+        ({"plm_preset": "paper"}, "ideal"),
+        ({"plm_preset": "off"}, "ideal"),
+        *(({"plm_prior": prior}, prior) for prior in PRIORS),
+    ],
+)
+def test_one_class_per_row_is_decided_for_balanced_classes_by_preset_default_alone(
+    arguments, prior, make_bert, text_data, make_args
+):
+    classes = [row[0] % 3 for row in text_data["input_ids"]]
+    data = text_data.remove_columns("labels").add_column("labels", classes)
+    trainer = PLMTrainer(make_bert(num_labels=3), make_args(**arguments), train_dataset=data)
+    assert trainer.plm_loss.settings.prior == prior
+    many = PLMTrainer(make_bert(), make_args(**arguments), train_dataset=text_data)
+    assert many.plm_loss.settings.prior == arguments.get("plm_prior", "ideal")
+
+
+def test_plain_arguments_mean_the_preset_default_for_one_class_per_row_too(make_bert, text_data, tmp_path):
+    data = text_data.remove_columns("labels").add_column("labels", [row[0] % 3 for row in text_data["input_ids"]])
+    args = TrainingArguments(str(tmp_path), report_to="none", use_cpu=True)
+    settings = PLMTrainer(make_bert(num_labels=3), args, train_dataset=data).plm_loss.settings
+    assert settings == replace(PRESETS["default"], prior="balanced")
 
 
 def test_unknown_labels_reach_neither_loss_nor_counts_nor_histograms(make_bert, text_data, make_args):
@@ -101,7 +133,7 @@ def test_unknown_labels_reach_neither_loss_nor_counts_nor_histograms(make_bert, 
     labels[:, 2] = np.nan
     labels[5:, 0] = -100
     data = text_data.remove_columns("labels").add_column("labels", labels.tolist())
-    trainer = PLMTrainer(make_bert(), make_args(), train_dataset=data, eval_dataset=data)
+    trainer = PLMTrainer(make_bert(), make_args(plm_rule="kl"), train_dataset=data, eval_dataset=data)
     trainer.train()
     known = [5, 64, 0, 64, 64]
     assert (trainer.label_counts.positives + trainer.label_counts.negatives).tolist() == known
@@ -147,7 +179,9 @@ def test_a_streams_counts_are_estimated_on_the_way(endless, text_data, make_bert
     state, positives = trainer.plm_state, torch.as_tensor(multi_hot(text_data).sum(0))
     assert torch.equal(state.positives, 3 * positives)
     assert torch.equal(state.negatives, 3 * (64 - positives))
-    torch.testing.assert_close(state.history[1:], (positives / (64 - positives)).pow(0.6).expand(3, -1))
+    torch.testing.assert_close(
+        state.history[1:], (positives / (64 - positives)).pow(PRESETS["default"].temper).expand(3, -1)
+    )
 
 
 def test_a_stream_is_not_read_for_counts_that_are_given(endless, text_data, make_bert, make_args):
@@ -180,7 +214,8 @@ def test_names_in_the_rows_follow_the_models_names_when_counts_are_given(make_be
     model = make_bert(id2label=names, label2id={name: index for index, name in names.items()})
     rows = [[names[index] for index in ids] for ids in text_data["labels"]]
     data = text_data.remove_columns("labels").add_column("labels", rows)
-    trainer = PLMTrainer(model, make_args(), train_dataset=data, label_counts=LabelCounts([9] * 5, [55] * 5))
+    args = make_args(plm_rule="kl")
+    trainer = PLMTrainer(model, args, train_dataset=data, label_counts=LabelCounts([9] * 5, [55] * 5))
     trainer.train()
     assert trainer.plm_state.histograms[0].sum(-1).tolist() == multi_hot(text_data).sum(0).tolist()
 
