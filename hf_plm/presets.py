@@ -139,14 +139,26 @@ class PLMSettings:
             reasons["change_rate"] = "rule is 'fixed', so the ideal ratios do not adapt"
         elif not self.adapts:
             reasons["rule"] = "change_rate is 0, so the ideal ratios do not adapt"
+        cause = None
         if self.starts_at_data and not self.adapts:
             start = "initial_ratio is 'dataset'" if self.initial_ratio == "dataset" else "temper is 1"
             rest = "rule is 'fixed'" if self.rule == "fixed" else "change_rate is 0"
-            reasons["max_shift"] = f"{start} and {rest}, so no ideal ratio moves"
+            cause = f"{start} and {rest}"
+            reasons["max_shift"] = f"{cause}, so no ideal ratio moves"
         if self.max_shift == 1:
+            cause = "max_shift is 1"
             names = ("initial_ratio", "temper", "rule", "change_rate")
-            reasons |= dict.fromkeys(names, "max_shift is 1, so the ideal ratios stay the data's own")
+            reasons |= dict.fromkeys(names, f"{cause}, so the ideal ratios stay the data's own")
+        if cause is not None:
+            reasons |= dict.fromkeys(("mask", "class_weight"), f"{cause}, so no label is masked")
+            if self.prior != "balanced":
+                reasons["prior"] = f"{cause}, so the ideal ratios are the data's own"
         return reasons
+
+    @property
+    def masks_nothing(self) -> bool:
+        """Whether every label stays in the loss, with the same weight."""
+        return self.max_shift == 1 or (self.starts_at_data and not self.adapts)
 
     def bound_objective(self) -> Callable[..., torch.Tensor]:
         """The objective as a callable, `objective_kwargs` bound to it."""

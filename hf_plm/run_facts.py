@@ -105,8 +105,7 @@ class RunFacts:
     @property
     def masks_nothing(self) -> bool:
         """Whether the settings leave every label in the loss."""
-        settings = self.settings
-        return settings.max_shift == 1 or (settings.starts_at_data and not settings.adapts)
+        return self.settings.masks_nothing
 
     @property
     def was_tuned_on_evaluation(self) -> bool:

@@ -19,7 +19,8 @@ OBJECTIVES = {
     "off": {"plm_preset": "off"},
     "paper": {"plm_preset": "paper"},
     "default": {"plm_preset": "default"},
-    "focal": {"plm_objective": "focal"},
+    "focal": {"plm_objective": "focal", "plm_mask": "random"},
+    "balanced": {"plm_mask": "expected", "plm_class_weight": 1.0, "plm_prior": "balanced"},
 }
 
 
@@ -176,7 +177,7 @@ def run_scale(output_dir, name, batch_size, accumulation, rows=40, unknown=0.2, 
 
 
 CHECKPOINTS = {
-    "in the middle of an epoch": ({"save_steps": 3}, 5),
+    "in the middle of an epoch": ({"save_steps": 3, "plm_rule": "kl"}, 5),  # which forgets nothing of the first
     "at the end of an epoch": ({"save_strategy": "epoch"}, 11),
     "on the last step of an epoch, before its end": ({"save_steps": 8}, 10),
     "with accumulation": ({"save_steps": 3, "gradient_accumulation_steps": 2}, 4),
@@ -212,6 +213,7 @@ def run_resumable(output_dir, case, killed=False, resume=False, world_size=1, **
         "logging_steps": 1,
         "save_strategy": "steps",
         "train_sampling_strategy": "random",
+        "plm_mask": "random",  # they go on where they were
     }
     args = make_args(output_dir, **{**defaults, **saving, **kwargs})
     assert args.world_size == world_size

@@ -40,17 +40,18 @@ from hf_plm.decisions import (
     read_decisions,
     thresholds_of,
 )
+from hf_plm.presets import MASKS
 
 
-@pytest.fixture
-def trained():
+@pytest.fixture(params=MASKS)
+def trained(request):
     """A logistic regression on data of which the probabilities are known, trained with a tenth of the negatives."""
     generator = torch.Generator().manual_seed(0)
     inputs = torch.randn(20_000, 2, generator=generator)
     truth = torch.sigmoid(inputs @ torch.tensor([[1.0, 0.0], [0.5, -1.0]]) + torch.tensor([-3.0, 2.0]))
     labels = (torch.rand(truth.shape, generator=generator) < truth).float()
     counts = LabelCounts(labels.sum(0), (1 - labels).sum(0))
-    plm_loss = PLMLoss(counts, objective="bce", rule="fixed", temper=0.2)
+    plm_loss = PLMLoss(counts, objective="bce", rule="fixed", temper=0.2, mask=request.param)
     model = nn.Sequential(nn.Linear(2, 2))
     optimizer = torch.optim.LBFGS(model.parameters(), max_iter=200)
     mask = plm_loss.state.num_batches

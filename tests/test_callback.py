@@ -116,6 +116,7 @@ def test_a_resumed_run_ends_bit_identical(accumulation, strategy, steps, checkpo
         "save_steps": min(steps, checkpoint),
         "gradient_accumulation_steps": accumulation,
         "logging_steps": 1,
+        "plm_mask": "random",
     }
     whole = PLMTrainer(make_bert(dropout=0.1), make_args(**arguments), train_dataset=text_data)
     whole.train()

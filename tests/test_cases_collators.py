@@ -62,7 +62,8 @@ AMBIGUOUS = [[0, 1], [1, 0], [0], []] * 4  # a batch of two rows can be read in 
 @pytest.mark.parametrize("collator", [lambda: MultiLabelCollator(2), lambda: MultiLabelCollator(2, sparse=True)])
 def test_a_collator_of_ones_own_learns_the_form_that_the_data_have(collator, make_bert, make_args):
     data = rows_with(AMBIGUOUS)
-    args = make_args(per_device_train_batch_size=2, per_device_eval_batch_size=2, train_sampling_strategy="sequential")
+    sizes = {"per_device_train_batch_size": 2, "per_device_eval_batch_size": 2}
+    args = make_args(**sizes, train_sampling_strategy="sequential", plm_rule="kl")
     trainer = PLMTrainer(make_bert(2), args, collator(), train_dataset=data, eval_dataset=data)
     trainer.train()
     assert trainer.plm_state.histograms[0].sum(-1).tolist() == [12, 8]

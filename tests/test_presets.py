@@ -27,6 +27,15 @@ from hf_plm.presets import PRESETS, PLMSettings
             {"temper": 1, "change_rate": 0, "max_shift": 3},
             "max_shift is 3 and has no effect: temper is 1 and change_rate is 0",
         ),
+        ("off", {"mask": "expected"}, "mask is 'expected' and has no effect: initial_ratio is 'dataset' and rule is"),
+        ("off", {"class_weight": 1}, "class_weight is 1 and has no effect: initial_ratio is 'dataset' and rule is"),
+        ("off", {"prior": "data"}, "prior is 'data' and has no effect: .*so the ideal ratios are the data's own"),
+        ("default", {"max_shift": 1, "mask": "random"}, "mask is 'random' and has no effect: max_shift is 1, so no"),
+        (
+            "default",
+            {"temper": 1, "change_rate": 0, "class_weight": 1},
+            "class_weight is 1 and has no effect: temper is 1 and change_rate is 0, so no label is masked",
+        ),
         ("off", {"max_shift": 3}, "max_shift is 3 and has no effect: initial_ratio is 'dataset' and rule is 'fixed'"),
     ],
 )
@@ -44,6 +53,10 @@ def test_a_setting_without_effect_is_said(preset, changes, message):
         ("off", {"rule": "kl", "change_rate": 0.1, "max_shift": 3}),
         ("off", {"initial_ratio": "tempered", "temper": 0.1, "max_shift": 3}),
         ("paper", {"temper": None, "change_rate": 0.5}),
+        ("paper", {"mask": "expected", "class_weight": 1, "prior": "data"}),
+        ("off", {"prior": "balanced"}),  # adds log R
+        ("off", {"rule": "kl", "change_rate": 0.1, "mask": "expected", "class_weight": 1, "prior": "data"}),
+        ("default", {"max_shift": 1, "prior": "balanced"}),
     ],
 )
 def test_a_setting_with_effect_is_not(preset, changes):

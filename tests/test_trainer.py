@@ -108,6 +108,7 @@ def test_the_loss_is_the_same_however_the_batch_is_cut(
     gradients = scenarios.Gradients()
     args = make_args(
         plm_preset=preset,
+        plm_mask=None if preset == "off" else "random",
         per_device_train_batch_size=48 // accumulation,
         gradient_accumulation_steps=accumulation,
         logging_steps=1,
@@ -143,7 +144,7 @@ def test_the_model_does_not_see_the_labels(make_bert, text_data, make_args):
 
 
 def test_it_masks_and_measures_only_while_training(make_bert, text_data, make_args):
-    trainer = PLMTrainer(make_bert(), make_args(), train_dataset=text_data, eval_dataset=text_data)
+    trainer = PLMTrainer(make_bert(), make_args(plm_rule="kl"), train_dataset=text_data, eval_dataset=text_data)
     trainer.train()
     assert trainer.plm_state.histograms.sum() == 64 * 5
     before = trainer.plm_state.histograms.clone()

@@ -16,7 +16,7 @@ def masks_of(make_bert, make_args, monkeypatch):
     def run(**kwargs):
         drawn = []
         monkeypatch.setattr("hf_plm.loss.sample_mask", lambda *args: drawn.append(original(*args)) or drawn[-1])
-        args = make_args(learning_rate=0.0, train_sampling_strategy="sequential", **kwargs)
+        args = make_args(learning_rate=0.0, train_sampling_strategy="sequential", plm_mask="random", **kwargs)
         trainer = PLMTrainer(make_bert(), args, train_dataset=make_rows(64))
         trainer.train()
         return torch.stack(drawn)

@@ -42,7 +42,9 @@ def masks(folder):
     original = hf_plm.loss.sample_mask
     hf_plm.loss.sample_mask = lambda *args: drawn.append(original(*args)) or drawn[-1]
     for _ in range(2):
-        args = scenarios.make_args(folder, max_steps=4, per_device_train_batch_size=8, learning_rate=0.0)
+        args = scenarios.make_args(
+            folder, max_steps=4, per_device_train_batch_size=8, learning_rate=0.0, plm_mask="random"
+        )
         scenarios.PLMTrainer(scenarios.make_bert(), args, train_dataset=scenarios.make_rows(64)).train()
     hf_plm.loss.sample_mask = original
     return {"masks": drawn}
