@@ -39,6 +39,11 @@ def masks(**settings: Any) -> Settings:
     return {"plm_preset": "default", **settings}
 
 
+def pos_weight(max_weight: float) -> Settings:
+    """BCE with positives weighted, see `weighted_bce`."""
+    return off(plm_objective="weighted_bce", plm_objective_kwargs={"max_weight": max_weight})
+
+
 def fixed(initial_ratio: str | float, temper: float | None = None, **settings: Any) -> Settings:
     """Masks that stay as they are in the beginning; on BCE unless an objective is given."""
     start = {"plm_initial_ratio": initial_ratio} | ({"plm_temper": temper} if temper is not None else {})
@@ -61,9 +66,7 @@ LONG_TAILED = ("mnist-lt-10", "mnist-lt-50", "mnist-lt-100")
 
 METHODS = {
     "BCE": at_rates(off(), rates=(0.25, 0.5, 1, 2)),
-    "BCE with pos_weight": at_rates(
-        *(off(plm_objective="weighted_bce", plm_objective_kwargs={"max_weight": cap}) for cap in (10, 50))
-    ),
+    "BCE with pos_weight": [*(pos_weight(cap) for cap in (5, 10, 50)), {**pos_weight(10), "rate": 0.5}],
     "focal": at_rates(*(off(plm_objective="focal", plm_objective_kwargs={"gamma": gamma}) for gamma in (1, 2))),
     "asymmetric": at_rates(off(**asymmetric(4, 1)), off(**asymmetric(2))),
     "class-balanced": at_rates(
@@ -76,20 +79,11 @@ METHODS = {
         )
     ),
     "logit adjustment": at_rates(
-        *(off(plm_objective="logit_adjusted", plm_objective_kwargs={"tau": tau}) for tau in (0.2, 0.4))
+        *(off(plm_objective="logit_adjusted", plm_objective_kwargs={"tau": tau}) for tau in (0.4, 1))
     ),
     "re-sampling": at_rates(off(class_aware=True), rates=(0.25, 0.5, 1, 2)),
     "PLM paper": at_rates(*({"plm_preset": "paper", "plm_change_rate": rate} for rate in (0.01, 0.03))),
-    "PLM default's masks on BCE": at_rates(*(masks(plm_objective="bce", plm_temper=temper) for temper in (0.6, 0.8))),
     "PLM default": at_rates(masks(), rates=(0.25, 0.5, 1, 2)),
-    "PLM and focal": at_rates(*(masks(plm_objective="focal", plm_temper=temper) for temper in (0.6, 0.8))),
-    "PLM and asymmetric (4, 1)": at_rates(*(masks(**asymmetric(4, 1), plm_temper=temper) for temper in (0.6, 0.8))),
-    "PLM and class-balanced": at_rates(
-        *(masks(plm_objective="class_balanced", plm_temper=temper) for temper in (0.6, 0.8))
-    ),
-    "PLM and re-sampling": at_rates(
-        *(masks(plm_objective="bce", plm_temper=temper, class_aware=True) for temper in (0.6, 0.8))
-    ),
 }
 
 DEFAULTS = {
