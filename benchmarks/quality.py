@@ -6,7 +6,7 @@
     python benchmarks/quality.py methods --task debtags --full    # pretrained models of full size, for a GPU
 
 Every run is a file in `benchmarks/results`: what is there is not run again, so an interrupted study goes on where it
-stopped. Tables are printed, written to `outputs/benchmarks/`, and put where `README.md` and `docs/choices.md` ask for
+stopped. Tables are printed, written to `outputs/benchmarks/`, and put where `README.md` and `docs/` ask for
 them. MNIST comes from the Hub, or from `--mnist FILE.parquet`. Seeds 0, 1 and 2.
 """
 
@@ -24,7 +24,7 @@ from results import best_trial, read_results, select_rows
 from rich.progress import track
 from sources import Source
 from studies import SEEDS, STUDIES, Study
-from tables import DOCUMENTS, ROOT, SUMMARY_TASKS, draw_summary, fill, study_table
+from tables import DOCUMENTS, ROOT, draw_summary, fill, method_results, study_table
 from tasks import TASKS
 from training import Run, be_quiet, make_run
 
@@ -67,8 +67,7 @@ def update_documents() -> None:
     """Tables and picture of README and docs, from the small runs."""
     for document in DOCUMENTS:
         document.write_text(fill(document.read_text()))
-    results = {task: read_results(STUDIES["methods"], task, Source()) for task in SUMMARY_TASKS}
-    draw_summary(results, ROOT / "docs" / "images" / "methods.png")
+    draw_summary(method_results(), ROOT / "docs" / "images" / "methods.png")
 
 
 def main() -> None:

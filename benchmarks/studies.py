@@ -45,9 +45,18 @@ def pos_weight(max_weight: float) -> Settings:
 
 
 def fixed(initial_ratio: str | float, temper: float | None = None, **settings: Any) -> Settings:
-    """Masks that stay as they are in the beginning; on BCE unless an objective is given."""
+    """Random masks that stay as they are in the beginning; on BCE unless an objective is given."""
     start = {"plm_initial_ratio": initial_ratio} | ({"plm_temper": temper} if temper is not None else {})
-    return masks(**{"plm_rule": "fixed", "plm_objective": "bce", "plm_change_rate": 0.5, **start, **settings})
+    return masks(
+        **{
+            "plm_rule": "fixed",
+            "plm_objective": "bce",
+            "plm_mask": "random",
+            "plm_class_weight": 0.0,
+            **start,
+            **settings,
+        }
+    )
 
 
 def asymmetric(gamma_negative: float, gamma_positive: float = 0, margin: float = 0.05) -> Settings:
@@ -62,7 +71,8 @@ def at_rates(*trials: Settings, rates: Sequence[float] = (0.5, 1)) -> list[Setti
 
 
 MULTI_LABEL = ("debtags", "clipart", "multimnist")
-LONG_TAILED = ("mnist-lt-10", "mnist-lt-50", "mnist-lt-100")
+SINGLE_LABEL = ("mnist-lt-100", "fashion-lt-100")
+QUICK_TASKS = ("keywords", "features-debtags-500", "features-debtags-1500", "features-debtags-5000")
 
 METHODS = {
     "BCE": at_rates(off(), rates=(0.25, 0.5, 1, 2)),
@@ -86,69 +96,23 @@ METHODS = {
     "PLM default": at_rates(masks(), rates=(0.25, 0.5, 1, 2)),
 }
 
-DEFAULTS = {
+SETTINGS = {
     "BCE": [off()],
-    **{
-        f"asymmetric ({gamma:g}, 0), R^{temper}, rate {rate}": [
-            masks(**asymmetric(gamma), plm_temper=temper, plm_change_rate=rate)
-        ]
-        for gamma, temper, rate in (
-            (1, 0.6, 0.5),
-            (1, 0.6, 1.0),
-            (1.5, 0.6, 0.5),
-            (2, 0.6, 0.5),
-            (2, 0.8, 0.5),
-            (2, 0.8, 1.0),
-        )
-    },
+    "default": [masks()],
+    "random masks": [masks(plm_mask="random")],
+    "class weight 0": [masks(plm_class_weight=0.0)],
+    "class weight 1": [masks(plm_class_weight=1.0)],
+    "asymmetric (2, 0)": [masks(**asymmetric(2))],
+    "start R^0.4": [masks(plm_temper=0.4)],
+    "fixed ideal ratios": [masks(plm_rule="fixed")],
 }
 
 STARTS = {
     "BCE": [off()],
-    "own ratio, kl 0.01": [
-        masks(plm_initial_ratio="dataset", plm_rule="kl", plm_change_rate=0.01, plm_objective="bce")
-    ],
+    "own ratio, kl 0.01": [fixed("dataset", plm_rule="kl", plm_change_rate=0.01)],
     "mean ratio": [fixed("mean")],
     **{f"R^{temper}": [fixed("tempered", temper)] for temper in (0.4, 0.6, 0.8)},
     **{f"asymmetric (1, 0), R^{temper}": [fixed("tempered", temper, **asymmetric(1))] for temper in (0.6, 0.8, 1)},
-}
-
-RULES = {
-    "BCE": [off()],
-    **{
-        f"{objective}, {name}": [masks(**settings, **rule)]
-        for objective, settings in (("BCE", {"plm_objective": "bce"}), ("asymmetric (1, 0)", asymmetric(1)))
-        for name, rule in (
-            ("fixed", {"plm_rule": "fixed"}),
-            ("kl 0.03", {"plm_rule": "kl", "plm_change_rate": 0.03}),
-            *((f"marginal {rate:g}", {"plm_rule": "marginal", "plm_change_rate": rate}) for rate in (0.25, 0.5, 1.0)),
-        )
-    },
-    **{
-        f"asymmetric (1, 0), marginal 0.5, {variant}": [masks(**asymmetric(1), variant=variant)]
-        for variant in ("held out", "smoothed 20", "pooled 5")
-    },
-}
-
-PARTS = {
-    "BCE": [off()],
-    "BCE, masks": [masks(plm_objective="bce")],
-    "focal": [off(plm_objective="focal")],
-    "focal, masks": [masks(plm_objective="focal")],
-    **{
-        f"asymmetric ({gammas[0]:g}, {gammas[1]:g}){name}": [preset(**asymmetric(*gammas))]
-        for gammas in ((1, 0), (2, 0), (4, 1))
-        for name, preset in (("", off), (", masks", masks))
-    },
-}
-
-MASK = {
-    "BCE": [off()],
-    **{
-        f"{objective}, R^0.6, {name}": [fixed("tempered", 0.6, **settings, **variant)]
-        for objective, settings in (("BCE", {}), ("asymmetric (1, 0)", asymmetric(1)))
-        for name, variant in (("mask", {}), ("its expectation", {"variant": "expected mask"}))
-    },
 }
 
 BINS = {
@@ -160,34 +124,12 @@ BINS = {
     },
 }
 
-LONG = {
-    f"{name}, {epochs} epochs": [settings if epochs == 6 else {**settings, "epochs": epochs}]
-    for epochs in (6, 20)
-    for name, settings in (("BCE", off()), ("paper", {"plm_preset": "paper"}), ("default", masks()))
-}
-
-IMBALANCE = {
-    "BCE": [off()],
-    "PLM paper": [{"plm_preset": "paper"}],
-    "PLM default's masks on BCE": [masks(plm_objective="bce")],
-    "PLM default": [masks()],
-}
-
 STUDIES: dict[str, Study] = {
-    "methods": Study("Against what does it help?", METHODS, (*MULTI_LABEL, "mnist-lt-100")),
+    "methods": Study("Against what does it help?", METHODS, (*MULTI_LABEL, *QUICK_TASKS, *SINGLE_LABEL)),
     "starts": Study("Which initial ideal ratio?", STARTS, MULTI_LABEL),
-    "rules": Study("Does adapting help over a fixed ratio, and by which rule?", RULES, MULTI_LABEL),
-    "defaults": Study("Which settings for the default?", DEFAULTS, MULTI_LABEL),
-    "parts": Study("How much of the gain is the mask, how much the objective?", PARTS, MULTI_LABEL),
-    "mask": Study("Does the random mask beat its expectation?", MASK, MULTI_LABEL),
+    "settings": Study("What does each setting of the default do?", SETTINGS, (*MULTI_LABEL, *QUICK_TASKS)),
     "bins": Study("Which bins and rate for the paper's rule?", BINS, ("debtags", "multimnist")),
-    "long": Study("What does the paper's rule do over long training?", LONG, ("multimnist",), "BCE, 6 epochs"),
-    "imbalance": Study(
-        "Does the advantage grow with the imbalance?",
-        IMBALANCE,
-        ("multimnist-1", "multimnist-10", "multimnist", *LONG_TAILED),
-    ),
 }
 
-QUICK = ("BCE", "asymmetric", "distribution-balanced", "PLM paper", "PLM default's masks on BCE", "PLM default")
+QUICK = ("BCE", "asymmetric", "distribution-balanced", "PLM paper", "PLM default")
 """The rows of the study `methods` that `--quick` runs, with their first trial alone."""

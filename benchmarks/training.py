@@ -7,7 +7,6 @@ import os
 import platform
 import time
 from collections.abc import Mapping
-from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -22,7 +21,6 @@ from scipy.special import expit, log_expit, softmax
 from sources import Source, Task
 from tasks import TASKS
 from transformers import PrinterCallback, set_seed
-from variants import VARIANTS
 
 import hf_plm
 from hf_plm import PLMTrainer, PLMTrainingArguments, tune_thresholds
@@ -44,8 +42,7 @@ class Run:
     Attributes:
         task: a name in `TASKS`.
         settings: arguments of `PLMTrainingArguments` that begin with `plm_`, and `rate` (multiplies the task's
-            learning rate), `epochs` (replaces the task's), `class_aware` (re-sampling) and `variant` (see
-            `variants.py`).
+            learning rate), `epochs` (replaces the task's) and `class_aware` (re-sampling).
         seed: of the weights, the order of the rows and the masks.
     """
 
@@ -129,7 +126,6 @@ def make_run(run: Run, source: Source) -> None:
 
 def train(task: Task, run: Run, folder: str) -> PLMTrainer:
     settings = dict(run.settings)
-    variant = VARIANTS[settings.pop("variant")] if "variant" in settings else None
     args = PLMTrainingArguments(
         folder,
         seed=run.seed,
@@ -157,8 +153,7 @@ def train(task: Task, run: Run, folder: str) -> PLMTrainer:
     counts = None if args.plm_class_aware or task.is_single_label else task.counts
     trainer = PLMTrainer(task.make_model(), args, train_dataset=task.train, label_counts=counts)
     trainer.remove_callback(PrinterCallback)
-    with variant(trainer, task) if variant is not None else nullcontext():
-        trainer.train()
+    trainer.train()
     return trainer
 
 
