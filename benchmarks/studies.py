@@ -44,6 +44,11 @@ def pos_weight(max_weight: float) -> Settings:
     return off(plm_objective="weighted_bce", plm_objective_kwargs={"max_weight": max_weight})
 
 
+def rival(name: str, **kwargs: float) -> Settings:
+    """A loss of `rivals.py`."""
+    return off(rival=name, rival_kwargs=kwargs)
+
+
 def fixed(initial_ratio: str | float, temper: float | None = None, **settings: Any) -> Settings:
     """Random masks that stay as they are in the beginning; on BCE unless an objective is given."""
     start = {"plm_initial_ratio": initial_ratio} | ({"plm_temper": temper} if temper is not None else {})
@@ -91,6 +96,10 @@ METHODS = {
     "logit adjustment": at_rates(
         *(off(plm_objective="logit_adjusted", plm_objective_kwargs={"tau": tau}) for tau in (0.4, 1))
     ),
+    "LDAM": at_rates(*(rival("ldam", max_margin=margin) for margin in (0.5, 1.0))),
+    "robust asymmetric": at_rates(*(rival("robust_asymmetric", gamma_negative=gamma) for gamma in (2.0, 4.0))),
+    "ZLPR": at_rates(rival("zlpr"), rates=(0.25, 0.5, 1, 2)),
+    "two-way": at_rates(*(rival("two_way", temperature=temperature) for temperature in (1.0, 4.0))),
     "re-sampling": at_rates(off(class_aware=True), rates=(0.25, 0.5, 1, 2)),
     "PLM paper": at_rates(*({"plm_preset": "paper", "plm_change_rate": rate} for rate in (0.01, 0.03))),
     "PLM default": at_rates(masks(), rates=(0.25, 0.5, 1, 2)),

@@ -7,6 +7,7 @@ import os
 import platform
 import time
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -17,6 +18,7 @@ import datasets
 import numpy as np
 import torch
 import transformers
+from rivals import in_place_of_the_loss, rival_arguments, rival_objective
 from scipy.special import expit, log_expit, softmax
 from sources import Source, Task
 from tasks import TASKS
@@ -42,7 +44,8 @@ class Run:
     Attributes:
         task: a name in `TASKS`.
         settings: arguments of `PLMTrainingArguments` that begin with `plm_`, and `rate` (multiplies the task's
-            learning rate), `epochs` (replaces the task's) and `class_aware` (re-sampling).
+            learning rate), `epochs` (replaces the task's), `class_aware` (re-sampling), and `rival` with its
+            `rival_kwargs` (see `rivals.py`), in place of `plm_objective`.
         seed: of the weights, the order of the rows and the masks.
     """
 
@@ -65,7 +68,10 @@ class Run:
             plm |= {"pseudo_count": PSEUDO_COUNT, "drift_bound": DRIFT_BOUND}
         arguments = default_arguments(OBJECTIVES[plm["objective"]]) | plm["objective_kwargs"]
         plm["objective_kwargs"] = {name: float(value) for name, value in arguments.items()}
-        return {**plm, **{name: value for name, value in self.settings.items() if name not in names}}
+        others = {name: value for name, value in self.settings.items() if name not in names}
+        if "rival" in others:
+            others["rival_kwargs"] = rival_arguments(others["rival"], others.get("rival_kwargs"))
+        return {**plm, **others}
 
     def result(self, source: Source) -> dict[str, Any] | None:
         """What the file holds; None if the run is still to be made."""
@@ -126,6 +132,10 @@ def make_run(run: Run, source: Source) -> None:
 
 def train(task: Task, run: Run, folder: str) -> PLMTrainer:
     settings = dict(run.settings)
+    rival, rival_kwargs = settings.pop("rival", None), settings.pop("rival_kwargs", None)
+    if rival is not None and "plm_objective" in settings:
+        raise ValueError(f"the run has both a rival, '{rival}', and plm_objective='{settings['plm_objective']}'")
+    objective = None if rival is None else rival_objective(rival, rival_kwargs)
     args = PLMTrainingArguments(
         folder,
         seed=run.seed,
@@ -151,9 +161,10 @@ def train(task: Task, run: Run, folder: str) -> PLMTrainer:
     set_seed(run.seed)
     # The trainer counts what is drawn, and sees that each row has one class.
     counts = None if args.plm_class_aware or task.is_single_label else task.counts
-    trainer = PLMTrainer(task.make_model(), args, train_dataset=task.train, label_counts=counts)
+    trainer = PLMTrainer(task.make_model(), args, train_dataset=task.train, label_counts=counts, objective=objective)
     trainer.remove_callback(PrinterCallback)
-    trainer.train()
+    with in_place_of_the_loss(trainer, rival, rival_kwargs) if rival and objective is None else nullcontext():
+        trainer.train()
     return trainer
 
 

@@ -1,0 +1,154 @@
+"""Losses of other papers that exist in the benchmarks alone, each with its source; a run names one in `rival`.
+
+The element-wise ones, `(logits, labels, positives, negatives, ...) -> (batch, num_labels)`, are objectives as in
+`hf_plm/objectives.py`. Those of `BATCH_LOSSES`, `(logits, labels, ...) -> scalar`, compare the labels of a row, or the
+rows of a batch, with one another; they leave unknown labels (NaN, -100) out.
+"""
+
+import functools
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+from unittest import mock
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from hf_plm import PLMLoss, PLMTrainer
+from hf_plm.label_tensors import known_labels, multi_hot_labels
+from hf_plm.objectives import Objective, default_arguments
+
+
+def ldam(
+    logits: Tensor,
+    labels: Tensor,
+    positives: Tensor,
+    negatives: Tensor,
+    max_margin: float = 0.5,
+    scale: float = 1.0,
+) -> Tensor:
+    """Label-distribution-aware margin loss: binary cross-entropy of `scale * (z - y * m)`.
+
+    The margin of a class with n positives is `m = max_margin * (n / n_min) ** (-1 / 4)`, where `n_min` is the smallest
+    n of a class that has positives. The paper's softmax is a sigmoid here. Its `scale` of 30 is for logits that are
+    cosines; for those of a linear layer it is 1.
+
+    Source: Cao et al., "Learning Imbalanced Datasets with Label-Distribution-Aware Margin Loss", NeurIPS 2019
+    (its C is set by the largest margin, as in the authors' code).
+    """
+    smallest = torch.where(positives > 0, positives, torch.inf).amin()
+    margins = torch.where(positives > 0, max_margin * (positives / smallest) ** -0.25, 0)  # 0: has no positives
+    return F.binary_cross_entropy_with_logits(scale * (logits - labels * margins), labels, reduction="none")
+
+
+def robust_asymmetric(
+    logits: Tensor,
+    labels: Tensor,
+    positives: Tensor,
+    negatives: Tensor,
+    gamma_negative: float = 4.0,
+    gamma_positive: float = 0.0,
+    margin: float = 0.05,
+    hill: float = 1.5,
+) -> Tensor:
+    """Robust asymmetric loss: `-(1 - p) ** gamma_positive * log p` and
+    `-(hill - p) * p_m ** gamma_negative * log(1 - p_m)`.
+
+    `p_m = max(p - margin, 0)` as in the asymmetric loss, and `hill - p` is the factor of the Hill loss, by which
+    negatives with a high probability, that may be wrong labels, weigh less. The weights carry a gradient. The authors'
+    polynomials of the positives are left out.
+
+    Sources: Park et al., "Robust Asymmetric Loss for Multi-Label Long-Tailed Learning", ICCV 2023 Workshops; Zhang et
+    al., "Simple and Robust Loss Design for Multi-Label Learning with Missing Labels", 2021, arXiv:2112.07368 (Hill).
+    """
+    if 0 < gamma_negative < 1:
+        raise ValueError(f"gamma_negative is {gamma_negative}; it must be 0, or 1 or more: its gradient is infinite")
+    focused = -torch.exp(gamma_positive * F.logsigmoid(-logits)) * F.logsigmoid(logits)
+    shifted = (torch.sigmoid(logits) - margin).clamp(min=0)
+    if margin == 0:
+        logarithm = F.logsigmoid(-logits)
+    else:
+        logarithm = torch.log((torch.sigmoid(-logits) + margin).clamp(max=1))
+    tolerant = -(hill - torch.sigmoid(logits)) * shifted**gamma_negative * logarithm
+    return torch.where(labels == 1, focused, tolerant)
+
+
+def zlpr(logits: Tensor, labels: Tensor) -> Tensor:
+    """Zero-bounded log-sum-exp and pairwise rank-based loss, the mean over the rows.
+
+    Of a row: `log(1 + sum of exp(-z) over its positives) + log(1 + sum of exp(z) over its negatives)`.
+
+    Source: Su et al., "ZLPR: A Novel Loss for Multi-label Classification", 2022, arXiv:2208.02955.
+    """
+    positive, negative = _sides(labels)
+    losses = F.softplus(_log_sum(-logits, positive)) + F.softplus(_log_sum(logits, negative))
+    return losses.mean()
+
+
+def two_way(logits: Tensor, labels: Tensor, temperature: float = 4.0) -> Tensor:
+    """Two-way multi-label loss: that of the rows, and the same of the classes, each over the rows of the batch.
+
+    Of a row: `softplus(log(sum of exp(z) over its negatives) + T * log(sum of exp(-z / T) over its positives))`, the
+    mean over the rows that have a positive and a negative; of a class likewise. T is the `temperature`.
+
+    Source: Kobayashi, "Two-way Multi-Label Loss", CVPR 2023.
+    """
+    return _one_way(logits, labels, temperature, 1) + _one_way(logits, labels, temperature, 0)
+
+
+def _one_way(logits: Tensor, labels: Tensor, temperature: float, dim: int) -> Tensor:
+    positive, negative = _sides(labels)
+    has_both = positive.any(dim) & negative.any(dim)
+    if dim == 0:
+        logits, positive, negative = logits.T, positive.T, negative.T
+    logits, positive, negative = logits[has_both], positive[has_both], negative[has_both]
+    highest = _log_sum(logits, negative)
+    lowest = temperature * _log_sum(-logits / temperature, positive)
+    return F.softplus(highest + lowest).sum() / has_both.sum().clamp(min=1)
+
+
+def _sides(labels: Tensor) -> tuple[Tensor, Tensor]:
+    """Where a label is positive, and where it is negative."""
+    return labels == 1, known_labels(labels) & (labels != 1)
+
+
+def _log_sum(values: Tensor, taken: Tensor) -> Tensor:
+    """The log of each row's sum of `exp(values)` where `taken`; of no value, a finite number far below any logit."""
+    return values.masked_fill(~taken, torch.finfo(values.dtype).min / 4).logsumexp(1)
+
+
+ELEMENT_WISE: dict[str, Objective] = {"ldam": ldam, "robust_asymmetric": robust_asymmetric}
+BATCH_LOSSES: dict[str, Callable[..., Tensor]] = {"zlpr": zlpr, "two_way": two_way}
+RIVALS: dict[str, Callable[..., Tensor]] = {**ELEMENT_WISE, **BATCH_LOSSES}
+
+
+def rival_arguments(name: str, given: Mapping[str, Any] | None) -> dict[str, float]:
+    """All arguments of a rival: those that are given, and its defaults."""
+    return {key: float(value) for key, value in (default_arguments(RIVALS[name]) | dict(given or {})).items()}
+
+
+def rival_objective(name: str, given: Mapping[str, Any] | None) -> Objective | None:
+    """An element-wise rival with its arguments, for `PLMTrainer`; None for one of `BATCH_LOSSES`."""
+    return functools.partial(ELEMENT_WISE[name], **rival_arguments(name, given)) if name in ELEMENT_WISE else None
+
+
+@contextmanager
+def in_place_of_the_loss(trainer: PLMTrainer, name: str, given: Mapping[str, Any] | None) -> Iterator[None]:
+    """While it lasts, the trainer's loss is one of `BATCH_LOSSES`, of each batch by itself; nothing is measured.
+
+    Raises:
+        ValueError: if the trainer would mask labels, adapt the ideal ratios or accumulate gradients.
+    """
+    settings = trainer.plm_loss.settings
+    if settings.adapts or not settings.starts_at_data or trainer.args.gradient_accumulation_steps > 1:
+        raise ValueError(f"the rival '{name}' is of whole batches: use plm_preset='off', and no accumulation")
+    loss = functools.partial(BATCH_LOSSES[name], **rival_arguments(name, given))
+
+    def forward(self: PLMLoss, logits: Tensor, labels: Tensor, num_known: Tensor | int | None = None) -> Tensor:
+        if self.sparse:
+            labels = multi_hot_labels(labels, self.state.num_labels)
+        return loss(logits.to(torch.promote_types(logits.dtype, torch.float32)), labels)
+
+    with mock.patch.object(PLMLoss, "forward", forward):
+        yield
