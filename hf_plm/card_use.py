@@ -66,10 +66,23 @@ def _scores_in_words(facts: RunFacts) -> str:
         return "Earlier thresholds are in the classifier's bias: the scores are not probabilities."
     if facts.decisions.scores == "decisions":
         return "The thresholds are in the classifier's bias: cut the scores at 0.5. They are not probabilities."
+    if facts.decisions.scores == "probabilities" and facts.is_single_label:
+        return (
+            "The logits are calibrated: the sigmoid of each is the probability of its class at the frequencies of the "
+            "training data. Pipelines show their softmax, which is surer."
+        )
     if facts.decisions.scores == "probabilities":
         return "The scores are calibrated: they are probabilities for the frequencies of the training data."
+    if facts.settings.prior == "balanced":
+        what = "every class is as likely as any other" if facts.is_single_label else "every label is as likely as not"
+        return (
+            f"Scores and decisions assume that {what}, however rare it was in training: the scores are not "
+            "probabilities for the frequencies of the training data."
+        )
     if facts.masks_nothing:
         return ""
+    if facts.settings.prior == "data":
+        return "Scores and decisions assume the frequencies of the training data."
     return (
         "The scores are those of masked training, which raises rare labels: they are not probabilities for the "
         "frequencies of the training data."

@@ -121,9 +121,8 @@ def _label_table(report: LabelReport) -> Table:
             table.add_row(f"... {num_hidden:,} more ...")
         cells = (formats.get(name, "{:,}").format(values[index].item()) for name, values in columns.items())
         table.add_row(Text(printable(names[index])), groups[index], *cells)
-    table.caption = (
-        "keep: the probability with which preset default lets positives and negatives into the loss at first"
-    )
+    what = {"random": "the probability", "expected": "the weight"}[PRESETS["default"].mask]
+    table.caption = f"keep: {what} with which preset default lets positives and negatives into the loss at first"
     return table
 
 

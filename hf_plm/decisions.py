@@ -153,20 +153,21 @@ def predict(model: nn.Module, inputs: Mapping[str, Tensor]) -> list[list[str]]:
 
 
 def log_odds_shift(plm_state: PLMState) -> Tensor:
-    """By how much training raised each label's log-odds: `log(I / R)`, float32 `(num_labels,)`.
+    """By how much training raised each label's log-odds: `log(T / R)`, float32 `(num_labels,)`.
 
-    I is the ideal ratio, and R the ratio, that were in force when the last training batch was seen; 0 where nothing
-    was masked.
+    R is the ratio of the data, and T the ratio that the logits assume: the ideal ratio, or what `prior` says (1 for
+    `balanced`). Both as they were in force when the last training batch was seen.
     """
     return plm_state.shift_in_force
 
 
 def calibrate(model: nn.Module, plm_state: PLMState, inputs: Any = None) -> None:
-    """Take the shift of masked training out of the classifier's bias and out of the thresholds, in place.
+    """Take the shift of training (`log_odds_shift`) out of the classifier's bias and out of the thresholds, in place.
 
-    After it the model's probabilities are those of the data's own frequencies, as far as the masks moved them: an
-    objective other than binary cross-entropy has a bias of its own. No decision changes: without thresholds the model
-    gets some. It can be done once; `config.plm` says that it was.
+    After it the model's probabilities are those of the data's own frequencies, as far as masks and prior moved them:
+    an objective other than binary cross-entropy has a bias of its own. (They are sigmoids of the logits, also with one
+    class per row; a softmax of the logits is surer.) No decision changes: without thresholds the model gets some. It
+    can be done once; `config.plm` says that it was.
 
     Args:
         model: the classifier's bias is found by its effect on the logits, see `find_bias`. In float16 and bfloat16 the

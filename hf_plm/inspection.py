@@ -69,11 +69,14 @@ class LabelReport:
         return [names[index] for index in mask.nonzero().flatten().tolist()]
 
     def keep_probabilities(self, preset: str) -> tuple[Tensor, Tensor]:
-        """With which probability a preset keeps positives and negatives in the first epoch, two `(num_labels,)`."""
+        """With which probability (mask `expected`: weight) a preset keeps positives and negatives in the first epoch.
+
+        Two float32 tensors `(num_labels,)`.
+        """
         return PLMState(self.counts, PRESETS[preset]).keep_probabilities()
 
     def masked_labels(self, preset: str) -> float:
-        """How many labels a preset masks in the first epoch, on average."""
+        """How many labels a preset masks in the first epoch, on average, or how much weight it takes from them."""
         keep_positive, keep_negative = (keep.double() for keep in self.keep_probabilities(preset))
         masked = self.counts.positives * (1 - keep_positive) + self.counts.negatives * (1 - keep_negative)
         return masked.sum().item()

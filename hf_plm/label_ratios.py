@@ -75,10 +75,14 @@ class LabelRatios(SavedTensors):
             self._offset = functional.log_odds_shift(self._assumed_ratio(), self.ideal_ratio)
         return self._offset
 
+    def mask_shift(self) -> Tensor:
+        """The current `log(I / R)`, which the masks cause. Float32 `(num_labels,)`; 0 where a label has no ratio."""
+        return functional.log_odds_shift(self.ratio, self.ideal_ratio)
+
     def shift(self) -> Tensor:
         """The current `log(T / R)`, T the ratio that the logits assume: I, unless `prior` says otherwise.
 
-        Float32 `(num_labels,)`; 0 where a label has no ratio.
+        What is left of `mask_shift` in the logits. Float32 `(num_labels,)`; 0 where a label has no ratio.
         """
         if self._shift is None:
             self._shift = functional.log_odds_shift(self.ratio, self._assumed_ratio())

@@ -122,9 +122,13 @@ def _introduction(facts: RunFacts, finetuned_from: str | None, dataset: Sequence
     if facts.masks_nothing:
         how = "plain training: no label was masked."
     else:
+        means = {
+            "random": "labels are masked out of the loss at random",
+            "expected": "labels are weighted in the loss as random masks would on average",
+        }[facts.settings.mask]
         how = (
-            "[Partial Label Masking](https://arxiv.org/abs/2105.10782): labels are masked out of the loss at random, "
-            "so that rare ones are not drowned by their negatives."
+            f"[Partial Label Masking](https://arxiv.org/abs/2105.10782): {means}, so that rare ones are not drowned "
+            "by their negatives."
         )
     return f"A {_kind(facts)} of {facts.label_space.num_labels:,} labels{base}, trained{data} with hf_plm by {how}"
 
@@ -193,6 +197,7 @@ def _training_section(facts: RunFacts, pictures: Mapping[str, str]) -> str:
         "initial ideal ratio": start,
         "rule and rate": f"{settings.rule}, {settings.change_rate}",
         "bins of the histograms": settings.num_bins,
+        **_weighting(facts),
         "objective": markdown(facts.objective, NAME_WIDTH),
         "class-aware re-sampling": "yes" if facts.is_class_aware else None,
         "training rows": f"{facts.train_rows:,}" if facts.train_rows is not None else None,
@@ -207,6 +212,23 @@ def _training_section(facts: RunFacts, pictures: Mapping[str, str]) -> str:
     }
     table = _table(("setting", "value"), [(key, value) for key, value in rows.items() if value is not None])
     return f"## Training\n\n{table}" + _picture(pictures, "ideal_ratios") + _picture(pictures, "calibration")
+
+
+def _weighting(facts: RunFacts) -> dict[str, str | None]:
+    """The settings `mask`, `class_weight` and `prior` in words; None for those that change nothing."""
+    settings = facts.settings
+    masks = {"random": "random", "expected": "their expectation, as weights"}
+    assumed = {
+        "ideal": "the ideal ratios",
+        "balanced": "as many positives as negatives of each label",
+        "data": "the ratios of the training data",
+    }
+    weight = None if facts.masks_nothing or not settings.class_weight else settings.class_weight
+    return {
+        "masks": None if facts.masks_nothing else masks[settings.mask],
+        "class weight": None if weight is None else f"(share of the class's labels that is kept) ^ -{weight:g}",
+        "scores assume": None if facts.masks_nothing and settings.prior != "balanced" else assumed[settings.prior],
+    }
 
 
 def _decimal(value: float) -> str:

@@ -110,7 +110,7 @@ def plot_label_scores(runs: Mapping[str, LabelScores], counts: LabelCounts, titl
 
 
 def plot_calibration(state: PLMState) -> Figure:
-    """How often labels are positive where the model gives them a probability, for head, medium and tail labels.
+    """How often labels are positive where the loss gives them a probability, for head, medium and tail labels.
 
     Made from the histograms of the last epoch of training: each point is a bin of probabilities.
     """

@@ -47,7 +47,7 @@ class PLMState(LabelRatios):
         num_ranks (int): how many ranks there were when a loaded state was saved; 1 for a new one.
         history (float32, `(num_updates + 1, num_labels)`): the ideal ratios at the start and after each update. When
             it would hold more than `MAX_HISTORY` numbers, every second row goes, but for the last two.
-        shifts (float32, the shape of `history`): `shift()` at the same times.
+        shifts (float32, the shape of `history`): `mask_shift()` at the same times.
         history_updates (int64, `(len(history),)`): after how many updates each row of `history` was taken.
     """
 
@@ -63,7 +63,7 @@ class PLMState(LabelRatios):
         self.nonfinite = torch.zeros((), dtype=torch.long)
         self.history = self.ideal_ratio[None].clone()
         self.shift_in_force = self.shift()
-        self.shifts = self.shift_in_force[None].clone()
+        self.shifts = self.mask_shift()[None]
         self.history_updates = torch.zeros(1, dtype=torch.long)
         self.is_measuring = False
         self.num_batches = 0
@@ -176,7 +176,7 @@ class PLMState(LabelRatios):
         self.ideal_ratio = torch.where(had_ratio & self.has_ratio, bounded, self.ideal_ratio)
         for name in ("history", "shifts", "history_updates", "shift_in_force"):
             setattr(self, name, taken[name])
-        self.history[-1], self.shifts[-1] = self.ideal_ratio, self.shift()
+        self.history[-1], self.shifts[-1] = self.ideal_ratio, self.mask_shift()
         self.num_batches = earlier.num_batches
         if self.num_bins == earlier.num_bins:
             self.histograms, self.nonfinite = taken["histograms"], taken["nonfinite"]
@@ -242,7 +242,7 @@ class PLMState(LabelRatios):
 
     def _remember(self) -> None:
         self.history = torch.cat([self.history, self.ideal_ratio[None]])
-        self.shifts = torch.cat([self.shifts, self.shift()[None]])
+        self.shifts = torch.cat([self.shifts, self.mask_shift()[None]])
         self.history_updates = torch.cat([self.history_updates, self.history_updates[-1:] + 1])
         if len(self.history) > 4 and self.history.numel() > MAX_HISTORY:
             rows = torch.arange(len(self.history), device=self.history.device)

@@ -27,14 +27,16 @@ logger = logging.get_logger(__name__)
 
 
 class PLMTrainer(EvaluationTrainer):
-    """`transformers.Trainer` for imbalanced multi-label data: labels are masked out of the loss at random, so that
-    the ratio of positives to negatives of each class becomes its ideal ratio, which adapts as the model learns.
+    """`transformers.Trainer` for imbalanced data: labels are masked out of the loss, at random or as they would be on
+    average, so that the ratio of positives to negatives of each class becomes its ideal ratio, which adapts as the
+    model learns.
 
         PLMTrainer(model, args, train_dataset=train_set, eval_dataset=validation_set).train()
 
     Labels may be multi-hot vectors, lists of class ids or lists of class names: the data collator is wrapped in a
     `MultiLabelCollator`. A model with `config.problem_type="single_label_classification"` takes one class id per row,
-    and trains on one-hot labels with the same masks.
+    and trains on one-hot labels with the same masks; preset `default` then decides for classes that are equally
+    frequent (`plm_prior="balanced"`).
 
     Args:
         model, ..., preprocess_logits_for_metrics: as for `Trainer`. Plain `TrainingArguments` mean the preset
@@ -212,7 +214,7 @@ class PLMTrainer(EvaluationTrainer):
         return_outputs: bool = False,
         num_items_in_batch: Tensor | int | None = None,
     ) -> Tensor | tuple[Tensor, Any]:
-        """The masked loss while the model trains, the plain mean of the objective while it is evaluated.
+        """The masked or weighted loss while the model trains, the mean of the objective while it is evaluated.
 
         The model does not see the labels. `num_items_in_batch` is the number of known labels of the whole accumulated
         batch over all ranks, from `get_batch_samples`; None (and always in evaluation) for this batch alone.

@@ -2,6 +2,8 @@
 
 import math
 
+from hf_plm.rules import DRIFT_BOUND, PSEUDO_COUNT
+
 
 def is_known(label):
     return not math.isnan(label) and label != -100
@@ -191,8 +193,8 @@ def update_ideal_ratio(ideal_ratio, initial, ratio, valid, histograms, rule, cha
         else:
             predicted = sum(histograms[0][c][num_bins // 2 :]) + sum(histograms[1][c][num_bins // 2 :])
             rate = change_rate / math.sqrt(num_updates + 1)
-            value = ideal_ratio[c] * ((sum(histograms[0][c]) + 5) / (predicted + 5)) ** rate
-            value = min(max(value, initial[c] / 5), initial[c] * 5)
+            value = ideal_ratio[c] * ((sum(histograms[0][c]) + PSEUDO_COUNT) / (predicted + PSEUDO_COUNT)) ** rate
+            value = min(max(value, initial[c] / DRIFT_BOUND), initial[c] * DRIFT_BOUND)
         updated.append(min(max(value, ratio[c] / max_shift), ratio[c] * max_shift))
     return updated
 

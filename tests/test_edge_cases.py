@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from hf_plm import LabelCounts, PLMLoss
+from hf_plm.rules import DRIFT_BOUND
 
 PRESETS = ["default", "paper", "off"]
 COUNTS = LabelCounts([0, 100, 10, 30], [100, 0, 90, 70])  # no positives, no negatives, two ordinary classes
@@ -107,6 +108,17 @@ def test_ideal_ratio_is_bounded_at_the_start(start):
     state = PLMLoss(LabelCounts([10, 50], [90, 50]), initial_ratio=start).state
     shift = state.ideal_ratio / state.ratio
     torch.testing.assert_close(shift, torch.full((2,), 100.0 if start > 1 else 0.01))
+
+
+def test_the_rule_marginal_stays_near_its_start():
+    plm_loss = PLMLoss(LabelCounts([10, 50, 20], [990, 950, 980]), rule="marginal", change_rate=3.0, max_shift=1e6)
+    start, bound = plm_loss.state.ideal_ratio, torch.tensor(DRIFT_BOUND)
+    for _ in range(12):
+        run_epoch(plm_loss)
+        drift = plm_loss.state.ideal_ratio / start
+        assert (drift <= bound * 1.001).all()
+        assert (drift >= 0.999 / bound).all()
+    assert (torch.isclose(drift, bound) | torch.isclose(drift, 1 / bound)).any()
 
 
 @pytest.mark.parametrize("rule", ["kl", "marginal"])

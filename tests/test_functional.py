@@ -101,7 +101,9 @@ def test_divergence_by_hand():
     close(negative, [expected])
 
 
-def test_rule_marginal_by_hand():
+def test_rule_marginal_by_hand(monkeypatch):
+    monkeypatch.setattr(rules, "PSEUDO_COUNT", 5.0)
+    monkeypatch.setattr(rules, "DRIFT_BOUND", 5.0)
     # 5 is added to both. Class 0: 10 positives, 55 predicted: (15 / 60) ** 0.5. Class 1: 15 positives, none predicted:
     # (20 / 5) ** 0.5. Class 2: 200, none: sqrt(41), held at 5. Class 3: 1, 211 predicted: sqrt(1/36), held at 1/5.
     histograms = torch.tensor([[[0, 10], [15, 0], [200, 0], [0, 1]], [[20, 45], [50, 0], [50, 0], [1, 210]]])

@@ -39,9 +39,11 @@ def test_the_weights_are_those_of_the_class_times_the_expected_mask(mask, class_
 def test_the_shift_is_that_of_the_ratio_that_the_logits_assume(prior):
     state = adapt(PLMLoss(COUNTS, prior=prior))
     assumed = {"ideal": state.history, "balanced": torch.ones(3, 4), "data": RATIO.expand(3, 4)}[prior]
-    torch.testing.assert_close(state.shifts, torch.log(assumed / RATIO))
-    assert torch.equal(state.shift(), state.shifts[-1])
-    assert torch.equal(state.shift_in_force, state.shifts[1])  # of the last batch
+    shifts = torch.log(assumed / RATIO)
+    torch.testing.assert_close(state.shift(), shifts[2])
+    torch.testing.assert_close(state.shift_in_force, shifts[1])  # of the last batch
+    torch.testing.assert_close(state.shifts, torch.log(state.history / RATIO))  # what the masks cause
+    assert torch.equal(state.mask_shift(), state.shifts[2])
     offset = torch.zeros(4) if state.offset() is None else state.offset()
     torch.testing.assert_close(offset + state.shift(), torch.log(state.ideal_ratio / RATIO))
     assert (state.shifts[:, 3] == 0).all()

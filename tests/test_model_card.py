@@ -70,7 +70,7 @@ def test_a_trained_model_has_scores_labels_settings_and_plots(make_trainer):
         row = next(line for line in card.text.splitlines() if line.startswith(f"| name {label} |"))
         assert f"| {trainer.label_counts.positives[label]} |" in row
         assert row.endswith(f" {threshold:.3f} |")
-    assert "| objective | asymmetric (gamma_negative 1, gamma_positive 0, margin 0.05) |" in card.text
+    assert f"| objective | {trainer.run_facts().objective} |" in card.text
     assert f"| initial ideal ratio | R ^ {PRESETS['default'].temper} |" in card.text
     assert 'pipeline("text-classification", "tagger")' in card.text
     assert 'config.plm["thresholds"]' in card.text

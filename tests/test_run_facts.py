@@ -142,5 +142,6 @@ def test_an_objective_of_ones_own_has_its_name(tmp_path):
     loss = PLMLoss(COUNTS, objective=OwnLoss())
     arguments = (SimpleNamespace(), scenarios.make_args(tmp_path), TrainerState(), loss, LabelSpace(2))
     assert gather_facts(*arguments).objective == "OwnLoss"
-    named = (*arguments[:3], PLMLoss(COUNTS), LabelSpace(2))
-    assert gather_facts(*named).objective == "asymmetric (gamma_negative 1, gamma_positive 0, margin 0.05)"
+    named = PLMLoss(COUNTS, objective="asymmetric", objective_kwargs={"gamma_negative": 3, "gamma_positive": 0})
+    objective = gather_facts(*arguments[:3], named, LabelSpace(2)).objective
+    assert objective == "asymmetric (gamma_negative 3, gamma_positive 0, margin 0.05)"

@@ -1,0 +1,100 @@
+"""The model card says in words how labels were masked and weighted, and which frequencies the scores assume."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from hf_plm import PLMTrainer, calibrate
+from hf_plm.presets import PRESETS
+
+
+@pytest.fixture
+def card_of(make_bert, text_data, make_args):
+    """A function that trains and gives the text of the card, on one line."""
+
+    def make(single_label=False, calibrated=False, **kwargs):
+        data = text_data
+        if single_label:
+            data = data.remove_columns("labels").add_column("labels", [row[0] % 5 for row in data["input_ids"]])
+        trainer = PLMTrainer(make_bert(), make_args(**kwargs), train_dataset=data)
+        trainer.train()
+        if calibrated:
+            calibrate(trainer.model, trainer.plm_state)
+        trainer.create_model_card()
+        return " ".join((Path(trainer.args.output_dir) / "README.md").read_text().split())
+
+    return make
+
+
+@pytest.mark.parametrize(
+    ("settings", "introduction", "rows", "scores"),
+    [
+        (
+            {"plm_mask": "random", "plm_class_weight": 0.7, "plm_prior": "ideal"},
+            "labels are masked out of the loss at random, so that",
+            ["masks | random", "class weight | (share of the class's labels that is kept) ^ -0.7"],
+            "The scores are those of masked training",
+        ),
+        (
+            {"plm_mask": "expected", "plm_class_weight": 0.0, "plm_prior": "data"},
+            "labels are weighted in the loss as random masks would on average, so that",
+            ["masks | their expectation, as weights", "scores assume | the ratios of the training data"],
+            "Scores and decisions assume the frequencies of the training data.",
+        ),
+        (
+            {"plm_prior": "balanced"},
+            "Partial Label Masking",
+            ["scores assume | as many positives as negatives of each label"],
+            "Scores and decisions assume that every label is as likely as not, however rare it was in training",
+        ),
+        (
+            {"plm_preset": "paper"},
+            "at random",
+            ["masks | random", "scores assume | the ideal ratios"],
+            "The scores are those of masked training",
+        ),
+        ({"plm_preset": "off"}, "plain training: no label was masked", [], "## Use"),
+        (
+            {"plm_preset": "off", "plm_prior": "balanced"},
+            "plain training: no label was masked",
+            ["scores assume | as many positives as negatives of each label"],
+            "Scores and decisions assume that every label is as likely as not",
+        ),
+        (
+            {"single_label": True},
+            "A single-label classifier",
+            ["scores assume | as many positives as negatives of each label"],
+            "Scores and decisions assume that every class is as likely as any other",
+        ),
+    ],
+)
+def test_masks_class_weight_and_prior_are_said(settings, introduction, rows, scores, card_of):
+    card = card_of(**settings)
+    assert introduction in card
+    assert scores in card
+    found = re.findall(r"\| ((?:masks|class weight|scores assume) \| .*?) \|", card)
+    assert set(rows) <= set(found)
+    if settings.get("plm_preset") is not None or settings.get("plm_class_weight") == 0:
+        assert not any("class weight" in row for row in found)
+    if settings.get("plm_preset") == "off":
+        assert found == rows
+
+
+def test_what_preset_default_does_is_said(card_of):
+    card, preset = card_of(), PRESETS["default"]
+    assert ("masks | random" in card) == (preset.mask == "random")
+    assert (f"^ -{preset.class_weight:g} |" in card) == (preset.class_weight > 0)
+
+
+@pytest.mark.parametrize(
+    ("single_label", "sentence"),
+    [
+        (False, "The scores are calibrated: they are probabilities for the frequencies of the training data."),
+        (True, "the sigmoid of each is the probability of its class at the frequencies of the training data."),
+    ],
+)
+def test_what_calibrated_scores_are_is_said(single_label, sentence, card_of):
+    card = card_of(single_label=single_label, calibrated=True)
+    assert sentence in card
+    assert "Scores and decisions assume" not in card

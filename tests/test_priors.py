@@ -1,0 +1,89 @@
+"""Which class frequencies a model's scores and decisions assume, and how the scores come back to the data's."""
+
+import numpy as np
+import pytest
+import scenarios
+import torch
+from torch import nn
+
+from hf_plm import LabelCounts, PLMLoss, PLMTrainer, calibrate, predict
+from hf_plm.decisions import log_odds_shift, thresholds_of
+from hf_plm.presets import MASKS, PRIORS
+
+GENERATOR = torch.Generator().manual_seed(0)
+INPUTS = torch.randn(20_000, 2, generator=GENERATOR)
+TRUTH = torch.sigmoid(INPUTS @ torch.tensor([[1.0, 0.0], [0.5, -1.0]]) + torch.tensor([-3.0, 2.0]))
+LABELS = (torch.rand(TRUTH.shape, generator=GENERATOR) < TRUTH).float()
+CLASSES = torch.distributions.Categorical(logits=INPUTS @ torch.randn(2, 3) * 0.5 + torch.tensor([3.0, 1.0, 0.0]))
+
+
+def fit(labels, **settings):
+    """A logistic regression at its optimum, and its loss."""
+    torch.manual_seed(0)
+    plm_loss = PLMLoss(LabelCounts(labels.sum(0), (1 - labels).sum(0)), objective="bce", rule="fixed", **settings)
+    model = nn.Sequential(nn.Linear(2, labels.shape[1]))
+    optimizer = torch.optim.LBFGS(model.parameters(), max_iter=300, tolerance_grad=1e-9, tolerance_change=1e-12)
+
+    def closure():
+        optimizer.zero_grad()
+        plm_loss.state.num_batches = 0  # the same mask for every evaluation of a batch
+        loss = plm_loss(model(INPUTS), labels)
+        loss.backward()
+        return loss
+
+    optimizer.step(closure)
+    return model, plm_loss
+
+
+@pytest.mark.parametrize("mask", MASKS)
+@pytest.mark.parametrize("prior", PRIORS)
+def test_calibrated_scores_are_the_probabilities_of_the_data_whatever_was_assumed(prior, mask):
+    model, plm_loss = fit(LABELS, temper=0.2, prior=prior, mask=mask)
+    before = (torch.sigmoid(model(INPUTS)) - TRUTH).abs().mean(0)
+    calibrate(model, plm_loss.state)
+    after = (torch.sigmoid(model(INPUTS)) - TRUTH).abs().mean(0)
+    assert after.max() < 0.01
+    assert (before.max() < 0.01) if prior == "data" else (before.min() > 0.1)
+
+
+@pytest.mark.parametrize("prior", PRIORS)
+def test_the_model_learns_the_same_but_for_the_offset(prior):
+    model, plm_loss = fit(LABELS, temper=0.2, prior=prior, mask="expected")
+    ideal, _ = fit(LABELS, temper=0.2, prior="ideal", mask="expected")
+    offset = plm_loss.state.offset() if prior != "ideal" else 0
+    torch.testing.assert_close(model(INPUTS) + offset, ideal(INPUTS), rtol=0, atol=5e-3)
+    assert prior == "ideal" or (offset.abs() > 0.2).all()
+
+
+def test_balanced_decisions_find_rare_classes_and_calibrated_scores_are_as_frequent_as_the_classes():
+    labels = nn.functional.one_hot(CLASSES.sample(), 3).float()
+    frequency = labels.mean(0)
+    model, plm_loss = fit(labels, prior="balanced", mask="expected")
+    _, counts = model(INPUTS).argmax(1).unique(return_counts=True)
+    assert counts.min() > 2 * frequency.min() * len(labels)  # the rarest is decided for more often than it occurs
+    torch.testing.assert_close(log_odds_shift(plm_loss.state), -torch.log(plm_loss.state.ratio))
+    calibrate(model, plm_loss.state)
+    probabilities = torch.sigmoid(model(INPUTS).detach())  # the softmax of such logits is another thing
+    torch.testing.assert_close(probabilities.mean(0), frequency, rtol=0.05, atol=0.002)
+    torch.testing.assert_close(probabilities.sum(1).mean(), torch.ones(()), rtol=0.02, atol=0)
+
+
+def test_a_calibrated_single_label_model_still_decides_for_balanced_classes(make_args):
+    tokens = torch.randint(5, 50, (192, 8), generator=torch.Generator().manual_seed(1))
+    classes = ((tokens[:, 0] > 25).int() + (tokens[:, 0] > 44).int()).tolist()
+    data = scenarios.rows_with(classes).remove_columns("input_ids").add_column("input_ids", tokens.tolist())
+    args = make_args(num_train_epochs=12, plm_objective="bce", plm_rule="fixed")
+    trainer = PLMTrainer(scenarios.make_bert(3), args, train_dataset=data)
+    trainer.train()
+    assert trainer.plm_loss.settings.prior == "balanced"
+    inputs = {"input_ids": tokens}
+    decided = predict(trainer.model, inputs)
+    ratio = trainer.plm_state.ratio
+    before = trainer.model.classifier.bias.detach().clone()
+    calibrate(trainer.model, trainer.plm_state)
+    torch.testing.assert_close(trainer.model.classifier.bias.detach(), before + torch.log(ratio))  # - log(1 / R)
+    np.testing.assert_allclose(thresholds_of(trainer.model.config), torch.log(ratio), rtol=1e-4, atol=1e-6)
+    assert predict(trainer.model, inputs) == decided
+    with torch.no_grad():
+        share = torch.sigmoid(trainer.model(**inputs).logits).mean(0)
+    torch.testing.assert_close(share, torch.tensor([classes.count(c) / 192 for c in range(3)]), rtol=0.25, atol=0.02)
