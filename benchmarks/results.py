@@ -1,10 +1,11 @@
 """The results of a study that are there, and which of a row's trials is the best."""
 
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
 from sources import Source
-from studies import QUICK, SEEDS, Settings, Study
+from studies import QUICK, SEEDS, Settings, Study, seeds_of
 from training import Run
 
 Results = dict[str, list[dict[str, Any]]]
@@ -28,21 +29,26 @@ def dev_score(result: dict[str, Any]) -> float:
 
 def best_trial(task: str, trials: Sequence[Settings], source: Source) -> Settings | None:
     """The settings with the best score on `dev`; None as long as a trial is missing."""
-    results = [Run(task, settings, SEEDS[0]).result(source) for settings in trials]
+    results = [Run(task, settings, seeds_of(task)[0]).result(source) for settings in trials]
     scores = [dev_score(result) for result in results if result is not None]
     return trials[scores.index(max(scores))] if len(scores) == len(trials) else None
 
 
 def read_results(study: Study, task: str, source: Source) -> Results:
-    """The rows of which all runs are there."""
+    """The rows of which all trials, and the runs with the first three seeds, are there.
+
+    All rows have the same seeds: as many as every one of them has been run with.
+    """
     results: Results = {}
     for name, trials in select_rows(study, source).items():
         settings = best_trial(task, trials, source)
         if settings is not None:
-            runs = [Run(task, settings, seed).result(source) for seed in SEEDS]
-            if None not in runs:
-                results[name] = [run for run in runs if run is not None]
-    return results
+            runs = [Run(task, settings, seed).result(source) for seed in seeds_of(task)]
+            made = [run for run in itertools.takewhile(lambda run: run is not None, runs) if run is not None]
+            if len(made) >= len(SEEDS):
+                results[name] = made
+    fewest = min(map(len, results.values()), default=0)
+    return {name: runs[:fewest] for name, runs in results.items()}
 
 
 def values_of(results: Sequence[dict[str, Any]], score: str) -> list[float]:

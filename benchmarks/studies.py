@@ -10,6 +10,8 @@ from typing import Any
 
 Settings = Mapping[str, Any]
 SEEDS = (0, 1, 2)
+MORE_SEEDS = (0, 1, 2, 3, 4)
+"""For tasks whose runs take seconds, `QUICK_TASKS`."""
 
 
 @dataclass(frozen=True)
@@ -76,8 +78,32 @@ def at_rates(*trials: Settings, rates: Sequence[float] = (0.5, 1)) -> list[Setti
 
 
 MULTI_LABEL = ("debtags", "clipart", "multimnist")
-SINGLE_LABEL = ("mnist-lt-100", "fashion-lt-100")
-QUICK_TASKS = ("keywords", "features-debtags-500", "features-debtags-1500", "features-debtags-5000")
+SINGLE_LABEL = ("mnist-lt-10", "mnist-lt-50", "mnist-lt-100", "fashion-lt-100")
+QUICK_TASKS = (
+    "keywords",
+    "debtags-small",
+    "features-debtags-500",
+    "features-debtags-1500",
+    "features-debtags-5000",
+    "features-debtags",
+    "features-clipart",
+)
+ALL_TASKS = (*MULTI_LABEL, *QUICK_TASKS, "minilm-debtags", *SINGLE_LABEL)
+
+
+def seeds_of(task: str) -> tuple[int, ...]:
+    """The seeds of a task's runs; the first is that of the trials."""
+    return MORE_SEEDS if task in QUICK_TASKS else SEEDS
+
+
+LONGER = (1, 3, 10)
+TRAINED_LONGER = {
+    "BCE": off(),
+    "BCE with pos_weight": pos_weight(10),
+    "asymmetric": off(**asymmetric(2)),
+    "PLM default": masks(),
+}
+"""Whose curves against epochs are drawn; at `LONGER` times the task's epochs, and its learning rate."""
 
 METHODS = {
     "BCE": at_rates(off(), rates=(0.25, 0.5, 1, 2)),
@@ -124,6 +150,12 @@ STARTS = {
     **{f"asymmetric (1, 0), R^{temper}": [fixed("tempered", temper, **asymmetric(1))] for temper in (0.6, 0.8, 1)},
 }
 
+EPOCHS = {
+    f"{name}, epochs x {longer}": [settings if longer == 1 else {**settings, "longer": longer}]
+    for longer in LONGER
+    for name, settings in TRAINED_LONGER.items()
+}
+
 BINS = {
     "BCE": [off()],
     **{
@@ -134,11 +166,15 @@ BINS = {
 }
 
 STUDIES: dict[str, Study] = {
-    "methods": Study("Against what does it help?", METHODS, (*MULTI_LABEL, *QUICK_TASKS, *SINGLE_LABEL)),
+    "methods": Study("Against what does it help?", METHODS, ALL_TASKS),
     "starts": Study("Which initial ideal ratio?", STARTS, MULTI_LABEL),
     "settings": Study("What does each setting of the default do?", SETTINGS, (*MULTI_LABEL, *QUICK_TASKS)),
+    "epochs": Study("Trained to the end?", EPOCHS, (*MULTI_LABEL, *QUICK_TASKS), "BCE, epochs x 1"),
     "bins": Study("Which bins and rate for the paper's rule?", BINS, ("debtags", "multimnist")),
 }
 
-QUICK = ("BCE", "asymmetric", "distribution-balanced", "PLM paper", "PLM default")
+QUICK = ("BCE", "BCE with pos_weight", "asymmetric", "PLM paper", "PLM default")
 """The rows of the study `methods` that `--quick` runs, with their first trial alone."""
+
+TASKS_OF_QUICK = ("debtags", "clipart", "keywords", "mnist-lt-100")
+"""The tasks of the study `methods` that `--quick` runs unless others are named: each kind, within ten minutes."""

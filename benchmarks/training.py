@@ -44,8 +44,8 @@ class Run:
     Attributes:
         task: a name in `TASKS`.
         settings: arguments of `PLMTrainingArguments` that begin with `plm_`, and `rate` (multiplies the task's
-            learning rate), `epochs` (replaces the task's), `class_aware` (re-sampling), and `rival` with its
-            `rival_kwargs` (see `rivals.py`), in place of `plm_objective`.
+            learning rate), `epochs` (replaces the task's) or `longer` (multiplies them), `class_aware` (re-sampling),
+            and `rival` with its `rival_kwargs` (see `rivals.py`), in place of `plm_objective`.
         seed: of the weights, the order of the rows and the masks.
     """
 
@@ -139,7 +139,7 @@ def train(task: Task, run: Run, folder: str) -> PLMTrainer:
     args = PLMTrainingArguments(
         folder,
         seed=run.seed,
-        num_train_epochs=settings.pop("epochs", task.epochs),
+        num_train_epochs=settings.pop("epochs", task.epochs) * settings.pop("longer", 1),
         learning_rate=task.learning_rate * settings.pop("rate", 1),
         per_device_train_batch_size=task.batch_size,
         per_device_eval_batch_size=256,

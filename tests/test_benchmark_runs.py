@@ -99,6 +99,25 @@ def test_a_study_chooses_on_dev_goes_on_where_it_stopped_and_makes_its_table(tin
     assert cells[-1] == f"{np.mean(differences):.1f} ± {np.std(differences, ddof=1):.1f} |"
 
 
+def test_all_rows_are_read_with_the_seeds_that_every_one_has(tiny_task, monkeypatch):
+    monkeypatch.setattr(studies, "QUICK_TASKS", ("tiny",))
+    study = studies.Study("Does it?", {"BCE": [studies.off()], "masks": [studies.masks()]}, ["tiny"])
+    source = tasks.Source()
+    quality.make_study(study, "tiny", source, 1)
+    assert {name: len(runs) for name, runs in results.read_results(study, "tiny", source).items()} == {
+        "BCE": 5,
+        "masks": 5,
+    }
+    for seed, found in ((4, {"BCE": 4, "masks": 4}), (2, {"BCE": 5})):  # two seeds are too few for a row
+        training.Run("tiny", studies.masks(), seed).path(source).unlink()
+        assert {name: len(runs) for name, runs in results.read_results(study, "tiny", source).items()} == found
+
+
+def test_a_longer_run_has_a_multiple_of_the_task_s_epochs(tiny_task, tmp_path):
+    trainer = training.train(tiny_task, training.Run("tiny", studies.off(longer=3), 0), str(tmp_path))
+    assert trainer.state.global_step == 3 * 64 // 16
+
+
 @pytest.mark.parametrize("settings", [studies.off(), studies.masks(), studies.off(class_aware=True)])
 def test_a_single_label_run_reports_its_error(tiny_task, monkeypatch, digits, settings):
     images, classes = digits
