@@ -12,6 +12,12 @@ DEFAULT = "PLM default"
 SCORES = {"micro_f1": "micro-F1", "macro_f1": "macro-F1", "map": "mAP"}
 CONFIDENCE = 0.95
 
+TUNED = ", tuned thresholds"
+"""Ends the name of a row whose thresholds, one for each label, were tuned on `dev`."""
+TUNED_ROWS = ("BCE", "BCE with pos_weight", "asymmetric", DEFAULT)
+CORRECTED = "BCE, corrected at prediction"
+"""The row of BCE with one label per row, each probability divided by the class's frequency in the training data."""
+
 
 class Difference(NamedTuple):
     """The mean of paired differences, in percent, and the half width of its 95 % confidence interval."""
@@ -34,6 +40,39 @@ def paired_difference(ours: Sequence[float], theirs: Sequence[float]) -> Differe
     return Difference(statistics.mean(differences), float(t.ppf((1 + CONFIDENCE) / 2, len(differences) - 1)) * error)
 
 
+def is_tuned(name: str) -> bool:
+    """Whether a row has tuned thresholds."""
+    return name.endswith(TUNED)
+
+
+def with_post_hoc(results: Results) -> Results:
+    """The rows, and after them some again with what can be done after training, without training anew.
+
+    With several labels per row that is `TUNED_ROWS` with tuned thresholds (each of macro-F1 and micro-F1 with those
+    tuned for it; mAP has none), with one label per row `CORRECTED`.
+    """
+    if is_single_label(results):
+        derived = {CORRECTED: ("BCE", corrected_scores)}
+    else:
+        derived = {name + TUNED: (name, tuned_scores) for name in TUNED_ROWS}
+    added = {}
+    for name, (origin, derive) in derived.items():
+        parts = [{part: derive(each) for part, each in run["scores"].items()} for run in results.get(origin, ())]
+        if parts and all(scores for each in parts for scores in each.values()):
+            added[name] = [{**run, "scores": each} for run, each in zip(results[origin], parts, strict=True)]
+    return {**results, **added}
+
+
+def corrected_scores(scores: dict[str, float]) -> dict[str, float]:
+    """Of one part; empty where a result of an earlier version does not have them."""
+    error = scores.get("corrected_error")
+    return {} if error is None else {"error": error, "accuracy": 1 - error}
+
+
+def tuned_scores(scores: dict[str, float]) -> dict[str, float]:
+    return {"micro_f1": scores["tuned_micro_f1"], "macro_f1": scores["tuned_macro_f1"], "map": scores["map"]}
+
+
 def is_single_label(results: Results) -> bool:
     return "error" in next(iter(results.values()))[0]["scores"]["validation"]
 
@@ -53,9 +92,10 @@ def outcomes(results: Mapping[str, Results], rival: str, score: str) -> list[tup
 
 
 def mean_ranks(results: Mapping[str, Results]) -> dict[str, float]:
-    """Of each method, its mean rank over tasks and scores, 1 is best; of the mean over the seeds on `validation`."""
+    """Of each trained method, its mean rank over tasks and scores, 1 is best; of the seeds' mean on `validation`."""
     ranks: dict[str, list[float]] = {}
-    for rows in results.values():
+    for each in results.values():
+        rows = {name: runs for name, runs in each.items() if not is_tuned(name) and name != CORRECTED}
         for score in scores_of(rows):
             means = [-statistics.mean(values_of(runs, score)) for runs in rows.values()]
             for name, rank in zip(rows, rankdata(means), strict=True):

@@ -20,11 +20,12 @@ from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # two runs side by side are faster than one on two cores
 
+from pictures import draw_epochs, draw_summary
 from results import best_trial, read_results, select_rows
 from rich.progress import track
 from sources import Source
 from studies import STUDIES, TASKS_OF_QUICK, Study, seeds_of
-from tables import DOCUMENTS, ROOT, draw_summary, fill, method_results, study_table
+from tables import DOCUMENTS, ROOT, fill, method_results, study_table
 from tasks import TASKS
 from training import Run, be_quiet, make_run
 
@@ -65,10 +66,14 @@ def report(name: str, task: str, source: Source) -> None:
 
 
 def update_documents() -> None:
-    """Tables and picture of README and docs, from the small runs."""
+    """Tables and pictures of README and docs, from the small runs."""
     for document in DOCUMENTS:
         document.write_text(fill(document.read_text()))
     draw_summary(method_results(), ROOT / "docs" / "images" / "methods.png")
+    epochs = STUDIES["epochs"]
+    trained_longer = {task: read_results(epochs, task, Source()) for task in epochs.tasks}
+    longer = {task: rows for task, rows in trained_longer.items() if len(rows) == len(epochs.rows)}
+    draw_epochs(longer, ROOT / "docs" / "images" / "epochs.png")
 
 
 def main() -> None:

@@ -150,8 +150,14 @@ STARTS = {
     **{f"asymmetric (1, 0), R^{temper}": [fixed("tempered", temper, **asymmetric(1))] for temper in (0.6, 0.8, 1)},
 }
 
+
+def epochs_row(name: str, longer: int) -> str:
+    """The name of a row of the study `epochs`."""
+    return f"{name}, epochs x {longer}"
+
+
 EPOCHS = {
-    f"{name}, epochs x {longer}": [settings if longer == 1 else {**settings, "longer": longer}]
+    epochs_row(name, longer): [settings if longer == 1 else {**settings, "longer": longer}]
     for longer in LONGER
     for name, settings in TRAINED_LONGER.items()
 }
@@ -169,7 +175,7 @@ STUDIES: dict[str, Study] = {
     "methods": Study("Against what does it help?", METHODS, ALL_TASKS),
     "starts": Study("Which initial ideal ratio?", STARTS, MULTI_LABEL),
     "settings": Study("What does each setting of the default do?", SETTINGS, (*MULTI_LABEL, *QUICK_TASKS)),
-    "epochs": Study("Trained to the end?", EPOCHS, (*MULTI_LABEL, *QUICK_TASKS), "BCE, epochs x 1"),
+    "epochs": Study("Trained to the end?", EPOCHS, (*MULTI_LABEL, *QUICK_TASKS), epochs_row("BCE", 1)),
     "bins": Study("Which bins and rate for the paper's rule?", BINS, ("debtags", "multimnist")),
 }
 

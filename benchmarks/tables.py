@@ -1,20 +1,26 @@
-"""Tables and pictures of the results. A document asks for a table by `<!-- table: STUDY TASK -->`."""
+"""Tables of the results. A document asks for a table by `<!-- table: STUDY TASK -->`."""
 
+import math
 import re
 import statistics
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import matplotlib
-import numpy as np
-from comparisons import DEFAULT, SCORES, is_single_label, mean_ranks, outcomes, paired_difference, scores_of
+from comparisons import (
+    DEFAULT,
+    SCORES,
+    is_single_label,
+    is_tuned,
+    mean_ranks,
+    outcomes,
+    paired_difference,
+    scores_of,
+    with_post_hoc,
+)
 from results import Results, dev_score, read_results, values_of
 from sources import Source
 from studies import STUDIES, Study
-
-matplotlib.use("agg")
-from matplotlib import pyplot as plt
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = (ROOT / "README.md", ROOT / "docs" / "choices.md", *sorted((ROOT / "docs" / "results").glob("*.md")))
@@ -49,10 +55,15 @@ TASK_DESCRIPTIONS = {
     "features-debtags-500": "365 labels, 500 texts, MiniLM's features",
     "features-debtags-1500": "365 labels, 1,500 texts, MiniLM's features",
     "features-debtags-5000": "365 labels, 5,000 texts, MiniLM's features",
+    "features-debtags": "365 labels, 16,500 texts, MiniLM's features",
+    "features-clipart": "113 labels, 3,650 pictures, EfficientNet-Lite0's features",
+    "debtags-small": "40 labels, 1,500 texts, ModernBERT from scratch",
+    "minilm-debtags": "365 labels, 6,000 texts, MiniLM fine-tuned",
+    "mnist-lt-10": "10 classes, one per row, convolutions: top-1 error",
+    "mnist-lt-50": "10 classes, one per row, convolutions: top-1 error",
     "mnist-lt-100": "10 classes, one per row, convolutions: top-1 error",
     "fashion-lt-100": "10 classes, one per row, convolutions: top-1 error",
 }
-SUMMARY_ROWS = ("BCE", "BCE with pos_weight", "asymmetric", "distribution-balanced", "PLM paper", DEFAULT)
 
 
 def mean_and_spread(values: Sequence[float]) -> str:
@@ -66,7 +77,11 @@ def markdown(rows: Sequence[Sequence[str]]) -> str:
 
 
 def study_table(study: Study, results: Results) -> str:
-    """Percent on `validation`: mean ± standard deviation over the seeds, and the paired difference to the baseline."""
+    """Percent on `validation`: mean ± standard deviation over the seeds, and the paired difference to the baseline.
+
+    The study `methods` has rows of what can be done after training, see `with_post_hoc`.
+    """
+    results = with_post_hoc(results) if study is STUDIES["methods"] else results
     single_label = is_single_label(results)
     columns = SINGLE_LABEL_COLUMNS if single_label else COLUMNS
     main = next(iter(columns)) if single_label else "macro_f1"
@@ -77,13 +92,15 @@ def study_table(study: Study, results: Results) -> str:
         if baseline is not None and name != study.baseline:
             pairs = zip(*(values_of(each, main) for each in (runs, baseline)), strict=True)
             difference = mean_and_spread([one - other for one, other in pairs])
-        rows.append([name, *(mean_and_spread(values_of(runs, score)) for score in columns), difference])
+        known = runs[0]["scores"]["validation"]
+        cells = [mean_and_spread(values_of(runs, score)) if score in known else "-" for score in columns]
+        rows.append([name, *cells, difference])
     return markdown(rows)
 
 
 def best_rival(rows: Results) -> str | None:
-    """The method besides BCE and the default with the best mean over the scores on `dev`."""
-    rivals = {name: runs for name, runs in rows.items() if name not in ("BCE", DEFAULT)}
+    """The method besides BCE and the default, without tuned thresholds, with the best mean of its scores on `dev`."""
+    rivals = {name: runs for name, runs in rows.items() if name not in ("BCE", DEFAULT) and not is_tuned(name)}
     return max(rivals, key=lambda name: statistics.mean(map(dev_score, rivals[name])), default=None)
 
 
@@ -104,26 +121,31 @@ def overview_table(results: Mapping[str, Results]) -> str:
 
 
 def wins_table(results: Mapping[str, Results]) -> str:
-    """The default against each rival over all tasks: mean rank, and wins, ties and losses on each score."""
+    """The default against each rival over all tasks: mean rank, and wins, ties and losses on each score.
+
+    What can be done after training has no rank, and stands at the end.
+    """
     ranks = mean_ranks(results)
     columns = {**SCORES, "accuracy": "accuracy, one label per row"}
     table = [["", "mean rank", *(f"{name}: wins, ties, losses" for name in columns.values())]]
-    for name in sorted(ranks, key=lambda name: ranks[name]):
+    names = dict.fromkeys(name for rows in results.values() for name in rows)
+    for name in sorted(names, key=lambda name: ranks.get(name, math.inf)):
         cells = []
         for score in columns:
             counts = Counter(outcome for _, outcome in outcomes(results, name, score))
             cells.append(", ".join(str(counts[each]) for each in ("win", "tie", "loss")) if counts else "-")
-        table.append([name, f"{ranks[name]:.1f}", *(cells if name != DEFAULT else ["-"] * len(columns))])
+        rank = f"{ranks[name]:.1f}" if name in ranks else "-"
+        table.append([name, rank, *(cells if name != DEFAULT else ["-"] * len(columns))])
     return markdown(table)
 
 
 def losses_table(results: Mapping[str, Results]) -> str:
-    """Where a rival is better than the default beyond the interval."""
+    """Where a rival, without tuned thresholds, is better than the default beyond the interval."""
     table = [["task", "rival", "score", "default minus rival"]]
     for task, rows in results.items():
         for name in rows:
             for score in scores_of(rows):
-                if DEFAULT not in rows or name == DEFAULT:
+                if DEFAULT not in rows or name == DEFAULT or is_tuned(name):
                     continue
                 found = paired_difference(*(values_of(rows[each], score) for each in (DEFAULT, name)))
                 if found.outcome == "loss":
@@ -131,39 +153,10 @@ def losses_table(results: Mapping[str, Results]) -> str:
     return markdown(table)
 
 
-def draw_summary(results: Mapping[str, Results], path: Path) -> None:
-    """Micro-F1, macro-F1 and mAP of the main methods, a panel for each task with several labels per row."""
-    pictured = {task: rows for task, rows in results.items() if rows and not is_single_label(rows)}
-    figure, axes = plt.subplots(
-        1, len(pictured), figsize=(2.6 * len(pictured), 3.6), sharey=True, layout="constrained"
-    )
-    colours = ["#4c4c4c", "#a6a6a6", "#8c6bb1", "#9ecae1", "#fdae6b", "#d94801"]
-    for axis, (task, rows) in zip(axes, pictured.items(), strict=True):
-        scores = tuple(SCORES)
-        width = 0.85 / len(SUMMARY_ROWS)
-        for index, name in enumerate(SUMMARY_ROWS):
-            if name not in rows:
-                continue
-            values = np.array([values_of(rows[name], score) for score in scores])
-            places = np.arange(len(scores)) + (index - (len(SUMMARY_ROWS) - 1) / 2) * width
-            axis.bar(places, values.mean(1), width, yerr=values.std(1, ddof=1), color=colours[index], label=name)
-        axis.set_xticks(range(len(scores)), SCORES.values(), rotation=30)
-        axis.set_title(task)
-        axis.spines[["top", "right"]].set_visible(False)
-        axis.grid(axis="y", alpha=0.3)
-        axis.set_axisbelow(True)
-    axes[0].set_ylabel("percent on validation data")
-    handles, labels = axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=len(SUMMARY_ROWS), frameon=False)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=150)
-    plt.close(figure)
-
-
 def method_results() -> dict[str, Results]:
-    """The small runs of the study `methods` by task, of the tasks that were run."""
+    """The small runs of the study `methods` by task, of the tasks that were run, with what can be done afterwards."""
     found = {task: read_results(STUDIES["methods"], task, Source()) for task in STUDIES["methods"].tasks}
-    return {task: rows for task, rows in found.items() if rows}
+    return {task: with_post_hoc(rows) for task, rows in found.items() if rows}
 
 
 SUMMARIES = {"overview": overview_table, "wins": wins_table, "losses": losses_table}
@@ -174,8 +167,8 @@ def table(name: str, task: str | None) -> str | None:
     if name in SUMMARIES:
         results = method_results()
         return SUMMARIES[name](results) if results else None
-    results = read_results(STUDIES[name], str(task), Source())
-    return study_table(STUDIES[name], results) if results else None
+    rows = read_results(STUDIES[name], str(task), Source())
+    return study_table(STUDIES[name], rows) if rows else None
 
 
 def fill(text: str) -> str:

@@ -15,6 +15,8 @@ import comparisons
 import efficientnet
 import features
 import keywords
+import pictures
+import tables
 import tasks
 
 
@@ -80,6 +82,56 @@ def runs(micro, macro, mean_ap):
     """Results of three seeds."""
     each = zip(micro, macro, mean_ap, strict=True)
     return [{"scores": {"validation": {"micro_f1": a, "macro_f1": b, "map": c}}} for a, b, c in each]
+
+
+def scored(**scores):
+    """Results of three seeds, with the same scores on `dev` and `validation`."""
+    each = [dict(zip(scores, values, strict=True)) for values in zip(*scores.values(), strict=True)]
+    return [{"seed": seed, "scores": {"dev": one, "validation": one}} for seed, one in enumerate(each)]
+
+
+def test_tuned_thresholds_are_rows_of_their_own_that_have_no_rank_and_are_no_loss():
+    level = {"tuned_micro_f1": [0.7, 0.7, 0.7], "tuned_macro_f1": [0.6, 0.6, 0.6], "map": [0.5, 0.5, 0.5]}
+    default = scored(micro_f1=[0.6, 0.6, 0.6], macro_f1=[0.5, 0.5, 0.5], **level)
+    bce = scored(micro_f1=[0.6, 0.61, 0.59], macro_f1=[0.1, 0.1, 0.1], **level)
+    rows = comparisons.with_post_hoc({"BCE": bce, "ZLPR": bce, "PLM default": default})
+    tuned = ["BCE, tuned thresholds", "PLM default, tuned thresholds"]
+    assert list(rows) == ["BCE", "ZLPR", "PLM default", *tuned]
+    assert rows[tuned[0]][2]["scores"]["dev"] == {"micro_f1": 0.7, "macro_f1": 0.6, "map": 0.5}
+    assert set(comparisons.mean_ranks({"keywords": rows})) == {"BCE", "ZLPR", "PLM default"}
+    assert comparisons.outcomes({"keywords": rows}, tuned[0], "macro_f1") == [("keywords", "loss")]
+    assert len(tables.losses_table({"keywords": rows}).splitlines()) == 2  # its head
+    lines = tables.wins_table({"keywords": rows}).splitlines()
+    assert lines[-2] == f"| {tuned[0]} | - | 0, 0, 1 | 0, 0, 1 | 0, 1, 0 | - |"
+    assert "| keywords |" in tables.overview_table({"keywords": rows})
+    cells = tables.study_table(tables.STUDIES["methods"], {"BCE": bce, "PLM default": default}).splitlines()[-2]
+    assert cells.split(" | ")[:6] == ["| BCE, tuned thresholds", "70.0 ± 0.0", "60.0 ± 0.0", "-", "50.0 ± 0.0", "-"]
+
+
+def test_with_one_label_per_row_bce_is_corrected_at_prediction():
+    bce = scored(error=[0.2, 0.3, 0.4], accuracy=[0.8, 0.7, 0.6], corrected_error=[0.1, 0.2, 0.2])
+    default = scored(error=[0.1, 0.2, 0.3], accuracy=[0.9, 0.8, 0.7])
+    rows = comparisons.with_post_hoc({"BCE": bce, "PLM default": default})
+    assert comparisons.values_of(rows[comparisons.CORRECTED], "accuracy") == pytest.approx([90, 80, 80])
+    assert set(comparisons.mean_ranks({"mnist-lt-100": rows})) == {"BCE", "PLM default"}
+    assert tables.best_rival(rows) == comparisons.CORRECTED
+    assert comparisons.CORRECTED not in comparisons.with_post_hoc({"BCE": default, "PLM default": default})
+
+
+def test_pictures_have_a_panel_for_each_task(monkeypatch, tmp_path):
+    drawn = []
+    monkeypatch.setattr(pictures.plt, "close", drawn.append)
+    found = runs([0.5, 0.6, 0.7], [0.4, 0.4, 0.4], [0.1, 0.2, 0.3])
+    pictures.draw_summary({f"task {index}": {"BCE": found} for index in range(5)}, tmp_path / "methods.png")
+    rows = {pictures.epochs_row(name, longer): found for name in pictures.TRAINED_LONGER for longer in (1, 3)}
+    pictures.draw_epochs({"one": rows, "two": rows, "three": {}}, tmp_path / "epochs.png")
+    assert sum(axis.get_visible() for axis in drawn[0].axes) == 5
+    assert len(drawn[1].axes) == 2 * 3
+    line = drawn[1].axes[1].lines[0]
+    assert line.get_xdata().tolist() == [1, 3]
+    assert line.get_ydata() == pytest.approx([60, 60])  # micro-F1
+    pictures.draw_epochs({}, tmp_path / "none.png")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["epochs.png", "methods.png"]
 
 
 def test_a_difference_is_paired_and_has_an_interval():
