@@ -4,11 +4,11 @@ import functools
 
 import torch
 from datasets import Dataset
-from features import NUM_FEATURES_OF, FeatureNet, kept, minilm_folder
+from features import NUM_FEATURES_OF, FeatureNet, PooledEncoder, kept, minilm_folder
 from keywords import NUM_TOKENS, POSITIVES, VOCABULARY, make_keyword_texts
-from models import from_config, pretrained_text_model, rows_of, small_modernbert
+from models import from_config, rows_of, small_modernbert, tokenized
 from sources import SPLIT_SEED, Source, Task, cut, read_parts
-from transformers import AutoModelForSequenceClassification, BertConfig
+from transformers import AutoModelForSequenceClassification, AutoTokenizer, BertConfig
 
 from hf_plm import count_labels
 
@@ -39,11 +39,12 @@ def fine_tuned_minilm(source: Source) -> Task:
     """MiniLM-L6, all of it trained, on 6,000 rows of debtags."""
     data = read_parts("debtags")
     num_labels = count_labels(data["train"]).num_labels
-    encode, make_model = pretrained_text_model(minilm_folder(), num_labels, max_length=32)
+    encode = tokenized(AutoTokenizer.from_pretrained(minilm_folder()), max_length=32)
+    make_model = functools.partial(PooledEncoder, minilm_folder(), num_labels)
     train, dev = cut(encode(data["train"]), source)
     train = few(train, 6000, source)
     counts = count_labels(train, num_labels)
-    return Task(train, dev, encode(data["validation"]), counts, make_model, 4, 32, 2e-4, bf16=True)
+    return Task(train, dev, encode(data["validation"]), counts, make_model, 4, 32, 1e-4, bf16=True)
 
 
 def small_debtags(source: Source, num_labels: int = 40) -> Task:

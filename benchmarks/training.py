@@ -152,6 +152,7 @@ def train(task: Task, run: Run, folder: str) -> PLMTrainer:
         plm_preset=settings.pop("plm_preset"),
         plm_class_aware=settings.pop("class_aware", False),
         bf16=task.bf16 or torch.cuda.is_available(),
+        use_cpu=task.bf16 and not torch.cuda.is_available(),  # without it, bf16 is refused on a CPU
     )
     for name in [name for name in settings if name.startswith("plm_")]:
         setattr(args, name, settings.pop(name))

