@@ -129,7 +129,7 @@ def read_fashion(source: str) -> tuple[np.ndarray, np.ndarray]:
         np.frombuffer(gzip.decompress((Path(source) / f"train-{name}-ubyte.gz").read_bytes()), np.uint8, offset=start)
         for name, start in (("images-idx3", 16), ("labels-idx1", 8))
     )
-    return images.reshape(-1, 28, 28), classes.astype(np.int64)
+    return images.reshape(-1, 28, 28).copy(), classes.astype(np.int64)  # what is read from bytes cannot be written to
 
 
 def read_mnist(source: str) -> tuple[np.ndarray, np.ndarray]:
@@ -151,6 +151,7 @@ TASKS: dict[str, Callable[[Source], Task]] = {
     "mnist-lt-10": functools.partial(long_tailed_mnist, imbalance_factor=10),
     "mnist-lt-50": functools.partial(long_tailed_mnist, imbalance_factor=50),
     "mnist-lt-100": functools.partial(long_tailed_mnist, imbalance_factor=100),
+    "fashion-lt-10": functools.partial(long_tailed_mnist, imbalance_factor=10, fashion=True),
     "fashion-lt-100": functools.partial(long_tailed_mnist, imbalance_factor=100, fashion=True),
     **{
         f"features-debtags-{num_rows}": functools.partial(frozen_features, name="debtags", num_rows=num_rows)

@@ -99,6 +99,7 @@ def test_the_authors_files_of_fashion_mnist_are_read(tmp_path):
         (tmp_path / f"train-{name}-ubyte.gz").write_bytes(gzip.compress(content))
     read_images, read_classes = tasks.read_fashion(str(tmp_path))
     assert np.array_equal(read_images, pixels)
+    assert read_images.flags.writeable
     assert read_classes.tolist() == [3, 9]
 
 
