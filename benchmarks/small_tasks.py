@@ -4,9 +4,9 @@ import functools
 
 import torch
 from datasets import Dataset
-from features import NUM_FEATURES_OF, FeatureNet, PooledEncoder, kept, minilm_folder
+from features import NUM_FEATURES_OF, FeatureNet, PooledEncoder, kept, load_efficientnet, minilm_folder
 from keywords import NUM_TOKENS, POSITIVES, VOCABULARY, make_keyword_texts
-from models import from_config, rows_of, small_modernbert, tokenized
+from models import from_config, rows_of, scaled_pictures, small_modernbert, tokenized
 from sources import SPLIT_SEED, Source, Task, cut, read_parts
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, BertConfig
 
@@ -45,6 +45,19 @@ def fine_tuned_minilm(source: Source) -> Task:
     train = few(train, 6000, source)
     counts = count_labels(train, num_labels)
     return Task(train, dev, encode(data["validation"]), counts, make_model, 4, 32, 1e-4, bf16=True)
+
+
+def fine_tuned_efficientnet(source: Source, size: int = 96) -> Task:
+    """EfficientNet-Lite0, all of it trained, on clipart's pictures in `size` x `size` pixels."""
+    data = read_parts("clipart")
+    num_labels = count_labels(data["train"]).num_labels
+    parts = {
+        name: rows_of({"pixel_values": scaled_pictures(rows["image"], size)}, rows["labels"])
+        for name, rows in data.items()
+    }
+    train, dev = cut(parts["train"], source)
+    make_model = functools.partial(load_efficientnet, num_labels)
+    return Task(train, dev, parts["validation"], count_labels(train, num_labels), make_model, 4, 32, 1e-3)
 
 
 def small_debtags(source: Source, num_labels: int = 40) -> Task:

@@ -10,7 +10,7 @@ import numpy as np
 from datasets import Dataset, Image, load_dataset
 from models import DigitNet, image_model, pretrained_text_model, rows_of, scaled, small_modernbert
 from multimnist import make_multi_digit
-from small_tasks import fine_tuned_minilm, frozen_features, keywords, small_debtags
+from small_tasks import fine_tuned_efficientnet, fine_tuned_minilm, frozen_features, keywords, small_debtags
 from sources import SPLIT_SEED, Source, Task, cut, read_parts
 
 from hf_plm import count_labels, make_long_tailed
@@ -160,6 +160,7 @@ TASKS: dict[str, Callable[[Source], Task]] = {
     "features-debtags": functools.partial(frozen_features, name="debtags"),
     "features-clipart": functools.partial(frozen_features, name="clipart"),
     "minilm-debtags": fine_tuned_minilm,
+    "efficientnet-clipart": fine_tuned_efficientnet,
     "debtags-small": small_debtags,
     "keywords": keywords,
     "coco": coco,
