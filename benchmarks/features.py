@@ -34,6 +34,13 @@ class FeatureNet(nn.Module):
         return {"logits": self.classifier(F.relu(self.hidden(self.norm(features))))}
 
 
+def mean_over_tokens(encoder: nn.Module, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+    """What an encoder makes of each text, the mean over its tokens. Float `(batch, hidden_size)`."""
+    hidden = encoder(input_ids, attention_mask=attention_mask).last_hidden_state
+    mask = attention_mask.unsqueeze(-1)
+    return (hidden * mask).sum(1) / mask.sum(1)
+
+
 class PooledEncoder(nn.Module):
     """A pretrained encoder of texts, and one linear layer on the mean over the tokens, standardized in each row.
 
@@ -55,9 +62,8 @@ class PooledEncoder(nn.Module):
                 parameter /= self.SCALE
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> dict[str, Tensor]:
-        hidden = self.encoder(input_ids, attention_mask=attention_mask).last_hidden_state
-        mask = attention_mask.unsqueeze(-1)
-        return {"logits": self.SCALE * self.classifier(self.norm((hidden * mask).sum(1) / mask.sum(1)))}
+        pooled = mean_over_tokens(self.encoder, input_ids, attention_mask)
+        return {"logits": self.SCALE * self.classifier(self.norm(pooled))}
 
 
 def package_folder(module: str) -> Path:
@@ -108,9 +114,8 @@ def text_features(rows: Dataset, batch_size: int = 64) -> Tensor:
             [texts[row] for row in index], truncation=True, max_length=NUM_TOKENS, padding=True, return_tensors="pt"
         )
         with torch.no_grad():
-            hidden = model(**batch).last_hidden_state
-        mask = batch["attention_mask"].unsqueeze(-1)
-        embedded[torch.from_numpy(index)] = F.normalize((hidden * mask).sum(1) / mask.sum(1))
+            pooled = mean_over_tokens(model, batch["input_ids"], batch["attention_mask"])
+        embedded[torch.from_numpy(index)] = F.normalize(pooled)
     return embedded
 
 

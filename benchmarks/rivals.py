@@ -17,7 +17,7 @@ from torch import Tensor
 
 from hf_plm import PLMLoss, PLMTrainer
 from hf_plm.label_tensors import known_labels, multi_hot_labels
-from hf_plm.objectives import Objective, default_arguments
+from hf_plm.objectives import Objective, binary_cross_entropy, default_arguments
 
 
 def ldam(
@@ -39,7 +39,7 @@ def ldam(
     """
     smallest = torch.where(positives > 0, positives, torch.inf).amin()
     margins = torch.where(positives > 0, max_margin * (positives / smallest) ** -0.25, 0)  # 0: has no positives
-    return F.binary_cross_entropy_with_logits(scale * (logits - labels * margins), labels, reduction="none")
+    return binary_cross_entropy(scale * (logits - labels * margins), labels)
 
 
 def robust_asymmetric(

@@ -165,12 +165,13 @@ def masked_total(
     """
     losses = objective(logits.masked_fill(~kept, 0), labels.masked_fill(~known_labels(labels), 0))
     check_losses(losses, logits)
-    return weighted(losses, labels, weights).masked_fill(~kept, 0).sum(-1).sum(), losses
+    return kept_total(losses, labels, kept, weights), losses
 
 
-def weighted(losses: Tensor, labels: Tensor, weights: tuple[Tensor, Tensor] | None) -> Tensor:
-    """The loss of every entry, times the weight of positives or of negatives of its class; see `masked_total`."""
-    return losses if weights is None else losses * torch.where(labels == 1, *weights)
+def kept_total(losses: Tensor, labels: Tensor, kept: Tensor, weights: tuple[Tensor, Tensor] | None) -> Tensor:
+    """The sum of the losses of the entries that are kept, each times its weight; see `masked_total`. A scalar."""
+    losses = losses if weights is None else losses * torch.where(labels == 1, *weights)
+    return losses.masked_fill(~kept, 0).sum(-1).sum()
 
 
 def check_losses(losses: Tensor, logits: Tensor) -> None:

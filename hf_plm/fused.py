@@ -75,7 +75,7 @@ def fused_total(
     def total(values: Tensor) -> tuple[Tensor, Tensor]:
         losses = objective(values, targets)
         functional.check_losses(losses, values)
-        return functional.weighted(losses, labels, weights).masked_fill(~kept, 0).sum(-1).sum(), losses
+        return functional.kept_total(losses, labels, kept, weights), losses
 
     lowest = torch.finfo(values.dtype).min  # at minus infinity the compiler's derivative of BCE is NaN, not 0
     gradient, (value, losses) = torch.func.grad_and_value(total, has_aux=True)(values.clamp(min=lowest))

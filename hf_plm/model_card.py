@@ -214,8 +214,8 @@ def _training_section(facts: RunFacts, pictures: Mapping[str, str]) -> str:
     return f"## Training\n\n{table}" + _picture(pictures, "ideal_ratios") + _picture(pictures, "calibration")
 
 
-def _weighting(facts: RunFacts) -> dict[str, str | None]:
-    """The settings `mask`, `class_weight` and `prior` in words; None for those that change nothing."""
+def _weighting(facts: RunFacts) -> dict[str, str]:
+    """The settings `mask`, `class_weight` and `prior` in words, without those that change nothing."""
     settings = facts.settings
     masks = {"random": "random", "expected": "their expectation, as weights"}
     assumed = {
@@ -223,12 +223,14 @@ def _weighting(facts: RunFacts) -> dict[str, str | None]:
         "balanced": "as many positives as negatives of each label",
         "data": "the ratios of the training data",
     }
-    weight = None if facts.masks_nothing or not settings.class_weight else settings.class_weight
-    return {
-        "masks": None if facts.masks_nothing else masks[settings.mask],
-        "class weight": None if weight is None else f"(share of the class's labels that is kept) ^ -{weight:g}",
-        "scores assume": None if facts.masks_nothing and settings.prior != "balanced" else assumed[settings.prior],
-    }
+    words = {}
+    if not facts.masks_nothing:
+        words["masks"] = masks[settings.mask]
+        if settings.class_weight:
+            words["class weight"] = f"(share of the class's labels that is kept) ^ -{settings.class_weight:g}"
+    if settings.prior == "balanced" or not facts.masks_nothing:
+        words["scores assume"] = assumed[settings.prior]
+    return words
 
 
 def _decimal(value: float) -> str:
