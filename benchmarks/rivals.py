@@ -52,26 +52,29 @@ def robust_asymmetric(
     margin: float = 0.05,
     hill: float = 1.5,
 ) -> Tensor:
-    """Robust asymmetric loss: `-(1 - p) ** gamma_positive * log p` and
-    `-(hill - p) * p_m ** gamma_negative * log(1 - p_m)`.
+    """Robust asymmetric loss.
 
-    `p_m = max(p - margin, 0)` as in the asymmetric loss, and `hill - p` is the factor of the Hill loss, by which
-    negatives with a high probability, that may be wrong labels, weigh less. The weights carry a gradient. The authors'
-    polynomials of the positives are left out.
+    Of a positive: `(1 - p) ** gamma_positive * (-log p - (1 - p) + 1.25 * (1 - p) ** 2)`, the logarithm with the first
+    two terms of its series changed. Of a negative, with `p_m = max(p - margin, 0)` as in the asymmetric loss:
+    `-p ** 2 * (hill - p) * (hill - 1 + p_m) * p_m ** gamma_negative * log(1 - p_m)`. The factor of the Hill loss,
+    `p ** 2 * (hill - p)`, makes negatives with a high probability, that may be wrong labels, weigh less. The weights
+    carry a gradient. Factors and their defaults are those of the authors' code.
 
     Sources: Park et al., "Robust Asymmetric Loss for Multi-Label Long-Tailed Learning", ICCV 2023 Workshops; Zhang et
     al., "Simple and Robust Loss Design for Multi-Label Learning with Missing Labels", 2021, arXiv:2112.07368 (Hill).
     """
     if 0 < gamma_negative < 1:
         raise ValueError(f"gamma_negative is {gamma_negative}; it must be 0, or 1 or more: its gradient is infinite")
-    focused = -torch.exp(gamma_positive * F.logsigmoid(-logits)) * F.logsigmoid(logits)
-    shifted = (torch.sigmoid(logits) - margin).clamp(min=0)
+    probabilities, misses = torch.sigmoid(logits), torch.sigmoid(-logits)
+    polynomial = -F.logsigmoid(logits) - misses + 1.25 * misses**2
+    focused = torch.exp(gamma_positive * F.logsigmoid(-logits)) * polynomial
+    shifted = (probabilities - margin).clamp(min=0)
     if margin == 0:
         logarithm = F.logsigmoid(-logits)
     else:
-        logarithm = torch.log((torch.sigmoid(-logits) + margin).clamp(max=1))
-    tolerant = -(hill - torch.sigmoid(logits)) * shifted**gamma_negative * logarithm
-    return torch.where(labels == 1, focused, tolerant)
+        logarithm = torch.log((misses + margin).clamp(max=1))
+    tolerance = probabilities**2 * (hill - probabilities) * (hill - 1 + shifted)
+    return torch.where(labels == 1, focused, -tolerance * shifted**gamma_negative * logarithm)
 
 
 def zlpr(logits: Tensor, labels: Tensor) -> Tensor:

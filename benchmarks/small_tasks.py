@@ -20,7 +20,7 @@ def few(train: Dataset, num_rows: int | None, source: Source) -> Dataset:
     return train.select(range(num_rows // 3 if source.quick else num_rows))
 
 
-def frozen_features(source: Source, name: str, num_rows: int | None = None) -> Task:
+def frozen_features(source: Source, name: str, learning_rate: float, num_rows: int | None = None) -> Task:
     """A head on the frozen features of debtags (MiniLM) or clipart (EfficientNet-Lite0).
 
     Args:
@@ -32,7 +32,7 @@ def frozen_features(source: Source, name: str, num_rows: int | None = None) -> T
     train, dev = cut(parts["train"], source)
     train = few(train, num_rows, source)
     make_model = functools.partial(FeatureNet, NUM_FEATURES_OF[name], num_labels)
-    return Task(train, dev, parts["validation"], count_labels(train, num_labels), make_model, 12, 64, 4e-3)
+    return Task(train, dev, parts["validation"], count_labels(train, num_labels), make_model, 12, 64, learning_rate)
 
 
 def fine_tuned_minilm(source: Source) -> Task:

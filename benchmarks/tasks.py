@@ -154,11 +154,13 @@ TASKS: dict[str, Callable[[Source], Task]] = {
     "fashion-lt-10": functools.partial(long_tailed_mnist, imbalance_factor=10, fashion=True),
     "fashion-lt-100": functools.partial(long_tailed_mnist, imbalance_factor=100, fashion=True),
     **{
-        f"features-debtags-{num_rows}": functools.partial(frozen_features, name="debtags", num_rows=num_rows)
-        for num_rows in (500, 1500, 5000)
+        f"features-debtags-{num_rows}": functools.partial(
+            frozen_features, name="debtags", learning_rate=rate, num_rows=num_rows
+        )
+        for num_rows, rate in ((500, 8e-3), (1500, 4e-3), (5000, 4e-3))
     },
-    "features-debtags": functools.partial(frozen_features, name="debtags"),
-    "features-clipart": functools.partial(frozen_features, name="clipart"),
+    "features-debtags": functools.partial(frozen_features, name="debtags", learning_rate=2e-3),
+    "features-clipart": functools.partial(frozen_features, name="clipart", learning_rate=4e-3),
     "minilm-debtags": fine_tuned_minilm,
     "efficientnet-clipart": fine_tuned_efficientnet,
     "debtags-small": small_debtags,

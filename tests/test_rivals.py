@@ -44,9 +44,9 @@ def slow_ldam(logit, label, n, max_margin, scale):
 def slow_robust_asymmetric(logit, label, gamma_negative, gamma_positive, margin, hill):
     p = sigmoid(logit)
     if label == 1:
-        return -((1 - p) ** gamma_positive) * math.log(p)
+        return (1 - p) ** gamma_positive * (-math.log(p) - (1 - p) + 1.25 * (1 - p) ** 2)
     shifted = max(p - margin, 0)
-    return -(hill - p) * shifted**gamma_negative * math.log(1 - shifted)
+    return -(p**2) * (hill - p) * (hill - (1 - shifted)) * shifted**gamma_negative * math.log(1 - shifted)
 
 
 def sides(logits, labels):
