@@ -8,7 +8,7 @@ import matplotlib
 import numpy as np
 from comparisons import DEFAULT, SCORES, is_single_label
 from results import Results, values_of
-from studies import LONGER, TRAINED_LONGER, epochs_row
+from studies import LONGER, MAIN_METHODS, epochs_row
 
 matplotlib.use("agg")
 from matplotlib import pyplot as plt
@@ -59,7 +59,7 @@ def draw_epochs(results: Mapping[str, Results], path: Path) -> None:
     )
     for line, (task, rows) in zip(axes, pictured.items(), strict=True):
         for axis, score in zip(line, scores, strict=True):
-            for name in TRAINED_LONGER:
+            for name in MAIN_METHODS:
                 times = [longer for longer in LONGER if epochs_row(name, longer) in rows]
                 values = np.array([values_of(rows[epochs_row(name, longer)], score) for longer in times])
                 if times:

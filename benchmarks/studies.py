@@ -88,7 +88,9 @@ QUICK_TASKS = (
     "features-debtags",
     "features-clipart",
 )
-ALL_TASKS = (*MULTI_LABEL, *QUICK_TASKS, "minilm-debtags", *SINGLE_LABEL)
+ALL_TASKS = (*MULTI_LABEL, *QUICK_TASKS, *SINGLE_LABEL)
+PRETRAINED = ("minilm-debtags", "efficientnet-clipart")
+"""Tasks that fine-tune a pretrained model, minutes a run: the main methods, one setting each."""
 
 
 def seeds_of(task: str) -> tuple[int, ...]:
@@ -97,13 +99,13 @@ def seeds_of(task: str) -> tuple[int, ...]:
 
 
 LONGER = (1, 3, 10)
-TRAINED_LONGER = {
+MAIN_METHODS = {
     "BCE": off(),
     "BCE with pos_weight": pos_weight(10),
     "asymmetric": off(**asymmetric(2)),
     "PLM default": masks(),
 }
-"""Whose curves against epochs are drawn; at `LONGER` times the task's epochs, and its learning rate."""
+"""The methods of the costly studies, one setting each, at the task's learning rate."""
 
 METHODS = {
     "BCE": at_rates(off(), rates=(0.25, 0.5, 1, 2)),
@@ -159,7 +161,7 @@ def epochs_row(name: str, longer: int) -> str:
 EPOCHS = {
     epochs_row(name, longer): [settings if longer == 1 else {**settings, "longer": longer}]
     for longer in LONGER
-    for name, settings in TRAINED_LONGER.items()
+    for name, settings in MAIN_METHODS.items()
 }
 
 BINS = {
@@ -173,6 +175,9 @@ BINS = {
 
 STUDIES: dict[str, Study] = {
     "methods": Study("Against what does it help?", METHODS, ALL_TASKS),
+    "pretrained": Study(
+        "Does it help pretrained models?", {name: [settings] for name, settings in MAIN_METHODS.items()}, PRETRAINED
+    ),
     "starts": Study("Which initial ideal ratio?", STARTS, MULTI_LABEL),
     "settings": Study("What does each setting of the default do?", SETTINGS, (*MULTI_LABEL, *QUICK_TASKS)),
     "epochs": Study("Trained to the end?", EPOCHS, (*MULTI_LABEL, *QUICK_TASKS), epochs_row("BCE", 1)),

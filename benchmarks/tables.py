@@ -59,11 +59,16 @@ TASK_DESCRIPTIONS = {
     "features-clipart": "113 labels, 3,650 pictures, EfficientNet-Lite0's features",
     "debtags-small": "40 labels, 1,500 texts, ModernBERT from scratch",
     "minilm-debtags": "365 labels, 6,000 texts, MiniLM fine-tuned",
+    "efficientnet-clipart": "113 labels, 3,650 pictures, EfficientNet-Lite0 fine-tuned",
     "mnist-lt-10": "10 classes, one per row, convolutions: top-1 error",
     "mnist-lt-50": "10 classes, one per row, convolutions: top-1 error",
     "mnist-lt-100": "10 classes, one per row, convolutions: top-1 error",
     "fashion-lt-100": "10 classes, one per row, convolutions: top-1 error",
 }
+
+
+COMPARED = ("methods", "pretrained")
+"""The studies that the summaries are of; no task is in both."""
 
 
 def mean_and_spread(values: Sequence[float]) -> str:
@@ -79,9 +84,9 @@ def markdown(rows: Sequence[Sequence[str]]) -> str:
 def study_table(study: Study, results: Results) -> str:
     """Percent on `validation`: mean ± standard deviation over the seeds, and the paired difference to the baseline.
 
-    The study `methods` has rows of what can be done after training, see `with_post_hoc`.
+    The studies in `COMPARED` have rows of what can be done after training, see `with_post_hoc`.
     """
-    results = with_post_hoc(results) if study is STUDIES["methods"] else results
+    results = with_post_hoc(results) if study in [STUDIES[name] for name in COMPARED] else results
     single_label = is_single_label(results)
     columns = SINGLE_LABEL_COLUMNS if single_label else COLUMNS
     main = next(iter(columns)) if single_label else "macro_f1"
@@ -154,8 +159,8 @@ def losses_table(results: Mapping[str, Results]) -> str:
 
 
 def method_results() -> dict[str, Results]:
-    """The small runs of the study `methods` by task, of the tasks that were run, with what can be done afterwards."""
-    found = {task: read_results(STUDIES["methods"], task, Source()) for task in STUDIES["methods"].tasks}
+    """The small runs of the studies in `COMPARED` by task, with what can be done afterwards; only tasks with runs."""
+    found = {task: read_results(STUDIES[name], task, Source()) for name in COMPARED for task in STUDIES[name].tasks}
     return {task: with_post_hoc(rows) for task, rows in found.items() if rows}
 
 

@@ -148,7 +148,7 @@ def test_pictures_have_a_panel_for_each_task(monkeypatch, tmp_path):
     monkeypatch.setattr(pictures.plt, "close", drawn.append)
     found = runs([0.5, 0.6, 0.7], [0.4, 0.4, 0.4], [0.1, 0.2, 0.3])
     pictures.draw_summary({f"task {index}": {"BCE": found} for index in range(5)}, tmp_path / "methods.png")
-    rows = {pictures.epochs_row(name, longer): found for name in pictures.TRAINED_LONGER for longer in (1, 3)}
+    rows = {pictures.epochs_row(name, longer): found for name in pictures.MAIN_METHODS for longer in (1, 3)}
     pictures.draw_epochs({"one": rows, "two": rows, "three": {}}, tmp_path / "epochs.png")
     assert sum(axis.get_visible() for axis in drawn[0].axes) == 5
     assert len(drawn[1].axes) == 2 * 3
