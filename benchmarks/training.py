@@ -64,6 +64,8 @@ class Run:
         settings = PLMSettings.from_preset(**{name.removeprefix("plm_"): self.settings[name] for name in names})
         plm = asdict(settings) | {"prior": self.settings.get("plm_prior")}  # not given, it depends on the task
         plm = {name: value for name, value in plm.items() if (name, value) not in WITHOUT_EFFECT}
+        if plm["initial_ratio"] != "tempered":
+            del plm["temper"]  # nothing reads it
         if plm["rule"] == "marginal":
             plm |= {"pseudo_count": PSEUDO_COUNT, "drift_bound": DRIFT_BOUND}
         arguments = default_arguments(OBJECTIVES[plm["objective"]]) | plm["objective_kwargs"]

@@ -204,13 +204,13 @@ def _require(condition: bool, settings: PLMSettings, name: str, expected: str) -
 PRESETS: dict[str, PLMSettings] = {
     "default": PLMSettings(
         initial_ratio="tempered",
-        temper=0.6,
+        temper=0.5,
         rule="marginal",
         change_rate=0.5,
         num_bins=20,
         max_shift=100.0,
         mask="expected",
-        class_weight=0.5,
+        class_weight=0.75,
         prior="ideal",
         objective="asymmetric",
     ),
