@@ -138,9 +138,11 @@ SETTINGS = {
     "default": [masks()],
     "random masks": [masks(plm_mask="random")],
     "class weight 0": [masks(plm_class_weight=0.0)],
+    "class weight 0.5": [masks(plm_class_weight=0.5)],
     "class weight 1": [masks(plm_class_weight=1.0)],
     "asymmetric (2, 0)": [masks(**asymmetric(2))],
     "start R^0.4": [masks(plm_temper=0.4)],
+    "start R^0.6": [masks(plm_temper=0.6)],
     "fixed ideal ratios": [masks(plm_rule="fixed")],
 }
 
