@@ -14,7 +14,7 @@ from models import scaled_pictures
 from rich.progress import track
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from transformers import AutoModel, AutoTokenizer
+from transformers import AutoModel, AutoTokenizer, PretrainedConfig
 
 CACHE = Path("outputs/benchmarks/features")
 NUM_TOKENS = 128
@@ -26,6 +26,7 @@ class FeatureNet(nn.Module):
 
     def __init__(self, num_features: int, num_labels: int):
         super().__init__()
+        self.config = PretrainedConfig(num_labels=num_labels)  # a few rows, or rows drawn by class, lack some labels
         self.norm = nn.LayerNorm(num_features, elementwise_affine=False)
         self.hidden = nn.Linear(num_features, 512)
         self.classifier = nn.Linear(512, num_labels)
