@@ -2,12 +2,13 @@
 
 from .counting import count_labels, label_space_of
 from .data_collator import MultiLabelCollator
-from .decisions import calibrate, fold_thresholds, predict
+from .decisions import calibrate, fold_thresholds
 from .inspection import LabelReport, inspect_labels
 from .label_counts import LabelCounts
 from .label_space import LabelSpace
 from .loss import PLMLoss
 from .metrics import MultiLabelMetrics, multilabel_compute_metrics
+from .predicting import predict
 from .ranking_metrics import RankingComputeMetrics, propensities
 from .sampling import ClassAwareDataset, make_long_tailed
 from .splitting import train_test_split_multilabel

@@ -1,4 +1,4 @@
-"""The decisions of a trained model: thresholds in its configuration, predicting, calibrating, folding.
+"""The decisions of a trained model: thresholds in its configuration, calibrating, folding.
 
 The entry is `config.plm`, a plain dictionary; this file alone reads and writes it.
 """
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from transformers.utils import logging
 
-from .classifier_bias import find_bias, logits_of
+from .classifier_bias import find_bias
 from .label_space import generic_names, label_order, names_fingerprint, read_id2label, shown_list
 from .state import PLMState
 
@@ -120,36 +120,6 @@ def thresholds_of(config: Any) -> np.ndarray | None:
     """The thresholds of a model, float64 logits `(num_labels,)`; None if it has none. Errors as `read_decisions`."""
     thresholds = read_decisions(config).thresholds
     return None if thresholds is None else np.array(thresholds, np.float64)
-
-
-def predict(model: nn.Module, inputs: Mapping[str, Tensor]) -> list[list[str]]:
-    """The names of the labels that a trained model predicts for each row, as its evaluation counts them.
-
-    A label is predicted where its logit is at least its threshold (`thresholds_of`), 0 without any: a probability of
-    0.5. A single-label model predicts the class whose logit is farthest above its threshold. The model is put into
-    evaluation mode.
-
-    Args:
-        inputs: of the model, as tokenizers and image processors give them with `return_tensors="pt"`.
-
-    Raises:
-        ValueError: as `read_decisions`, or if the model's output has no logits, or logits that are NaN.
-    """
-    config = getattr(model, "config", None)
-    thresholds = thresholds_of(config)
-    model.eval()
-    with torch.inference_mode():
-        logits = logits_of(model(**inputs)).cpu().double().numpy()
-    if np.isnan(logits).any():
-        raise ValueError(
-            f"row {int(np.isnan(logits).any(1).argmax())} of the inputs has logits that are NaN, which decide "
-            "nothing; look at the inputs and the weights"
-        )
-    names = read_id2label(config) or generic_names(logits.shape[-1])
-    margins = logits if thresholds is None else logits - thresholds
-    if getattr(config, "problem_type", None) == "single_label_classification":
-        return [[names[index]] for index in margins.argmax(-1)]
-    return [[names[index] for index in np.flatnonzero(row >= 0)] for row in margins]
 
 
 def log_odds_shift(plm_state: PLMState) -> Tensor:

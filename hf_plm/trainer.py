@@ -12,7 +12,8 @@ from transformers.utils import logging
 
 from .callback import PLMCallback
 from .checkpoints import load_checkpoint, save_checkpoint
-from .decisions import end_decisions, logits_of
+from .classifier_bias import logits_of
+from .decisions import end_decisions
 from .evaluation_trainer import EvaluationTrainer
 from .label_counts import LabelCounts
 from .loss import PLMLoss

@@ -1,0 +1,175 @@
+"""Using a trained model: the labels of texts, pictures and data sets, batch by batch."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Literal, overload
+
+import numpy as np
+from scipy.special import expit, softmax
+from torch import nn
+
+from .classifier_bias import in_evaluation, logits_of
+from .decisions import thresholds_of
+from .label_space import generic_names, read_id2label
+from .model_inputs import InputMaker, Processor, read_batches
+
+OUTPUTS = ("names", "scores", "array")
+
+
+@dataclass(frozen=True, eq=False)
+class BatchPredictions:
+    """What a model predicts for the rows of one batch.
+
+    Attributes:
+        rows: as they were given: a list, or a mapping of tensors.
+        label_names: in the order of the model's outputs.
+        scores (float64, `(rows, num_labels)`): in [0, 1]; see `predict`.
+        predicted (bool, `(rows, num_labels)`): which labels are predicted.
+    """
+
+    rows: Any
+    label_names: list[str]
+    scores: np.ndarray
+    predicted: np.ndarray
+
+    @property
+    def names(self) -> list[list[str]]:
+        """The names of the predicted labels of each row."""
+        return [[self.label_names[index] for index in np.flatnonzero(row)] for row in self.predicted]
+
+    @property
+    def named_scores(self) -> list[dict[str, float]]:
+        """The predicted labels of each row: name -> score."""
+        return [
+            {self.label_names[index]: float(scores[index]) for index in np.flatnonzero(row)}
+            for row, scores in zip(self.predicted, self.scores, strict=True)
+        ]
+
+
+@overload
+def predict(
+    model: nn.Module,
+    inputs: Any,
+    processor: Processor | None = None,
+    batch_size: int = 32,
+    output: Literal["names"] = "names",
+) -> list[list[str]]: ...
+
+
+@overload
+def predict(
+    model: nn.Module,
+    inputs: Any,
+    processor: Processor | None = None,
+    batch_size: int = 32,
+    *,
+    output: Literal["scores"],
+) -> list[dict[str, float]]: ...
+
+
+@overload
+def predict(
+    model: nn.Module,
+    inputs: Any,
+    processor: Processor | None = None,
+    batch_size: int = 32,
+    *,
+    output: Literal["array"],
+) -> np.ndarray: ...
+
+
+def predict(
+    model: nn.Module,
+    inputs: Any,
+    processor: Processor | None = None,
+    batch_size: int = 32,
+    output: str = "names",
+) -> list[list[str]] | list[dict[str, float]] | np.ndarray:
+    """The labels that a trained model predicts for each row, decided as its evaluation decides.
+
+        predict(model, ["a small editor", "a game"], tokenizer)
+        predict(model, ["pictures/1.png"], image_processor, output="scores")
+
+    A label is predicted where its logit is at least its threshold (`config.plm`), or 0 if the model has no thresholds:
+    a probability of 0.5. A model with one class per row predicts the class whose logit is farthest above its
+    threshold.
+
+    Scores are sigmoids of the logits, or with one class per row their softmax, as pipelines give them. What they mean
+    depends on the model. As it was trained, masks and prior have moved them. After `calibrate` they are probabilities
+    for the frequencies of the training data (with one class per row the softmax is surer than that). After
+    `fold_thresholds` they are no probabilities: a label is predicted where its score is at least 0.5.
+
+    Args:
+        model: stays on its device, and in its mode (training or evaluation); the inputs are moved to the device.
+        inputs: one of:
+
+            - texts: a list of str, or one str. They are cut at the tokenizer's `model_max_length`, and at what the
+              model can take.
+            - pictures: a list of PIL images or of paths, or one of them.
+            - a `datasets.Dataset` or a stream, with the model's own inputs (`input_ids`, `pixel_values`), or with a
+              column of texts or pictures: `text` or `image`, or the only one of its kind.
+            - any other iterable of such texts, pictures or rows; it is read batch by batch.
+            - prepared inputs: a mapping of tensors, as tokenizers and image processors give them with
+              `return_tensors="pt"`.
+        processor: the tokenizer or image processor that the model was trained with; not needed for prepared inputs of
+            the same length.
+        batch_size: rows in one forward pass, 1 or more.
+        output: `names`, `scores` or `array`.
+
+    Returns:
+        `names`: the names of the predicted labels, a list for each row, in the order of the model's outputs.
+        `scores`: the same labels with their scores, for each row a dictionary from name to score, in [0, 1].
+        `array`: the scores of all labels, float32 `(rows, num_labels)`.
+
+    Raises:
+        ValueError: for inputs that cannot be read, a processor that is missing or of the wrong kind, logits that are
+            NaN or missing, and as `read_decisions`.
+        FileNotFoundError: for the first picture that is missing.
+    """
+    if output not in OUTPUTS:
+        raise ValueError(f"output is {output!r}; it must be one of {OUTPUTS}")
+    batches = predict_batches(model, inputs, processor, batch_size)
+    if output == "names":
+        return [names for batch in batches for names in batch.names]
+    if output == "scores":
+        return [scores for batch in batches for scores in batch.named_scores]
+    num_labels = getattr(getattr(model, "config", None), "num_labels", 0)
+    return np.concatenate(
+        [batch.scores.astype(np.float32) for batch in batches] or [np.zeros((0, num_labels), np.float32)]
+    )
+
+
+def predict_batches(
+    model: nn.Module, inputs: Any, processor: Processor | None = None, batch_size: int = 32
+) -> Iterator[BatchPredictions]:
+    """What `predict` gives, batch by batch, for inputs of any length; names and scores of one forward pass.
+
+    Only one batch is in memory. Arguments and errors are those of `predict`; the errors come with the first batch, or
+    with the one that they are about.
+    """
+    if batch_size < 1:
+        raise ValueError(f"batch_size is {batch_size}; it must be 1 or more")
+    config = getattr(model, "config", None)
+    thresholds = thresholds_of(config)
+    is_single_label = getattr(config, "problem_type", None) == "single_label_classification"
+    own_names = read_id2label(config)
+    maker = InputMaker(model, processor)
+    num_rows = 0
+    for rows in read_batches(inputs, batch_size):
+        tensors = maker.make(rows, num_rows)
+        with in_evaluation(model):
+            logits = logits_of(model(**tensors)).cpu().double().numpy()
+        if logits.ndim != 2:
+            raise ValueError(f"the model's logits have shape {logits.shape}; they must be (rows, num_labels)")
+        if np.isnan(logits).any():
+            raise ValueError(
+                f"row {num_rows + int(np.isnan(logits).any(1).argmax())} of the inputs has logits that are NaN, which "
+                "decide nothing; look at the inputs and the weights"
+            )
+        num_rows += len(logits)
+        margins = logits if thresholds is None else logits - thresholds
+        predicted = margins >= 0
+        if is_single_label:
+            predicted = np.arange(logits.shape[1]) == margins.argmax(1)[:, None]
+        scores = softmax(logits, axis=1) if is_single_label else expit(logits)
+        yield BatchPredictions(rows, own_names or generic_names(logits.shape[1]), scores, predicted)
