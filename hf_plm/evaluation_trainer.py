@@ -6,19 +6,21 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
-from transformers.trainer_utils import BestRun, EvalLoopOutput
+from transformers.trainer_utils import BestRun, EvalLoopOutput, PredictionOutput
 from transformers.utils import logging
 
 from .decisions import read_decisions, thresholds_of, write_decisions
+from .label_report import label_table
 from .label_tensors import multi_hot_labels
 from .label_trainer import LabelTrainer
 from .loss import PLMLoss
 from .metrics import EvaluationRecord, evaluating
-from .run_facts import Evaluation, RunFacts, gather_facts, scores_alone, step_of_model
-from .scores import first_array, labels_digest
+from .run_facts import SPEED, Evaluation, RunFacts, gather_facts, scores_alone, step_of_model
+from .scores import detail_scores, first_array, label_scores, labels_digest
 from .thresholds import tune_thresholds
 
 logger = logging.get_logger(__name__)
@@ -102,21 +104,83 @@ class EvaluationTrainer(LabelTrainer):
         """Keep what the last evaluation found, for card and pictures."""
         if self._last_evaluation is None:  # a subclass has an evaluation_loop of its own
             return
-        record, prefix = self._last_evaluation
-        step = step_of_model(self.args, self.state)
+        evaluation = self._evaluation_of(*self._last_evaluation, metrics)
+        kept = {evaluation.step, self.state.best_global_step}
+        self._evaluations = [each for each in [*self._evaluations, evaluation] if each.step in kept]
+
+    def _evaluation_of(self, record: EvaluationRecord, prefix: str, metrics: Mapping[str, float]) -> Evaluation:
         decisions = read_decisions(self._config) if self._config is not None else None
         if decisions is not None and record.metrics_thresholds is not None:
             decisions = replace(decisions, thresholds=tuple(np.nan_to_num(record.metrics_thresholds)))
-        evaluation = Evaluation(
+        return Evaluation(
             data=self._evaluated,
-            step=step,
+            step=step_of_model(self.args, self.state),
             metrics=scores_alone(metrics, prefix),
             label_scores=record.label_scores,
+            groups=record.groups,
             labels_digest=record.labels_digest,
             decisions=decisions,
         )
-        kept = {step, self.state.best_global_step}
-        self._evaluations = [each for each in [*self._evaluations, evaluation] if each.step in kept]
+
+    def left_out_of_short_logs(self) -> set[str]:
+        """The names of the last evaluation's metrics that terminals need not show: `detail_scores` and timings.
+
+        The metric that chooses the best model is always shown.
+        """
+        if self._last_evaluation is None:
+            return set()
+        record, prefix = self._last_evaluation
+        names = {*SPEED, *(detail_scores(record.groups) if record.groups is not None else ())}
+        best = (self.args.metric_for_best_model or "").removeprefix("eval_")
+        return {f"{prefix}_{name}" for name in names} - {f"eval_{best}"}
+
+    def label_report(self, dataset: Any = None) -> pd.DataFrame:
+        """How well the model does on each label, from the most frequent label in training to the rarest.
+
+            trainer.evaluate()
+            print(trainer.label_report())
+            report = trainer.label_report(test_set)
+            report[report.group == "tail"].sort_values("recall")
+
+        Args:
+            dataset: rows with labels, which are predicted now; they do not count as an evaluation for the model card.
+                None for the last evaluation of this model as it is; of several sets, that of the last.
+
+        Returns:
+            see `label_table`: a row for each label, with its name as the index.
+
+        Raises:
+            ValueError: if there is no evaluation of this model, it has no scores of labels, or the model has one class
+                per row.
+        """
+        if self._is_single_label:
+            raise ValueError(
+                "label_report is for multi-label models, and this one predicts one class per row; "
+                "sklearn.metrics.classification_report does the same for it"
+            )
+        evaluation = self._score_labels(dataset) if dataset is not None else self.run_facts().evaluation
+        if evaluation is None:
+            raise ValueError(
+                "this model was not evaluated since it was made or trained; call trainer.evaluate() first, or "
+                "label_report(dataset)"
+            )
+        if evaluation.label_scores is None:
+            raise ValueError(
+                "the last evaluation has no scores of single labels; give the trainer "
+                "compute_metrics=multilabel_compute_metrics(train_set), or call label_report(dataset)"
+            )
+        decisions = evaluation.decisions
+        thresholds = decisions.thresholds if decisions is not None else None
+        return label_table(self.run_facts().label_counts, evaluation.label_scores, evaluation.groups, thresholds)
+
+    def _score_labels(self, rows: Any) -> Evaluation:
+        """The scores of each label on a data set, also without `compute_metrics`."""
+        output = self.predict(rows)
+        record, prefix = self._last_evaluation or (EvaluationRecord(self.label_counts), "test")
+        if not record.was_scored:
+            thresholds = record.thresholds if record.thresholds is not None else 0.0
+            record.label_scores = label_scores(*self._logits_and_labels(output, "scores of labels"), thresholds)
+        return self._evaluation_of(record, prefix, {})
 
     def run_facts(self) -> RunFacts:
         """The model and its training as they are now, for the card and the pictures."""
@@ -163,15 +227,7 @@ class EvaluationTrainer(LabelTrainer):
         rows: Any = dataset if dataset is not None else self.eval_dataset
         if rows is None or isinstance(rows, dict):
             raise ValueError(f"eval_dataset is {'a dictionary of several sets' if rows else None}; pass dataset=...")
-        output = self.predict(rows)
-        if self._has_other_logits:
-            raise ValueError(f"{OTHER_LOGITS}: leave it out to choose them")
-        if isinstance(output.label_ids, list) or np.ndim(labels := first_array(output.label_ids)) != 2:
-            raise ValueError(
-                "thresholds take logits and labels (rows, num_labels) of all rows: a multi-label model, data with "
-                "labels, prediction_loss_only=False and eval_do_concat_batches=True"
-            )
-        logits = first_array(output.predictions)
+        logits, labels = self._logits_and_labels(self.predict(rows), "thresholds")
         thresholds = tune_thresholds(logits, labels, **{"label_names": self.label_space.shown_names, **kwargs})
         decisions = replace(
             read_decisions(self._config), thresholds=tuple(thresholds.tolist()), tuned_on=labels_digest(labels)
@@ -179,6 +235,17 @@ class EvaluationTrainer(LabelTrainer):
         write_decisions(self._config, decisions)
         self._say_unused_thresholds()
         return thresholds
+
+    def _logits_and_labels(self, output: PredictionOutput, what: str) -> tuple[np.ndarray, np.ndarray]:
+        """Of all rows that were predicted, both `(rows, num_labels)`; `what` they are for, in messages."""
+        if self._has_other_logits:
+            raise ValueError(f"{OTHER_LOGITS}: leave it out to have {what}")
+        if isinstance(output.label_ids, list) or np.ndim(labels := first_array(output.label_ids)) != 2:
+            raise ValueError(
+                f"{what} take logits and labels (rows, num_labels) of all rows: a multi-label model, data with "
+                "labels, prediction_loss_only=False and eval_do_concat_batches=True"
+            )
+        return first_array(output.predictions), labels
 
     def hyperparameter_search(
         self,

@@ -38,6 +38,7 @@ class EvaluationRecord:
         label_counts: of the model's training data; their names are those of the model's outputs, in their order.
         thresholds (float64, `(num_labels,)`): the model's own, logits; None if it has none.
         label_scores: of each label; None until a `PredictionScorer` has scored.
+        groups: those of the labels that were scored, in the order of the model; None until then.
         labels_digest: `labels_digest` of the references that were scored; None until then.
         metrics_thresholds: those of the metrics, which decided as the model has none; None where 0 decided.
         collected: what each metric has collected of this evaluation.
@@ -46,6 +47,7 @@ class EvaluationRecord:
     label_counts: LabelCounts
     thresholds: np.ndarray | None = None
     label_scores: LabelScores | None = None
+    groups: Groups | None = None
     labels_digest: str | None = None
     metrics_thresholds: np.ndarray | None = None
     collected: dict["BatchwiseMetrics", Any] = field(default_factory=dict, repr=False)
@@ -232,10 +234,11 @@ class PredictionScorer(BatchwiseMetrics):
         elif record is not None and thresholds.any():
             record.metrics_thresholds = thresholds
         decided = decide(logits, labels, thresholds, counts.label_names)
-        self.label_scores = score_labels(decided)
+        self.label_scores, groups = score_labels(decided), self._groups_at(places)
         if record is not None:
-            record.label_scores, record.labels_digest = self.label_scores, labels_digest(labels)
-        scores = summarize(self.label_scores, decided, self._groups_at(places))
+            record.label_scores, record.groups = self.label_scores, groups
+            record.labels_digest = labels_digest(labels)
+        scores = summarize(self.label_scores, decided, groups)
         if self.extra is not None:
             more = self.extra(EvalPrediction(logits, labels))
             if shared := sorted(scores.keys() & more.keys()):

@@ -20,7 +20,7 @@ from .label_space import LabelSpace
 from .loss import PLMLoss
 from .objectives import OBJECTIVES, default_arguments
 from .presets import PLMSettings
-from .scores import LabelScores
+from .scores import Groups, LabelScores
 from .state import PLMState
 
 SPEED = ("runtime", "samples_per_second", "steps_per_second", "model_preparation_time")
@@ -39,6 +39,7 @@ class Evaluation:
         step: after how many steps of training, see `step_of_model`.
         metrics: the scores by name, without a prefix and without timings, see `scores_alone`.
         label_scores: the scores of each label; None if the metrics do not give them.
+        groups: the groups of labels that were scored; None if the metrics do not give them.
         labels_digest: of the labels that it was scored with; None if unknown.
         decisions: those that were scored; None if unknown.
     """
@@ -47,6 +48,7 @@ class Evaluation:
     step: int
     metrics: Mapping[str, float]
     label_scores: LabelScores | None = None
+    groups: Groups | None = None
     labels_digest: str | None = None
     decisions: Decisions | None = None
 

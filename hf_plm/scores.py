@@ -1,7 +1,7 @@
 """Multi-label scores of arrays: of each label, overall, and for head, medium and tail labels."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -75,6 +75,16 @@ def multilabel_scores(
     """
     decided = decide(scores, references, threshold)
     return summarize(score_labels(decided), decided, groups)
+
+
+def detail_scores(groups: Iterable[str]) -> set[str]:
+    """The names among the results of `multilabel_scores` that a short log leaves out.
+
+    What stays says the most in the fewest numbers: `map` ranks, `micro_f1` counts every label's rows alike, `macro_f1`
+    every label; the F1 of each group says which labels are weak, and `labels_never_predicted` why.
+    """
+    overall = {"exact_match", "micro_precision", "micro_recall", "macro_precision", "macro_recall"}
+    return overall | {f"{group}_{score}" for group in groups for score in ("precision", "recall", "map")}
 
 
 @dataclass(frozen=True)

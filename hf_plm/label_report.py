@@ -1,0 +1,71 @@
+"""A table of all labels: how frequent each is, and how well a model does on it."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+import torch
+
+from .label_counts import LabelCounts
+from .label_space import generic_names
+from .scores import Groups, LabelScores
+
+PRINTED = ("display.max_columns", None, "display.width", None, "display.precision", 4)
+"""The options of pandas with which tables are printed: all columns, however narrow the terminal is."""
+
+
+class LabelTable(pd.DataFrame):
+    """A data frame that prints all of its columns, with four decimals; so do its selections."""
+
+    @property
+    def _constructor(self) -> type["LabelTable"]:  # as pandas tells subclasses to
+        return LabelTable
+
+    def __repr__(self) -> str:
+        with pd.option_context(*PRINTED):
+            return super().__repr__()
+
+    def _repr_html_(self) -> str | None:
+        with pd.option_context(*PRINTED):
+            return super()._repr_html_()
+
+
+def label_table(
+    counts: LabelCounts, scores: LabelScores, groups: Groups | None = None, thresholds: Sequence[float] | None = None
+) -> LabelTable:
+    """One row for each label, from the most frequent in training to the rarest.
+
+    Args:
+        counts: of the training data, in the order of the model's outputs; all 0 if they are not known.
+        scores: of an evaluation.
+        groups: name -> bool mask `(num_labels,)`; None for head, medium and tail, see `LabelCounts.groups`.
+        thresholds: `(num_labels,)`, logits; None for 0.
+
+    Returns:
+        a data frame with the label names as its index, named `label`, and the columns `group`; `train_pos` and
+        `eval_pos`, how many positives the label has in the training and in the evaluation data (`train_pos` is NaN
+        where the training data are not known); `precision`, `recall`, `f1` and `ap` (average precision), in [0, 1],
+        NaN for a label without positives in the evaluation data; and `threshold`, a logit: the label is predicted from
+        there on.
+    """
+    is_counted = bool(counts.positives.any())
+    if groups is None:
+        groups = counts.groups() if is_counted else {}
+    masks = {name: np.asarray(mask, bool) for name, mask in groups.items()}
+    table = LabelTable(
+        {
+            "group": [
+                ", ".join(name for name, mask in masks.items() if mask[label]) for label in range(counts.num_labels)
+            ],
+            "train_pos": counts.positives.numpy() if is_counted else np.nan,
+            "eval_pos": scores.positives,
+            "precision": scores.precision,
+            "recall": scores.recall,
+            "f1": scores.f1,
+            "ap": scores.average_precision,
+            "threshold": np.zeros(counts.num_labels) if thresholds is None else np.array(thresholds, np.float64),
+        },
+        index=pd.Index(counts.label_names or generic_names(counts.num_labels), name="label"),
+    )
+    order = torch.sort(counts.positives, descending=True, stable=True).indices.numpy()
+    return table.iloc[order]
