@@ -21,6 +21,7 @@ from .objectives import Objective
 from .presets import SINGLE_LABEL_PRIORS
 from .reporting import TRACKERS, guard_tracker
 from .run_facts import Evaluation, is_adapter
+from .short_logs import printers, shorten_logs
 from .state import PLMState
 from .training_args import PLMTrainingArguments
 
@@ -112,6 +113,9 @@ class PLMTrainer(EvaluationTrainer):
         for tracker in TRACKERS:  # after PLMCallback: its pictures are sent before they close
             if (callback := self.pop_callback(tracker)) is not None:
                 self.add_callback(guard_tracker(callback))
+        for printer in printers():
+            if (callback := self.pop_callback(printer)) is not None:
+                self.add_callback(shorten_logs(callback, self.left_out_of_short_logs))
 
     @property
     def plm_state(self) -> PLMState:
