@@ -13,6 +13,7 @@ class Task(NamedTuple):
         pipeline: the name of the pipeline.
         model_class: the class that loads the model.
         processor: what the pipeline calls the tokenizer or image processor.
+        inputs: what `hf_plm.predict` takes.
         example: an input.
         all_labels: the argument with which the pipeline gives every label.
     """
@@ -20,18 +21,20 @@ class Task(NamedTuple):
     pipeline: str
     model_class: str
     processor: str
+    inputs: str
     example: str
     all_labels: str
 
 
 TASKS = {
     "input_ids": Task(
-        "text-classification", "AutoModelForSequenceClassification", "tokenizer", '"a text"', "top_k=None"
+        "text-classification", "AutoModelForSequenceClassification", "tokenizer", "texts", '"a text"', "top_k=None"
     ),
     "pixel_values": Task(
         "image-classification",
         "AutoModelForImageClassification",
         "image_processor",
+        "pictures",
         '"picture.png"',
         "top_k=tagger.model.config.num_labels",
     ),
@@ -138,9 +141,11 @@ def _decisions(facts: RunFacts) -> str:
         if facts.is_single_label
         else "A label is predicted where its logit is at least its threshold"
     )
+    task = TASKS.get(facts.main_input or "")
+    arguments = f"model, {task.inputs}, {task.processor}" if task is not None else "model, inputs"
     return (
-        f'{what} (in the table above, and in `config.plm["thresholds"]`). `hf_plm.predict(model, inputs)` does the '
-        "same."
+        f'{what} (in the table above, and in `config.plm["thresholds"]`). `hf_plm.predict({arguments})` does the '
+        "same for any number of rows."
     )
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, overload
 
 import numpy as np
+from accelerate.utils import extract_model_from_parallel
 from scipy.special import expit, softmax
 from torch import nn
 
@@ -149,11 +150,12 @@ def predict_batches(
     """
     if batch_size < 1:
         raise ValueError(f"batch_size is {batch_size}; it must be 1 or more")
-    config = getattr(model, "config", None)
+    inner = extract_model_from_parallel(model, keep_torch_compile=False)
+    config = getattr(inner, "config", None)
     thresholds = thresholds_of(config)
     is_single_label = getattr(config, "problem_type", None) == "single_label_classification"
     own_names = read_id2label(config)
-    maker = InputMaker(model, processor)
+    maker = InputMaker(inner, processor)
     num_rows = 0
     for rows in read_batches(inputs, batch_size):
         tensors = maker.make(rows, num_rows)

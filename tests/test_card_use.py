@@ -13,7 +13,7 @@ from PIL import Image
 from scipy.special import expit
 from transformers import ViTImageProcessorPil
 
-from hf_plm import PLMTrainer
+from hf_plm import PLMTrainer, predict
 from hf_plm.decisions import Decisions, write_decisions
 
 NAMES = ["$", "a|b", "line\nbreak", '"quoted"', "😀"]
@@ -24,8 +24,12 @@ def code_of(trainer, **kwargs):
     """The code of the card, after the model was saved under its name."""
     trainer.save_model("mine/tagger")
     trainer.create_model_card(model_name="mine/tagger", **kwargs)
-    (code,) = re.findall(r"```python\n(.*?)```", (Path(trainer.args.output_dir) / "README.md").read_text(), re.DOTALL)
+    (code,) = re.findall(r"```python\n(.*?)```", card_of(trainer), re.DOTALL)
     return code
+
+
+def card_of(trainer):
+    return (Path(trainer.args.output_dir) / "README.md").read_text()
 
 
 def run(code):
@@ -85,7 +89,10 @@ def test_a_text_model_gives_names_scores_and_decisions(make_trainer):
 def test_thresholds_decide_to_the_last_bit(make_trainer):
     trainer = make_trainer()
     set_thresholds(trainer, logits_by_code(trainer, NAMES))
-    assert set(run(code_of(trainer))["predicted"]) == set(NAMES[:2])
+    names = run(code_of(trainer))
+    assert set(names["predicted"]) == set(NAMES[:2])
+    assert "`hf_plm.predict(model, texts, tokenizer)` does the same" in card_of(trainer)
+    assert predict(names["tagger"].model, [TEXT], names["tagger"].tokenizer) == [NAMES[:2]]
 
 
 def test_saturated_scores_are_decided_by_their_logits(make_trainer):
@@ -137,6 +144,9 @@ def test_an_image_model_gives_every_label(make_vit, make_args, folder):
     names = run(code_of(trainer))
     assert_same_scores(names["scores"], logits, sorted(NAMES))
     assert set(names["predicted"]) == set(sorted(NAMES)[:2])
+    assert "`hf_plm.predict(model, pictures, image_processor)` does the same" in card_of(trainer)
+    model, image_processor = names["tagger"].model, names["tagger"].image_processor
+    assert predict(model, ["picture.png"], image_processor) == [sorted(NAMES)[:2]]
 
 
 def test_without_a_tokenizer_the_code_loads_the_model(make_trainer):
@@ -144,8 +154,8 @@ def test_without_a_tokenizer_the_code_loads_the_model(make_trainer):
     names = run(code_of(trainer))
     inputs = scenarios.make_tokenizer()(TEXT, return_tensors="pt")
     np.testing.assert_allclose(names["model"](**inputs).logits[0].detach(), logits_of(trainer), rtol=1e-5)
-    card = (Path(trainer.args.output_dir) / "README.md").read_text()
-    assert 'With its tokenizer in the same folder, `pipeline("text-classification", "mine/tagger")`' in card
+    sentence = 'With its tokenizer in the same folder, `pipeline("text-classification", "mine/tagger")`'
+    assert sentence in card_of(trainer)
 
 
 def test_a_tokenizer_that_lies_in_the_folder_already_counts(make_trainer):
@@ -167,4 +177,4 @@ def test_the_card_says_what_the_scores_are(scores, sentence, make_trainer):
     trainer = make_trainer()
     write_decisions(trainer.model.config, Decisions(5, scores=scores))
     code_of(trainer)
-    assert sentence in (Path(trainer.args.output_dir) / "README.md").read_text()
+    assert sentence in card_of(trainer)

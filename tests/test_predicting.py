@@ -116,6 +116,12 @@ def predict_one_by_one(model, tokenizer):
     return np.concatenate([scores_of(model, {name: row[name] for name in names}) for row in rows])
 
 
+@pytest.mark.parametrize("wrap", [nn.DataParallel, torch.compile])
+def test_a_wrapped_model_decides_as_the_model_in_it(wrap, text_model, tokenizer):
+    with torch.compiler.set_stance("force_eager"):  # compiling takes seconds
+        assert predict(wrap(text_model), TEXTS, tokenizer) == expected_names(text_model)
+
+
 def test_pictures_in_every_form_have_the_same_labels(make_vit, pictures, paths, image_processor):
     model = make_vit()
     pixels = image_processor(pictures, return_tensors="pt")
