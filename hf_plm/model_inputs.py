@@ -98,12 +98,13 @@ class InputMaker:
         }
 
     def _prepared(self, rows: list[Any], first_row: int) -> Mapping[str, Tensor]:
+        if isinstance(rows[0], Mapping) and self.main_input in rows[0]:
+            return self._padded([{name: row[name] for name in self.names if name in row} for row in rows])
+        self._check_processor(rows[0])
         if isinstance(rows[0], Mapping):
-            if self.main_input in rows[0]:
-                return self._padded([{name: row[name] for name in self.names if name in row} for row in rows])
             self._column = self._column or self._raw_column(rows)
             rows = [row[self._column] for row in rows]
-        if self._processor_for(rows[0]) == "tokenizer":
+        if isinstance(self.processor, PreTrainedTokenizerBase):
             return self._tokens(rows, first_row)
         return self._pixels(rows, first_row)
 
@@ -135,22 +136,20 @@ class InputMaker:
             "dataset.select_columns('NAME')"
         )
 
-    def _processor_for(self, row: Any) -> str:
-        """`tokenizer` or `image_processor`: which of them `processor` is. It must fit the model."""
+    def _check_processor(self, row: Any) -> None:
+        """Raise a ValueError without a tokenizer or image processor, or if it does not fit the model."""
         wanted = {"input_ids": "tokenizer", "pixel_values": "image processor"}.get(self.main_input)
         if self.processor is None:
             raise ValueError(
                 f"the first row is a {type(row).__name__}, and processor is None; pass the model's "
                 f"{wanted or 'tokenizer or image processor'}, or prepared inputs: a mapping of tensors"
             )
-        is_tokenizer = isinstance(self.processor, PreTrainedTokenizerBase)
-        given = "tokenizer" if is_tokenizer else "image processor"
+        given = "tokenizer" if isinstance(self.processor, PreTrainedTokenizerBase) else "image processor"
         if not isinstance(self.processor, Processor) or wanted not in (None, given):
             raise ValueError(
                 f"processor is a {type(self.processor).__name__}, and the model takes '{self.main_input}'; pass its "
                 f"{wanted or 'tokenizer or image processor'}"
             )
-        return "tokenizer" if is_tokenizer else "image_processor"
 
     def _tokens(self, texts: list[Any], first_row: int) -> Mapping[str, Tensor]:
         for row, text in enumerate(texts, first_row):

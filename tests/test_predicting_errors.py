@@ -61,7 +61,7 @@ def test_a_missing_picture_is_named(make_vit, tmp_path, image_processor):
     ("inputs", "message"),
     [
         (TEXTS, r"the first row is a str, and processor is None; pass the model's tokenizer, or prepared inputs"),
-        (Dataset.from_dict({"text": TEXTS}), "processor is None; pass the model's tokenizer"),
+        (Dataset.from_dict({"title": TEXTS, "body": TEXTS}), "processor is None; pass the model's tokenizer"),
         (5, "inputs is a int; give texts, pictures, a datasets.Dataset"),
         (TOKENS, "inputs is a Tensor; give texts"),
         (torch.utils.data.DataLoader(TEXTS), "inputs is a DataLoader; give texts.*one batch of a data loader"),
