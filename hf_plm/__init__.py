@@ -11,7 +11,7 @@ from .metrics import MultiLabelMetrics, multilabel_compute_metrics
 from .predicting import predict
 from .ranking_metrics import RankingComputeMetrics, propensities
 from .sampling import ClassAwareDataset, make_long_tailed
-from .splitting import train_test_split_multilabel
+from .splitting import multilabel_folds, train_test_split_multilabel
 from .state import PLMState
 from .thresholds import tune_thresholds
 from .trainer import PLMTrainer
@@ -38,6 +38,7 @@ __all__ = [
     "label_space_of",
     "make_long_tailed",
     "multilabel_compute_metrics",
+    "multilabel_folds",
     "predict",
     "propensities",
     "train_test_split_multilabel",

@@ -1,79 +1,142 @@
-"""Splits in which every label has its share on each side."""
+"""Splits and folds in which every label has its share in each part."""
 
 import warnings
 from collections.abc import Sequence
+from numbers import Integral, Real
 
 import numpy as np
 from datasets import Dataset, DatasetDict
-from iterstrat.ml_stratifiers import MultilabelStratifiedShuffleSplit
+from scipy.sparse import csr_array
 
 from .counting import positive_entries, read_labels
+from .stratification import stratify
 
 
 def train_test_split_multilabel(
     dataset: Dataset,
-    test_size: float = 0.1,
+    test_size: float | int = 0.1,
+    validation_size: float | int | None = None,
     seed: int = 0,
     num_labels: int | None = None,
     column: str = "labels",
     label_format: str = "auto",
     label_names: Sequence[str] | None = None,
 ) -> DatasetDict:
-    """A split in which every label has its share on both sides, by iterative stratification.
+    """Split into two or three parts, each with its share of every label, by iterative stratification.
 
-    No label with two or more positives is missing from a side: where stratification leaves one out, a row that has it
-    is moved. Warns where the rows allow no such split.
+        parts = train_test_split_multilabel(dataset, test_size=0.1, validation_size=0.1)
+
+    Each label is in every part, or in as many as it has positives. This comes before the sizes: with many rare labels
+    the small parts become larger than asked for, and a warning says so. Another warning names labels that are missing
+    from a part, because their rows also have other rare labels. Unknown labels are not positive.
 
     Source: Sechidis et al., "On the Stratification of Multi-Label Data", ECML PKDD 2011.
 
     Args:
-        test_size: the share of the rows that go to `test`, in (0, 1).
+        test_size: the share of the rows that go to `test`, a float in (0, 1); or their number, an int.
+        validation_size: the same for `validation`; None for no such part.
         seed: of the split.
-        num_labels, column, label_format, label_names: see `count_labels`.
+        num_labels, column, label_format, label_names: see `count_labels`; one class per row is fine, too.
 
     Returns:
-        `train` and `test`, with the rows in their order.
+        `train`, `validation` (if asked for) and `test`, with the rows in their order.
 
     Raises:
-        ValueError: if `test_size` is out of range, or the labels cannot be read.
+        ValueError: if a size is out of range, if no row is left for `train`, or if the labels cannot be read.
     """
-    if not 0 < test_size < 1:
-        raise ValueError(f"test_size is {test_size}; it must be a share of the rows, between 0 and 1")
+    positives, names = _positives(dataset, num_labels, column, label_format, label_names)
+    sizes = _sizes({"validation_size": validation_size, "test_size": test_size}, len(dataset))
+    part_of, missing = stratify(positives, np.array(list(sizes.values())), seed)
+    _warn_of_missing(missing, names)
+    split = DatasetDict({name: dataset.select(np.flatnonzero(part_of == part)) for part, name in enumerate(sizes)})
+    for name, size in sizes.items():
+        if name != "train" and len(split[name]) != size:
+            warnings.warn(
+                f"{name} has {len(split[name])} rows rather than {size}: that every label is in every part comes "
+                "before the sizes",
+                stacklevel=2,
+            )
+    return split
+
+
+def multilabel_folds(
+    dataset: Dataset,
+    num_folds: int = 5,
+    seed: int = 0,
+    num_labels: int | None = None,
+    column: str = "labels",
+    label_format: str = "auto",
+    label_names: Sequence[str] | None = None,
+) -> list[DatasetDict]:
+    """Folds for cross-validation, each with its share of every label, by iterative stratification.
+
+        for fold in multilabel_folds(dataset, 5):
+            PLMTrainer(make_model(), args, train_dataset=fold["train"], eval_dataset=fold["test"]).train()
+
+    Each row is in `test` of one fold, and in `train` of all others. Each label is in every `test`, or in as many as it
+    has positives; a warning names labels for which the rows allow less. See `train_test_split_multilabel`.
+
+    Args:
+        num_folds: how many folds, 2 or more.
+        seed: of the folds.
+        num_labels, column, label_format, label_names: see `count_labels`; one class per row is fine, too.
+
+    Returns:
+        for each fold `train` and `test`, with the rows in their order.
+
+    Raises:
+        ValueError: if `num_folds` is below 2 or above the number of rows, or if the labels cannot be read.
+    """
+    if not isinstance(num_folds, Integral) or num_folds < 2:
+        raise ValueError(f"num_folds is {num_folds!r}; it must be a whole number, 2 or more")
+    positives, names = _positives(dataset, num_labels, column, label_format, label_names)
+    if num_folds > len(dataset):
+        raise ValueError(f"num_folds is {num_folds}, and the data set has {len(dataset)} rows; each fold needs one")
+    sizes = len(dataset) // num_folds + (np.arange(num_folds) < len(dataset) % num_folds)
+    part_of, missing = stratify(positives, sizes, seed)
+    _warn_of_missing(missing, names)
+    tests = [part_of == part for part in range(num_folds)]
+    return [
+        DatasetDict(train=dataset.select(np.flatnonzero(~test)), test=dataset.select(np.flatnonzero(test)))
+        for test in tests
+    ]
+
+
+def _sizes(asked: dict[str, float | int | None], num_rows: int) -> dict[str, int]:
+    """The number of rows of each part, `train` first, from the arguments that give the other parts' sizes."""
+    sizes = {"train": num_rows}
+    given = {argument: size for argument, size in asked.items() if size is not None}
+    for argument, size in given.items():
+        is_count = isinstance(size, Integral) and not isinstance(size, bool)
+        if not (size >= 1 if is_count else isinstance(size, Real) and 0 < size < 1):
+            raise ValueError(
+                f"{argument} is {size!r}; it must be a share of the rows, a float between 0 and 1, or a number of "
+                "rows, an int of 1 or more"
+            )
+        rows = int(size) if is_count else max(1, round(size * num_rows))
+        sizes[argument.removesuffix("_size")] = rows
+        sizes["train"] -= rows
+    if sizes["train"] < 1:
+        shown = " and ".join(f"{argument} is {size}" for argument, size in given.items())
+        raise ValueError(f"{shown}; of the {num_rows} rows of the data set none is left for train")
+    return sizes
+
+
+def _positives(
+    dataset: Dataset, num_labels: int | None, column: str, label_format: str, label_names: Sequence[str] | None
+) -> tuple[csr_array, Sequence[str] | None]:
+    """Where the labels are positive, bool `(rows, num_labels)`; and the labels' names, where they are known."""
     counts, form = read_labels(dataset, num_labels, column, label_format, label_names)
-    labels = np.zeros((len(dataset), counts.num_labels), np.int64)
-    labels[positive_entries(dataset, counts, column, form)] = 1
-    splitter = MultilabelStratifiedShuffleSplit(1, test_size=test_size, random_state=seed)
-    _, test = next(splitter.split(labels, labels))
-    in_test = np.zeros(len(dataset), bool)
-    in_test[test] = True
-    missing = _spread(labels, in_test)
-    if len(missing):
-        names = [counts.label_names[label] if counts.label_names else int(label) for label in missing]
-        warnings.warn(f"no split has these labels on both sides: {names}", stacklevel=2)
-    sides = {"train": np.flatnonzero(~in_test), "test": np.flatnonzero(in_test)}
-    return DatasetDict({name: dataset.select(rows) for name, rows in sides.items()})
+    entries = positive_entries(dataset, counts, column, form)
+    ones = np.ones(len(entries[0]), bool)
+    return csr_array((ones, entries), shape=(len(dataset), counts.num_labels)), counts.label_names
 
 
-def _spread(labels: np.ndarray, in_test: np.ndarray, max_passes: int = 10) -> np.ndarray:
-    """Move rows, in `in_test`, until each label with two positives is on both sides; the labels that cannot be."""
-    several = labels.sum(0) >= 2
-    for _ in range(max_passes):
-        on_side = _on_sides(labels, in_test)
-        missing = np.flatnonzero(several & (on_side == 0).any(0))
-        if not len(missing):
-            break
-        for label in missing:
-            on_side = _on_sides(labels, in_test)
-            if on_side[:, label].all():  # an earlier row brought it along
-                continue
-            rows = np.flatnonzero(labels[:, label])
-            source = int(in_test[rows[0]])
-            would_vanish = (labels[rows] * (on_side[source] == 1)).sum(1)
-            in_test[rows[would_vanish.argmin()]] = not source
-    on_side = _on_sides(labels, in_test)
-    return np.flatnonzero(several & (on_side == 0).any(0))
-
-
-def _on_sides(labels: np.ndarray, in_test: np.ndarray) -> np.ndarray:
-    """The positives of each label in `train` and in `test`, int64 `(2, num_labels)`."""
-    return np.stack([labels[~in_test].sum(0), labels[in_test].sum(0)])
+def _warn_of_missing(labels: np.ndarray, names: Sequence[str] | None) -> None:
+    """Name the labels that are missing from a part though they have positives enough."""
+    if len(labels):
+        shown = [names[label] if names else int(label) for label in labels]
+        warnings.warn(
+            f"these labels are missing from a part, because their rows also have other rare labels: {shown}",
+            stacklevel=3,
+        )

@@ -16,6 +16,7 @@ from hf_plm import (
     inspect_labels,
     label_space_of,
     make_long_tailed,
+    multilabel_folds,
     train_test_split_multilabel,
 )
 from hf_plm.counting import check_labels, positive_entries
@@ -185,6 +186,7 @@ def test_whatever_takes_a_label_column_takes_the_same_arguments_in_the_same_orde
         inspect_labels,
         label_space_of,
         make_long_tailed,
+        multilabel_folds,
         train_test_split_multilabel,
         ClassAwareDataset,
         MultiLabelCollator,
