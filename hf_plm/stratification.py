@@ -61,6 +61,10 @@ class _Parts:
         """The rows in which a label is positive."""
         return self.by_label.indices[self.by_label.indptr[label] : self.by_label.indptr[label + 1]]
 
+    def labels_of_row(self, row: int) -> np.ndarray:
+        """The labels of one row."""
+        return self.by_row.indices[self.by_row.indptr[row] : self.by_row.indptr[row + 1]]
+
     def labels_of(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The labels of rows, one after another; and for each the index in `rows` of the row that it belongs to."""
         theirs = self.by_row[rows]
@@ -77,7 +81,7 @@ class _Parts:
     def move(self, row: int, target: int) -> None:
         """Move a row from its part to another."""
         source = self.part_of[row]
-        labels = self.by_row.indices[self.by_row.indptr[row] : self.by_row.indptr[row + 1]]
+        labels = self.labels_of_row(row)
         self.counts[labels, source] -= 1
         self.counts[labels, target] += 1
         self.num_rows[source] -= 1
@@ -90,24 +94,34 @@ class _Parts:
 
 
 def _assign(parts: _Parts, generator: np.random.Generator) -> None:
-    """Put each row into a part, the rows of the rarest label first."""
-    queue = [(total, label) for label, total in enumerate(parts.totals.tolist()) if total]
-    heapq.heapify(queue)
-    while queue:
-        left, label = heapq.heappop(queue)
+    """Put each row into a part, the rows of the label with the fewest rows left first."""
+    queue: list[tuple[int, int]] = []  # (rows left, label), with all labels that have at most `limit` rows left
+    left, limit = parts.totals.copy(), 0
+    while left.any():
+        if not queue:
+            limit = 2 * left[left > 0].min()
+            queue = _entries(left, np.flatnonzero(left <= limit))
+            heapq.heapify(queue)
+        expected, label = heapq.heappop(queue)
+        if expected != left[label]:  # a later entry has the right number
+            continue
         rows = parts.rows_of(label)
         rows = generator.permutation(rows[parts.part_of[rows] < 0])
-        if len(rows) != left or not left:  # some went to a part with another label since this entry was made
-            continue
         wanted = parts.totals[label] * parts.sizes - len(parts.part_of) * parts.counts[label]
-        dealt = _deal(left, parts.counts[label] == 0, wanted, len(parts.part_of), parts, generator)
+        dealt = _deal(len(rows), parts.counts[label] == 0, wanted, len(parts.part_of), parts, generator)
         touched = parts.put(rows, dealt)
-        lefts = parts.totals[touched] - parts.counts[touched].sum(1)
-        for entry in zip(lefts[lefts > 0].tolist(), touched[lefts > 0].tolist(), strict=True):
+        left[touched] = parts.totals[touched] - parts.counts[touched].sum(1)
+        for entry in _entries(left, touched[left[touched] <= limit]):
             heapq.heappush(queue, entry)
     rows = generator.permutation(np.flatnonzero(parts.part_of < 0))
     no_label = np.zeros(len(parts.sizes), np.int64)
     parts.put(rows, _deal(len(rows), no_label == 1, no_label, 0, parts, generator))
+
+
+def _entries(left: np.ndarray, labels: np.ndarray) -> list[tuple[int, int]]:
+    """How many rows each of some labels has left, and the label; without those that have none left."""
+    labels = labels[left[labels] > 0]
+    return list(zip(left[labels].tolist(), labels.tolist(), strict=True))
 
 
 def _deal(
@@ -156,13 +170,15 @@ def _resize(parts: _Parts) -> None:
     shares = parts.sizes / len(parts.part_of)
     for source in range(len(parts.sizes)):
         while parts.num_rows[source] > parts.sizes[source]:
-            target = int((parts.num_rows - parts.sizes).argmin())
+            too_many = parts.num_rows - parts.sizes
+            target = int(too_many.argmin())
             rows = np.flatnonzero(parts.part_of == source)
-            positives = parts.by_row[rows]
-            excess = parts.counts / np.maximum(parts.totals, 1)[:, None] - shares
-            gain = positives @ (excess[:, source] - excess[:, target])
-            gain[positives @ (parts.counts[:, source] == 1)] = -np.inf  # the part would lose a label
-            best = gain.argmax()
-            if gain[best] == -np.inf:
+            rows = rows[~(parts.by_row[rows] @ (parts.counts[:, source] == 1))]  # others would take a label away
+            if not len(rows):
                 break
-            parts.move(rows[best], target)
+            excess = parts.counts / np.maximum(parts.totals, 1)[:, None] - shares
+            gain = parts.by_row[rows] @ (excess[:, source] - excess[:, target])
+            batch = 1 + min(too_many[source], -too_many[target]) // 10  # the gains change with every row that moves
+            for row in rows[np.argsort(-gain, kind="stable")[:batch]]:
+                if (parts.counts[parts.labels_of_row(row), source] > 1).all():
+                    parts.move(row, target)
