@@ -21,6 +21,24 @@ class HubTrainer(Trainer):
         """The model and its training as they are now, for the card and the pictures."""
         raise NotImplementedError(f"{type(self).__name__} has no run_facts(); a HubTrainer needs one for its card")
 
+    def init_hf_repo(self, token: str | None = None, private: bool | None = None) -> None:
+        """As `Trainer.init_hf_repo`, which makes the repository when a trainer with `push_to_hub=True` is made.
+
+        Raises:
+            RuntimeError: if it could not be made and `push_to_hub` is True.
+        """
+        try:
+            super().init_hf_repo(token, private)
+        except Exception as error:  # what the client raises changes with its version
+            if not self.args.push_to_hub:
+                raise
+            repository = self.args.hub_model_id or Path(self.args.output_dir or ".").absolute().name
+            raise RuntimeError(
+                f"push_to_hub is True, and the repository '{repository}' could not be made on the Hub: {error}\nCheck "
+                "the network, and the token (`hf auth login`, or hub_token=...). Or set push_to_hub=False, and call "
+                "trainer.push_to_hub() when the model is trained"
+            ) from error
+
     def create_model_card(
         self,
         language: str | None = None,

@@ -37,6 +37,16 @@ def resume(env, change, **kwargs):
     trainer.train(resume_from_checkpoint=True)
 
 
+def test_a_hub_that_cannot_be_reached_is_named_when_the_trainer_is_made(make_bert, make_args):
+    data = scenarios.make_rows(16)  # conftest.py takes the network away
+    for given, repository in (({}, "run"), ({"hub_model_id": "me/tagger"}, "me/tagger")):
+        with pytest.raises(RuntimeError, match=f"push_to_hub is True, and the repository '{repository}'") as error:
+            PLMTrainer(make_bert(), make_args(push_to_hub=True, **given), train_dataset=data)
+        assert "offline mode is enabled" in str(error.value)
+        assert "Check the network, and the token" in str(error.value)
+        assert "set push_to_hub=False, and call trainer.push_to_hub() when the model is trained" in str(error.value)
+
+
 def cut_short(path):
     path.write_bytes(path.read_bytes()[:-10])
 
