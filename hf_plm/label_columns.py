@@ -1,17 +1,24 @@
 """Reads the rows of a label column from any kind of data set."""
 
 import itertools
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import datasets
 import pyarrow as pa
 from torch.utils.data import ConcatDataset, Subset
+from transformers.utils import logging
 
 from .label_formats import LabelRows, arrow_rows, flatten
 
+logger = logging.get_logger(__name__)
+
 CHUNK_ROWS = 50_000
 """How many rows are read at a time."""
+
+SLOW_SECONDS = 5.0
+"""After how long a warning and a progress bar say that the rows of a torch data set are made to count labels."""
 
 
 def label_rows(dataset: Any, column: str) -> Iterator[LabelRows]:
@@ -80,10 +87,9 @@ def _python_column(dataset: Any, column: str) -> Iterator[pa.Array]:
     if isinstance(dataset, datasets.IterableDataset) and dataset.column_names is not None:
         _require_column(dataset.column_names, column)
         dataset = dataset.select_columns([column])  # nothing else is decoded
-    if hasattr(dataset, "__getitem__") and hasattr(dataset, "__len__"):  # a torch Dataset has no iterator of its own
-        iterator = (dataset[index] for index in range(len(dataset)))
-    else:
-        iterator = iter(dataset)
+    has_rows = hasattr(dataset, "__getitem__") and hasattr(dataset, "__len__")
+    is_torch = has_rows and not isinstance(dataset, list)  # it has no iterator of its own
+    iterator = _whole_rows(dataset) if is_torch else iter(dataset)
     first_row = 0
     while chunk := list(itertools.islice(iterator, CHUNK_ROWS)):
         if isinstance(chunk[0], Mapping):
@@ -91,6 +97,20 @@ def _python_column(dataset: Any, column: str) -> Iterator[pa.Array]:
             chunk = [row[column] for row in chunk]
         yield arrow_rows(chunk, column, "row {}", first_row)
         first_row += len(chunk)
+
+
+def _whole_rows(dataset: Any) -> Iterator[Any]:
+    """The rows of a torch `Dataset`, each made as a whole; when this takes long, says so and shows how far it is."""
+    start, is_said = time.monotonic(), False
+    for index in logging.tqdm(range(len(dataset)), desc="Counting labels", unit=" rows", delay=SLOW_SECONDS):
+        if not is_said and time.monotonic() - start >= SLOW_SECONDS:
+            is_said = True
+            logger.warning(
+                f"Counting labels makes all {len(dataset):,} rows of the {type(dataset).__name__}, with pictures or "
+                "tokens. To skip this, count the labels alone and pass them: "
+                "PLMTrainer(label_counts=count_labels(list_with_the_labels_of_each_row))"
+            )
+        yield dataset[index]
 
 
 def _require_column(names: Sequence[str], column: str) -> None:

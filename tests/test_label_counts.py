@@ -5,7 +5,7 @@ import pytest
 import torch
 from datasets import ClassLabel, Dataset, DatasetDict, Features, IterableDataset, List, Value
 
-from hf_plm import LabelCounts, count_labels
+from hf_plm import LabelCounts, PLMTrainer, count_labels, label_columns
 
 IDS = [[0, 2], [2], [], [1, 2], [0]]
 MULTI_HOT = [[1, 0, 1], [0, 0, 1], [0, 0, 0], [0, 1, 1], [1, 0, 0]]
@@ -219,3 +219,23 @@ def test_groups_are_cut_by_frequency_and_hold_each_label_once():
     assert wider["tail"].nonzero().flatten().tolist() == [2, 9]
     with pytest.raises(ValueError, match="together at most 1"):
         LabelCounts(positives, 100 - positives).groups(head=0.6, tail=0.6)
+
+
+def test_torch_rows_that_take_long_to_count_are_shown(monkeypatch, messages, capsys):
+    assert_counts(count_labels(TorchData()))
+    assert messages.text == "" and "Counting labels" not in capsys.readouterr().err  # it was quick
+    monkeypatch.setattr(label_columns, "SLOW_SECONDS", 0.0)
+    assert_counts(count_labels(TorchData()))
+    assert "makes all 5 rows of the TorchData" in messages.text and "PLMTrainer(label_counts=" in messages.text
+    assert len({id(record) for record in messages.records}) == 1
+    assert "Counting labels" in capsys.readouterr().err
+    messages.clear()
+    assert_counts(count_labels([{"labels": row} for row in IDS]))
+    assert messages.text == ""  # these rows were made before
+
+
+def test_with_label_counts_no_torch_row_is_made(make_bert, make_args, monkeypatch):
+    counts = count_labels(MULTI_HOT)
+    monkeypatch.setattr(TorchData, "__getitem__", lambda self, index: 1 / 0)
+    trainer = PLMTrainer(make_bert(3), make_args(), train_dataset=TorchData(), label_counts=counts)
+    assert_counts(trainer.label_counts)
