@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from transformers import TrainerCallback, TrainingArguments
-from transformers.trainer_utils import SaveStrategy, TrainOutput, get_last_checkpoint
+from transformers.trainer_utils import TrainOutput, get_last_checkpoint
 from transformers.utils import logging
 
 from .callback import PLMCallback
@@ -209,7 +209,7 @@ class PLMTrainer(EvaluationTrainer):
                 self.plm_state.to(self.args.device)
             except (OSError, ValueError) as error:
                 logger.warning(f"plm_state is that of the last step; that of the best model cannot be loaded: {error}")
-        if self.args.should_save and self.args.save_strategy != SaveStrategy.NO:
+        if self.args.should_save:
             self.report_plots()
 
     def compute_loss(

@@ -16,7 +16,7 @@ import torch
 from datasets import Dataset
 from transformers import ViTConfig, ViTForImageClassification
 
-from hf_plm import LabelCounts, PLMLoss
+from hf_plm import LabelCounts, PLMLoss, PLMTrainer
 
 
 @pytest.fixture(autouse=True)
@@ -24,6 +24,21 @@ def as_many_compilations_as_the_tests_need():
     """PyTorch compiles a function for so many kinds of arguments, and a training needs one."""
     with torch._dynamo.config.patch(recompile_limit=64):
         yield
+
+
+@pytest.fixture(autouse=True)
+def no_pictures_of_runs_that_save_nothing(request, monkeypatch):
+    """Pictures take as long as a short training; without them the tests are quick. `with_pictures` draws them."""
+    if "with_pictures" not in request.fixturenames:
+        report = PLMTrainer.report_plots
+        monkeypatch.setattr(
+            PLMTrainer, "report_plots", lambda self: None if self.args.save_strategy == "no" else report(self)
+        )
+
+
+@pytest.fixture
+def with_pictures():
+    """Runs that save nothing draw their pictures, as they do for users."""
 
 
 @pytest.fixture(scope="session")

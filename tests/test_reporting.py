@@ -53,8 +53,10 @@ def test_without_an_evaluation_there_are_no_scores_to_draw(train):
     assert plots == {"ideal_ratios.png", "calibration.png"}
 
 
-def test_a_run_that_saves_nothing_draws_nothing(train):
-    assert not (train(save_strategy="no") / "plots").exists()
+def test_a_run_that_saves_nothing_draws_its_pictures(train, with_pictures):
+    folder = train(save_strategy="no")
+    assert {path.name for path in (folder / "plots").iterdir()} == {f"{name}.png" for name in PICTURES}
+    assert not list(folder.glob("*.safetensors")) and not list(folder.glob("checkpoint-*"))
 
 
 def test_tensorboard_shows_the_pictures(train, tmp_path, monkeypatch):
