@@ -52,8 +52,7 @@ def train_test_split_multilabel(
     for name, size in sizes.items():
         if name != "train" and len(split[name]) != size:
             warnings.warn(
-                f"{name} has {len(split[name])} rows rather than {size}: that every label is in every part comes "
-                "before the sizes",
+                f"{name} has {len(split[name])} rows rather than {size}, to have every label in every part",
                 stacklevel=2,
             )
     return split
