@@ -11,16 +11,18 @@ A pretrained model, data of the Hub or of your own, several processes, and the r
     python examples/train_image.py --model_name_or_path google/vit-base-patch16-224-in21k --learning_rate 5e-5 \
         --dataset_name ORGANISATION/DATASET
     python examples/train_image.py --train_file train.parquet --validation_file validation.parquet
+    python examples/train_image.py --train_file train.csv --validation_file validation.csv --image_folder pictures
     accelerate launch examples/train_image.py --push_to_hub --hub_model_id my-model
 
-`labels` may hold multi-hot vectors, class ids, class names, or (csv) names in one text: `a|b`, or `['a', 'b']`. In csv
-and json files `image` is the path of a picture.
+`labels` may hold multi-hot vectors, class ids, class names, or names in one text: `a|b`, or `['a', 'b']`; with
+--label_columns tag_dog,tag_cat or 'tag_*' there is one column of 1 and 0 per label. In csv and json files `image` is the
+path of a picture, with --image_folder the path in that folder.
 """
 
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from datasets import DatasetDict, Image, load_dataset
+from datasets import DatasetDict, Image
 from transformers import (
     AutoImageProcessor,
     AutoModelForImageClassification,
@@ -39,8 +41,8 @@ from hf_plm import (
     count_labels,
     label_space_of,
     multilabel_compute_metrics,
+    read_labeled,
 )
-from hf_plm.tables import split_label_text
 
 DATA = Path(__file__).parent / "data" / "clipart"
 
@@ -51,31 +53,37 @@ class ScriptArguments:
     dataset_name: str | None = field(default=None, metadata={"help": "A data set of the Hub."})
     dataset_config: str | None = field(default=None, metadata={"help": "Its configuration, if it has several."})
     validation_split: str = field(default="validation", metadata={"help": "Its split for evaluation."})
-    train_file: str | None = field(default=None, metadata={"help": "A parquet, csv or json file of your own."})
+    train_file: str | None = field(default=None, metadata={"help": "A csv, tsv, json or parquet file of your own."})
     validation_file: str | None = field(default=None, metadata={"help": "The same for evaluation."})
-    image_column: str = field(default="image", metadata={"help": "The column of the pictures."})
+    image_column: str = field(default="image", metadata={"help": "The column of the pictures, or of their files."})
+    image_folder: str | None = field(default=None, metadata={"help": "Where the files of the pictures are."})
     label_column: str = field(default="labels", metadata={"help": "The column of the labels."})
+    label_columns: str | None = field(
+        default=None, metadata={"help": "Instead of it, one column of 1 and 0 per label: a,b,c or tag_*."}
+    )
     separator: str | None = field(
-        default=None, metadata={"help": "Between the names of a label column of text. Default: the one that it holds."}
+        default=None, metadata={"help": "Between the names of a label column of text. Default: |, ; or a comma."}
     )
     max_train_samples: int | None = field(default=None, metadata={"help": "Train on so many rows, drawn at random."})
 
 
 def load_data(args: ScriptArguments) -> DatasetDict:
-    if args.dataset_name is not None:
-        data = load_dataset(args.dataset_name, args.dataset_config)
-        data = DatasetDict(train=data["train"], validation=data[args.validation_split])
-    elif (args.train_file is None) != (args.validation_file is None):
+    if (args.train_file is None) != (args.validation_file is None):
         raise ValueError("give both --train_file and --validation_file")
-    else:
-        train_file = args.train_file or str(DATA / "train.parquet")
-        files = {"train": train_file, "validation": args.validation_file or str(DATA / "validation.parquet")}
-        extension = Path(train_file).suffix[1:]
-        data = load_dataset({"jsonl": "json"}.get(extension, extension), data_files=files)
-    if args.label_column != "labels":
-        data = data.rename_column(args.label_column, "labels")
-    data = split_label_text(data, "labels", args.separator)
-    return data.cast_column(args.image_column, Image(mode="RGB"))
+    train_file = args.train_file or str(DATA / "train.parquet")
+    files = {"train": train_file, "validation": args.validation_file or str(DATA / "validation.parquet")}
+    is_of_hub = args.dataset_name is not None
+    data = read_labeled(
+        args.dataset_name if is_of_hub else files,
+        config=args.dataset_config,
+        split={"train": "train", "validation": args.validation_split} if is_of_hub else None,
+        label_column=args.label_column,
+        label_columns=args.label_columns,
+        separator=args.separator,
+        image_folder=args.image_folder,
+        image_column=args.image_column if args.image_folder is not None else "image",
+    )
+    return data.cast_column(args.image_column if args.image_folder is None else "image", Image(mode="RGB"))
 
 
 def make_model(args: ScriptArguments, space: LabelSpace) -> tuple[PreTrainedModel, BaseImageProcessor]:

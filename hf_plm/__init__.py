@@ -6,6 +6,7 @@ from .decisions import calibrate, fold_thresholds
 from .inspection import LabelReport, inspect_labels
 from .label_counts import LabelCounts
 from .label_space import LabelSpace
+from .labeled_data import read_labeled
 from .loss import PLMLoss
 from .metrics import MultiLabelMetrics, multilabel_compute_metrics
 from .predicting import predict
@@ -41,6 +42,7 @@ __all__ = [
     "multilabel_folds",
     "predict",
     "propensities",
+    "read_labeled",
     "train_test_split_multilabel",
     "tune_thresholds",
 ]

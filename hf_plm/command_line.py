@@ -4,10 +4,8 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 import torch
-from datasets import Dataset, DatasetDict, load_dataset
 from datasets.exceptions import DatasetsError
 from rich.box import SIMPLE
 from rich.console import Console
@@ -16,13 +14,11 @@ from rich.text import Text
 
 from .display import printable
 from .inspection import LabelReport, inspect_labels
+from .labeled_data import read_labeled
 from .presets import PRESETS
-from .tables import split_label_text
 
 SHOWN_LABELS = 30
 """So many labels are listed at most: the most frequent and the rarest."""
-
-EXTENSIONS = {".parquet": "parquet", ".csv": "csv", ".json": "json", ".jsonl": "json"}
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -32,17 +28,23 @@ def main(argv: Sequence[str] | None = None) -> None:
     inspect = commands.add_parser(
         "inspect", help="how imbalanced the labels of a data set are, and what the presets would mask"
     )
-    inspect.add_argument("dataset", help="a data set of the Hub, or a parquet, csv, json or jsonl file")
+    inspect.add_argument("dataset", help="a data set of the Hub, or a csv, tsv, json, jsonl or parquet file")
     inspect.add_argument("--config", help="the data set's configuration, if it has several")
     inspect.add_argument("--split", default="train", help="default: train")
     inspect.add_argument("--label-column", default="labels", help="default: labels")
+    inspect.add_argument(
+        "--label-columns",
+        metavar="NAMES",
+        help="one column per label, with 1, 0, or nothing where it is unknown: a,b,c or a pattern such as 'tag_*'",
+    )
     inspect.add_argument(
         "--label-format", default="auto", help="multi_hot, ids, names or class_id, where the rows do not tell"
     )
     inspect.add_argument("--num-labels", type=int, help="how many labels there are, where the data do not tell")
     inspect.add_argument(
         "--separator",
-        help="between the names of a label column of text; empty if each cell is one name; default: what it holds",
+        help="between the names of a label column of text; empty if each cell is one name; default: |, ; or a comma, "
+        "where it is plain",
     )
     inspect.add_argument("--json", action="store_true", help="print everything as JSON")
     inspect.add_argument("--plot", metavar="FILE", help="draw the label counts into a file (png, svg or pdf)")
@@ -51,8 +53,15 @@ def main(argv: Sequence[str] | None = None) -> None:
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")  # for characters that a terminal lacks
     try:
-        dataset = read_dataset(args.dataset, args.config, args.split, args.label_column, args.separator)
-        report = inspect_labels(dataset, args.num_labels, args.label_column, args.label_format)
+        data = read_labeled(
+            args.dataset,
+            config=args.config,
+            split=args.split,
+            label_column=args.label_column,
+            label_columns=args.label_columns,
+            separator=args.separator,
+        )
+        report = inspect_labels(data[args.split], args.num_labels, label_format=args.label_format)
     except (ValueError, OSError, DatasetsError) as error:
         parser.exit(2, f"hf-plm: {error}\n")
     if args.json:
@@ -66,25 +75,6 @@ def main(argv: Sequence[str] | None = None) -> None:
             plot_label_counts(report).savefig(args.plot, dpi=130)
         except (ValueError, OSError) as error:
             parser.exit(2, f"hf-plm: --plot {args.plot}: {error}\n")
-
-
-def read_dataset(name: str, config: str | None, split: str, column: str, separator: str | None = None) -> Dataset:
-    """The label column of a file or of a data set of the Hub; text is taken apart, see `split_label_text`.
-
-    Raises:
-        ValueError: if there is no such column, or its text is not labels.
-    """
-    extension = Path(name).suffix
-    if extension in EXTENSIONS:
-        dataset = load_dataset(EXTENSIONS[extension], data_files=name, split="train")
-    else:
-        dataset = load_dataset(name, config, split=split)
-    if column not in dataset.column_names:
-        raise ValueError(
-            f"there is no column '{column}' in {name}, only {', '.join(dataset.column_names)}; name it with "
-            "--label-column"
-        )
-    return split_label_text(DatasetDict({split: dataset.select_columns([column])}), column, separator)[split]
 
 
 def print_report(report: LabelReport, console: Console) -> None:

@@ -119,3 +119,26 @@ def _require_column(names: Sequence[str], column: str) -> None:
             f"there is no column '{column}' to count labels in, only {', '.join(map(repr, names))}; name it with "
             f"column=..., or rename it (for PLMTrainer: dataset.rename_column(..., '{column}'))"
         )
+
+
+def stored_column(dataset: datasets.Dataset, column: str) -> pa.ChunkedArray:
+    """A column as it is stored, whatever the format or the transform of the data set."""
+    return dataset.select_columns([column]).with_format("arrow")[:][column]
+
+
+def with_column(
+    dataset: datasets.Dataset,
+    column: str,
+    values: pa.Array | pa.ChunkedArray,
+    feature: Any = None,
+    instead_of: Sequence[str] = (),
+) -> datasets.Dataset:
+    """A data set with a column of other values.
+
+    Args:
+        feature: the column's type, as in `datasets.Features`; None for that of the values.
+        instead_of: columns to take out; the column itself, if it is there, is one of them.
+    """
+    fresh = f"{column} (new)"  # added first: without any column, a data set has no rows
+    old = [name for name in dataset.column_names if name in instead_of or name == column]
+    return dataset.add_column(fresh, values, feature=feature).remove_columns(old).rename_column(fresh, column)

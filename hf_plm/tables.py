@@ -1,4 +1,4 @@
-"""Turns labels that a file holds as text, one cell per row, into lists."""
+"""Turns labels that a table holds as text, one cell per row, into lists."""
 
 import ast
 import io
@@ -8,15 +8,21 @@ import tokenize
 from collections.abc import Sequence
 from typing import Any
 
-from datasets import DatasetDict, List, Value
+import pyarrow as pa
+import pyarrow.compute as pc
+from datasets import Dataset, DatasetDict, List, Value
 from transformers.utils import logging
 
 from .display import quoted
+from .label_columns import stored_column, with_column
+from .separators import find_separator, split_names
 
 logger = logging.get_logger(__name__)
 
-SEPARATORS = ("|", ";", ",")
-"""What may separate the names in a cell, if the user does not say."""
+TEXT = ("string", "large_string")
+WHOLE_NUMBER = r"^-?(0|[1-9]\d*)(\.0)?$"
+SIMPLE_LIST = r"^\[\s*('[^'\"\\]*'\s*(,\s*'[^'\"\\]*'\s*)*)?\]$"
+"""A list of names as Python writes it, which is JSON once its quotes are double."""
 
 
 def split_label_text(data: DatasetDict, column: str, separator: str | None = None) -> DatasetDict:
@@ -31,64 +37,72 @@ def split_label_text(data: DatasetDict, column: str, separator: str | None = Non
         the same parts with lists of names in the column, or lists of numbers if the cells are lists of numbers.
 
     Raises:
-        ValueError: if only some cells are lists, or if the cells do not tell what separates the names.
+        ValueError: if only some cells are lists, if the cells do not tell what separates the names, or if a separator
+            is given and the column is not text.
     """
-    types = {getattr(rows.features[column], "dtype", None) for rows in data.values()}
-    if not types <= {"string", "large_string", "null"}:  # null: not one row has any
+    kinds = {name: _kind(rows, column) for name, rows in data.items()}
+    if not any(kind in TEXT for kind in kinds.values()) and set(kinds.values()) != {"null"}:  # null: no row has any
+        if separator is not None:
+            feature = next(iter(data.values())).features[column]
+            raise ValueError(
+                f"separator is {separator!r}, and column '{column}' is not text but {feature}; leave the separator out"
+            )
         return data
-    cells = {name: [(text or "").strip() for text in rows[column]] for name, rows in data.items()}
-    filled = [text for texts in cells.values() for text in texts if text]
-    if separator is None and any(_is_list(text) for text in filled):
-        labels = {
-            name: [_parsed(text, row, column) for row, text in enumerate(texts)] for name, texts in cells.items()
-        }
+    texts = {name: _text_cells(rows, column) for name, rows in data.items() if kinds[name] in (*TEXT, "null")}
+    cells = pa.chunked_array(itertools.chain.from_iterable(each.chunks for each in texts.values())).combine_chunks()
+    filled = cells.filter(pc.not_equal(cells, ""))
+    if separator is None and _holds_lists(filled):
+        rows_of = [(name, len(each)) for name, each in texts.items()]
+        lists = _parsed_lists(cells, column, rows_of)
     else:
-        separator = find_separator(filled, column) if separator is None else separator
-        labels = {name: [_names(text, separator) for text in texts] for name, texts in cells.items()}
-    kinds = {type(label) for rows in labels.values() for row in rows for label in row}
-    if str in kinds and len(kinds) > 1:
-        raise ValueError(f"column '{column}' holds names in some rows and numbers in others; write all as names")
-    feature = List(Value("float64" if float in kinds else "int64" if kinds & {int, bool} else "string"))
-    lists = f"{column} as lists"
-    return DatasetDict(
-        {
-            name: rows.add_column(lists, labels[name], feature=feature)
-            .remove_columns(column)
-            .rename_column(lists, column)
-            for name, rows in data.items()
-        }
-    )
+        lists = split_names(cells, find_separator(filled, column) if separator is None else separator)
+    feature = List(Value(str(lists.type.value_type).replace("double", "float64")))
+    split, first = {}, 0
+    for name, rows in data.items():
+        if name in texts:
+            part = lists.slice(first, len(rows))
+            first += len(rows)
+            rows = with_column(rows, column, part, feature)
+        split[name] = rows
+    return DatasetDict(split)
 
 
-def find_separator(cells: Sequence[str], column: str) -> str:
-    """The one of `SEPARATORS` that the cells hold; empty if they hold none of them and no blank.
+def class_ids_of_text(data: DatasetDict, column: str) -> DatasetDict:
+    """Make text that is a whole number in every row class ids; other text, and columns of other types, stay.
 
-    Raises:
-        ValueError: if they hold several, or only blanks: then the cells do not tell what separates the names.
+    A csv file does not say whether `3` is text or a number. Empty cells become null; `007` is text.
     """
-    found = [separator for separator in SEPARATORS if any(separator in cell for cell in cells)]
-    if len(found) == 1:
-        logger.warning(f"Column '{column}': the labels of a row are separated by '{found[0]}'")
-        return found[0]
-    odd = next((cell for cell in cells if (found and found[0] in cell) or len(cell.split()) > 1), None)
-    if odd is None:
-        return ""
-    held = " and ".join(f"'{separator}'" for separator in found) or "blanks"
-    raise ValueError(
-        f"column '{column}' holds text such as {quoted(odd)}, with {held}; say what separates the labels of a "
-        "row: separator=... (--separator), empty if each cell is one label"
+    cells = {name: _text_cells(rows, column) for name, rows in data.items() if _kind(rows, column) in TEXT}
+    filled = [each.filter(pc.not_equal(each, "")) for each in cells.values()]
+    is_number = [pc.all(pc.match_substring_regex(each, WHOLE_NUMBER)).as_py() is not False for each in filled]
+    if not all(is_number) or not sum(map(len, filled)):
+        return data
+    logger.warning(f"Column '{column}': each cell is a whole number, and is read as one class id per row")
+    ids = {
+        name: pc.if_else(pc.equal(each, ""), None, each).cast(pa.float64()).cast(pa.int64())
+        for name, each in cells.items()
+    }
+    return DatasetDict(
+        {name: with_column(rows, column, ids[name]) if name in ids else rows for name, rows in data.items()}
     )
 
 
-def _names(text: str, separator: str) -> list[str | int | float]:
-    parts = text.split(separator) if separator.strip() else text.split() if separator else [text]
-    return [part.strip() for part in parts if part.strip()]
+def _kind(rows: Dataset, column: str) -> str | None:
+    """The type of a column's cells; None for lists and the like."""
+    return getattr(rows.features[column], "dtype", None)
 
 
-def _is_list(text: str) -> bool:
-    if text[:1] + text[-1:] == "[]":
+def _text_cells(rows: Dataset, column: str) -> pa.ChunkedArray:
+    """The cells without blanks around them; empty text where there is none."""
+    return pc.utf8_trim_whitespace(stored_column(rows, column).cast(pa.large_string()).fill_null(""))
+
+
+def _holds_lists(cells: pa.Array) -> bool:
+    """Whether a cell is a list in brackets, or a tuple or a set and not a name in brackets."""
+    if pc.any(pc.match_substring_regex(cells, r"(?s)^\[.*\]$")).as_py():
         return True
-    return text[:1] + text[-1:] in ("()", "{}") and isinstance(_literal(text), tuple | set)  # else a name in brackets
+    others = pc.unique(cells.filter(pc.match_substring_regex(cells, r"(?s)^(\(.*\)|\{.*\})$")))
+    return any(isinstance(_literal(text), tuple | set) for text in others.to_pylist())
 
 
 def _literal(text: str) -> Any:
@@ -103,15 +117,49 @@ def _literal(text: str) -> Any:
     return None if is_joined else value
 
 
-def _parsed(text: str, row: int, column: str) -> list[str | int | float]:
-    """A list that is written as JSON or Python write it; in Python also a tuple or a set."""
+def _parsed_lists(cells: pa.Array, column: str, rows_of: Sequence[tuple[str, int]]) -> pa.ListArray:
+    """Each cell as a list; each different text is read once.
+
+    Args:
+        rows_of: the parts that the cells belong to, and how many rows each has.
+    """
+    encoded = cells.dictionary_encode()
+    is_simple = pc.match_substring_regex(encoded.dictionary, SIMPLE_LIST)
+    quotes_doubled = pc.replace_substring(encoded.dictionary, "'", '"')
+    texts = pc.if_else(is_simple, quotes_doubled, encoded.dictionary).to_pylist()
+    lists = [_parsed(text) for text in texts]
+    if None in lists:
+        odd = lists.index(None)
+        place = row_place(pc.index(encoded.indices, odd).as_py(), rows_of)
+        raise ValueError(
+            f"column '{column}', {place}: {quoted(texts[odd])} is no list of names or numbers as JSON or Python "
+            "write it; write all rows in the same way, or say what separates the labels of a row: "
+            "separator=... (--separator)"
+        )
+    kinds = {type(label) for labels in lists for label in labels or ()}
+    if str in kinds and len(kinds) > 1:
+        raise ValueError(f"column '{column}' holds names in some rows and numbers in others; write all as names")
+    value_type = pa.float64() if float in kinds else pa.int64() if kinds - {str} else pa.string()
+    return pa.array(lists, pa.list_(value_type)).take(encoded.indices)
+
+
+def _parsed(text: str) -> list[str | int | float | None] | None:
+    """A list that is written as JSON or Python write it; in Python also a tuple or a set. None if it is none."""
     try:
         values = json.loads(text or "[]")
     except json.JSONDecodeError:
         values = _literal(text)
-    if not isinstance(values, list | tuple | set) or not all(isinstance(each, str | int | float) for each in values):
-        raise ValueError(
-            f"column '{column}', row {row}: {quoted(text)} is no list of names or numbers as JSON or Python write it; "
-            "write all rows in the same way, or say what separates the labels of a row: separator=... (--separator)"
-        )
+    if not isinstance(values, list | tuple | set) or not all(
+        each is None or isinstance(each, str | int | float) for each in values
+    ):
+        return None
     return sorted(values, key=str) if isinstance(values, set) else list(values)
+
+
+def row_place(row: int, rows_of: Sequence[tuple[str, int]]) -> str:
+    """Where a row stands, for messages: its number, and its part if there are several."""
+    part = 0
+    while row >= rows_of[part][1]:
+        row -= rows_of[part][1]
+        part += 1
+    return f"row {row}" if len(rows_of) == 1 else f"row {row} of '{rows_of[part][0]}'"
