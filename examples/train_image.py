@@ -15,8 +15,8 @@ A pretrained model, data of the Hub or of your own, several processes, and the r
     accelerate launch examples/train_image.py --push_to_hub --hub_model_id my-model
 
 `labels` may hold multi-hot vectors, class ids, class names, or names in one text: `a|b`, or `['a', 'b']`; with
---label_columns tag_dog,tag_cat or 'tag_*' there is one column of 1 and 0 per label. In csv and json files `image` is the
-path of a picture, with --image_folder the path in that folder.
+--label_columns tag_dog,tag_cat or 'tag_*' there is one column of 1 and 0 per label. In csv and json files `image` is
+the path of a picture, with --image_folder the path in that folder.
 """
 
 from dataclasses import dataclass, field
@@ -80,10 +80,10 @@ def load_data(args: ScriptArguments) -> DatasetDict:
         label_column=args.label_column,
         label_columns=args.label_columns,
         separator=args.separator,
+        image_column=args.image_column,
         image_folder=args.image_folder,
-        image_column=args.image_column if args.image_folder is not None else "image",
     )
-    return data.cast_column(args.image_column if args.image_folder is None else "image", Image(mode="RGB"))
+    return data.cast_column("image", Image(mode="RGB"))
 
 
 def make_model(args: ScriptArguments, space: LabelSpace) -> tuple[PreTrainedModel, BaseImageProcessor]:
@@ -136,7 +136,7 @@ def main(argv: list[str] | None = None) -> PLMTrainer:
 
     # 4. Inputs of the model, made when a row is read
     def preprocess(rows: dict) -> dict:
-        inputs = processor(rows[script_args.image_column], return_tensors="pt")
+        inputs = processor(rows["image"], return_tensors="pt")
         return {**inputs, "labels": rows["labels"]}
 
     data = data.with_transform(preprocess)

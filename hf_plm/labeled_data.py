@@ -24,8 +24,8 @@ def read_labeled(
     label_column: str = LABELS,
     label_columns: str | Sequence[str] | None = None,
     separator: str | None = None,
+    image_column: str | None = None,
     image_folder: str | Path | None = None,
-    image_column: str = IMAGE,
 ) -> DatasetDict:
     """Read a data set and its labels, whatever its shape.
 
@@ -48,15 +48,17 @@ def read_labeled(
             sequence. The label names are the columns' names.
         separator: between the names in a text; empty if each text is one name. None to find it: `|`, `;` or `,`, where
             it is plain. What was found is logged.
-        image_folder: where the pictures are that `image_column` names.
-        image_column: the column with the files of the pictures, relative to `image_folder`.
+        image_column: the column of the pictures, or of their files. It is renamed to `image`; None with an
+            `image_folder` is `image`.
+        image_folder: where the files of the pictures are, if `image_column` does not say; there they may be in further
+            folders, and `image_column` may leave out their endings.
 
     Returns:
         the parts, each with the column `labels`; a single table is the part `train`. `labels` holds lists of names
         (texts), lists of class ids, or multi-hot vectors, each label of a row once; or one class id per row. Of
         `label_columns`: lists of class ids with their names (`List(ClassLabel)`), or if any is unknown a value for
-        each label by its name, 1, 0 or null. With `image_folder` there is a column `image` of the type
-        `datasets.Image`. `label_space_of(*data.values())` has the names of all parts in one order.
+        each label by its name, 1, 0 or null. With `image_folder` or `image_column` there is a column `image` of the
+        type `datasets.Image`. `label_space_of(*data.values())` has the names of all parts in one order.
 
     Raises:
         ValueError: for sources, columns, labels or pictures that cannot be read, with the argument or the row, the
@@ -65,10 +67,8 @@ def read_labeled(
     if label_columns is not None and (label_column != LABELS or separator is not None):
         other = f"label_column={label_column!r}" if label_column != LABELS else f"separator={separator!r}"
         raise ValueError(f"label_columns is {label_columns!r}, and there is {other} as well; leave one of them out")
-    if image_folder is None and image_column != IMAGE:
-        raise ValueError(f"image_column is {image_column!r}, without an image_folder; name the folder of the pictures")
-    text = [label_column] * (label_columns is None) + [image_column] * (image_folder is not None)
-    data = read_parts(source, config, split, text)
+    image_column = IMAGE if image_column is None and image_folder is not None else image_column
+    data = read_parts(source, config, split, [name for name in (label_column, image_column) if name is not None])
     if label_columns is not None:
         data = join_label_columns(data, label_columns, LABELS)
     else:
@@ -76,7 +76,7 @@ def read_labeled(
         data = data if separator is not None else class_ids_of_text(data, LABELS)
         data = split_label_text(data, LABELS, separator)
         data = drop_repeated_labels(data, LABELS)
-    return data if image_folder is None else find_pictures(data, image_folder, image_column)
+    return data if image_column is None else find_pictures(data, image_column, image_folder)
 
 
 def _renamed(data: DatasetDict, column: str) -> DatasetDict:

@@ -1,4 +1,4 @@
-"""Finds the pictures that a table names, in a folder."""
+"""Finds the pictures that a table names."""
 
 import os
 from pathlib import Path
@@ -16,17 +16,62 @@ IMAGE = "image"
 """The column of the pictures."""
 
 
-def find_pictures(data: DatasetDict, folder: str | Path, column: str = IMAGE) -> DatasetDict:
-    """Give a table a column `image`, of the type `datasets.Image`: a picture is opened when its row is read.
+def find_pictures(data: DatasetDict, column: str = IMAGE, folder: str | Path | None = None) -> DatasetDict:
+    """Give a table the column `image`, of the type `datasets.Image`: a picture is opened when its row is read.
 
     Args:
         data: the parts of one data set.
-        folder: where the pictures are, also in folders in it.
-        column: holds their paths in the folder, with or without the ending of the file; it is taken out.
+        column: holds pictures, or text: the files of the pictures. It is renamed.
+        folder: where the files are, also in folders in it; their endings may be left out. None if the files are named
+            with their folders.
 
     Raises:
         ValueError: if there is no such folder or column, or a picture is missing; the first missing one is named.
     """
+    if any(
+        column not in rows.column_names or (column != IMAGE and IMAGE in rows.column_names) for rows in data.values()
+    ):
+        columns = shown_list(next(iter(data.values())).column_names, None)
+        raise ValueError(
+            f"image_column is '{column}', and the columns are {columns}; name the one of the pictures or their files, "
+            f"and rename another one that is called '{IMAGE}'"
+        )
+    if folder is None and all(_is_of_pictures(rows.features[column]) for rows in data.values()):
+        return (data if column == IMAGE else data.rename_column(column, IMAGE)).cast_column(IMAGE, Image())
+    names = {part: stored_column(rows, column).cast(pa.string()).combine_chunks() for part, rows in data.items()}
+    known, paths = _named_files(list(names.values())) if folder is None else _files_in(folder)
+    found = {part: paths.take(pc.index_in(each, value_set=known)) for part, each in names.items()}
+    missing = [(part, row) for part, each in found.items() for row in np.flatnonzero(each.is_null())]
+    if missing:
+        part, row = missing[0]
+        place = "there is no file" if folder is None else f"image_folder '{folder}' has no file"
+        raise ValueError(
+            f"{place} {quoted(names[part][row].as_py() or '')} (column '{column}', row {row} of '{part}'); "
+            f"{len(missing):,} of {sum(map(len, data.values())):,} pictures are missing. Name their folder with "
+            "image_folder=... (--image_folder), add the files, or drop the rows"
+        )
+    return DatasetDict(
+        {
+            part: with_column(rows, IMAGE, found[part], Value("string"), [column]).cast_column(IMAGE, Image())
+            for part, rows in data.items()
+        }
+    )
+
+
+def _is_of_pictures(feature: object) -> bool:
+    """Whether a column holds pictures: not text, and not the numbers that may be the names of files."""
+    return not isinstance(feature, Value) or "binary" in feature.dtype
+
+
+def _named_files(names: list[pa.Array]) -> tuple[pa.Array, pa.Array]:
+    """The names that are files, or addresses that `datasets` opens; and the paths of both."""
+    different = pc.unique(pa.chunked_array(names)).drop_null().to_pylist()
+    known = pa.array([name for name in different if os.path.isfile(name) or "://" in name], pa.string())
+    return known, known
+
+
+def _files_in(folder: str | Path) -> tuple[pa.Array, pa.Array]:
+    """The names that files may have: their paths in the folder, with and without the ending; and their whole paths."""
     if not Path(folder).is_dir():
         raise ValueError(f"image_folder is '{folder}', and there is no such folder")
     folder = Path(folder).resolve()
@@ -36,31 +81,9 @@ def find_pictures(data: DatasetDict, folder: str | Path, column: str = IMAGE) ->
         for name in names
     ]
     stems: dict[str, str | None] = {}
-    for file in files:  # a name without its ending is told apart where it stands for one file
+    for file in files:  # what could be two files is none
         stem = os.path.splitext(file)[0]
         stems[stem] = None if stem in stems else file
     known = pa.array([*files, *stems], pa.string())
     paths = pa.array([None if file is None else f"{folder}/{file}" for file in (*files, *stems.values())], pa.string())
-    found, missing = {}, []
-    for part, rows in data.items():
-        if column not in rows.column_names or (column != IMAGE and IMAGE in rows.column_names):
-            raise ValueError(
-                f"image_column is '{column}', and '{part}' has the columns {shown_list(rows.column_names, None)}; "
-                f"name the one with the files of the pictures, and rename another one that is called '{IMAGE}'"
-            )
-        names = stored_column(rows, column).cast(pa.string())
-        found[part] = paths.take(pc.index_in(names, value_set=known).combine_chunks())
-        is_missing = found[part].is_null().to_numpy(zero_copy_only=False)
-        missing += [(part, row, names[row].as_py()) for row in np.flatnonzero(is_missing)]
-    if missing:
-        part, row, name = missing[0]
-        raise ValueError(
-            f"image_folder '{folder}' has no picture {quoted(name or '')} (column '{column}', row {row} of '{part}'); "
-            f"{len(missing):,} of {sum(map(len, data.values())):,} rows have none. Add the files, or drop the rows"
-        )
-    return DatasetDict(
-        {
-            part: with_column(rows, IMAGE, found[part], Value("string"), [column]).cast_column(IMAGE, Image())
-            for part, rows in data.items()
-        }
-    )
+    return known, paths
