@@ -9,16 +9,8 @@ from torch.utils.data import ConcatDataset, Subset
 
 from .label_columns import check_column, feature_names_of, label_rows
 from .label_counts import LabelCounts
-from .label_formats import (
-    LabelRows,
-    candidate_forms,
-    common_forms,
-    one_reading,
-    read_class_ids,
-    read_ids,
-    read_multi_hot,
-    read_names,
-)
+from .label_formats import LabelRows, read_class_ids, read_ids, read_multi_hot, read_names
+from .label_readings import candidate_forms, common_forms, one_reading
 from .label_space import LabelSpace, label_order, shown_list
 
 
@@ -187,7 +179,7 @@ def positive_entries(dataset: Any, counts: LabelCounts, column: str, form: str) 
     entries = []
     for rows in label_rows(dataset, column):
         if form == "multi_hot":
-            row, label = (read_multi_hot(rows, counts.num_labels) == 1).nonzero()
+            row, label = (read_multi_hot(rows, counts.num_labels, counts.label_names) == 1).nonzero()
         else:
             known = tally.read_ids(rows)
             row, label = np.repeat(np.arange(len(known.lengths)), known.lengths), known.values
@@ -222,8 +214,9 @@ def _tally(
     num_rows = 0
     for rows in label_rows(dataset, column):
         if not num_rows:
-            forms = candidate_forms(rows, label_format, are_class_ids=feature_names is not None)
-            if order is not None and "multi_hot" in forms:
+            forms = candidate_forms(rows, label_format, feature_names is not None, num_labels)
+            label_names = label_names if label_names is not None else rows.value_names
+            if order is not None and "multi_hot" in forms and rows.value_names is None:
                 raise ValueError(
                     f"column '{column}' is of class ids (ClassLabel), and label_format is 'multi_hot'; leave it out, "
                     "or cast the column to numbers"
@@ -265,7 +258,7 @@ class _Tally:
     def add(self, rows: LabelRows) -> None:
         """Raises a ValueError if the rows cannot be read in this form."""
         if self.form == "multi_hot":
-            matrix = read_multi_hot(rows, self.num_labels)
+            matrix = read_multi_hot(rows, self.num_labels, self.label_names)
             self.num_labels = matrix.shape[1]
             self.unknown = self.unknown + ((matrix != 0) & (matrix != 1)).sum(0)
             positives = (matrix == 1).sum(0)

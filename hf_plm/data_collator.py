@@ -9,17 +9,8 @@ import torch
 from torch import Tensor
 from transformers import default_data_collator
 
-from .label_formats import (
-    LabelRows,
-    arrow_rows,
-    candidate_forms,
-    check_label_format,
-    flatten,
-    one_reading,
-    read_ids,
-    read_multi_hot,
-    read_names,
-)
+from .label_formats import LabelRows, arrow_rows, flatten, read_ids, read_multi_hot, read_names
+from .label_readings import candidate_forms, check_label_format, one_reading
 from .label_space import LabelSpace, label_order
 
 PLACE = "row {} of the batch"
@@ -143,7 +134,7 @@ class MultiLabelCollator:
         """The labels of a batch, from those of its rows. Returns and raises as `__call__`."""
         flat = flatten(arrow_rows(rows, self.column, PLACE, 0), self.column, PLACE)
         readings, errors = {}, {}
-        for form in candidate_forms(flat, self.label_format):
+        for form in candidate_forms(flat, self.label_format, num_labels=self.num_labels):
             try:
                 readings[form] = self._read(flat, form)
             except ValueError as error:
@@ -158,7 +149,7 @@ class MultiLabelCollator:
         if form == "multi_hot":
             if self.sparse:
                 raise rows.error(0, "these are multi-hot labels. With sparse=True, give lists of class ids or names")
-            values = read_multi_hot(rows, self.num_labels).astype(np.float32)
+            values = read_multi_hot(rows, self.num_labels, self.label_names).astype(np.float32)
             return torch.from_numpy(np.where(values == -100, np.float32(np.nan), values))
         if form == "names":
             if self.label_names is None:

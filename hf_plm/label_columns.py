@@ -32,7 +32,7 @@ def label_rows(dataset: Any, column: str) -> Iterator[LabelRows]:
 
 
 def feature_names_of(dataset: Any, column: str) -> list[str] | None:
-    """The class names in the column's type, where it is a `datasets.ClassLabel` or a list of them.
+    """The label names in the column's type: of a `datasets.ClassLabel`, a list of them, or values by name.
 
     Parts of data sets, and several in a row, as torch makes them, have the names of what they are made of.
 
@@ -50,6 +50,8 @@ def feature_names_of(dataset: Any, column: str) -> list[str] | None:
             )
         return first
     feature = (getattr(dataset, "features", None) or {}).get(column)
+    if isinstance(feature, dict):
+        return list(feature)
     feature = getattr(feature, "feature", feature)
     return list(feature.names) if isinstance(feature, datasets.ClassLabel) else None
 
@@ -123,7 +125,12 @@ def _require_column(names: Sequence[str], column: str) -> None:
 
 def stored_column(dataset: datasets.Dataset, column: str) -> pa.ChunkedArray:
     """A column as it is stored, whatever the format or the transform of the data set."""
-    return dataset.select_columns([column]).with_format("arrow")[:][column]
+    return stored_columns(dataset, [column])[column]
+
+
+def stored_columns(dataset: datasets.Dataset, columns: Sequence[str]) -> pa.Table:
+    """Columns as they are stored, whatever the format or the transform of the data set."""
+    return dataset.select_columns(list(columns)).with_format("arrow")[:]
 
 
 def with_column(

@@ -2,14 +2,16 @@
 
 | form | a row | unknown labels |
 |---|---|---|
-| `multi_hot` | one value per label: 1 or 0, as bool, int or float | NaN, -100 or null |
+| `multi_hot` | one value per label: 1 or 0, as bool, int or float; also by name, `{"cat": 1}` | NaN, -100 or null |
 | `ids` | the ids of its positive classes, in any order | cannot be written |
 | `names` | the names of its positive classes, in any order | cannot be written |
 | `class_id` | one class id, as in a single-label task | -100 or null |
+
+Where there is a single label, a row may be its value, 1 or 0, without a list.
 """
 
 import bisect
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,7 +19,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from .label_space import shown_list
+from .label_space import label_order, shown_list
 
 LABEL_FORMATS = ("multi_hot", "ids", "names")
 
@@ -31,6 +33,7 @@ class LabelRows:
         lengths (int64, `(rows,)`): how many values each row has.
         forms: the forms that the column's type admits.
         names: the distinct names, where the values are names.
+        value_names: the label of each value of a row, where the rows have the values by name.
         column: the column's name, for messages.
         place: where a row stands, for messages, with `{}` for its number.
         first_row: the number of the first of these rows.
@@ -43,6 +46,7 @@ class LabelRows:
     column: str
     place: str
     first_row: int
+    value_names: list[str] | None = None
 
     def error(self, row: int, problem: str) -> ValueError:
         """A ValueError about a row of these, counted from 0."""
@@ -87,7 +91,9 @@ def arrow_rows(rows: Sequence[Any], column: str, place: str, first_row: int) -> 
 
 
 def _plain(row: Any) -> Any:
-    """Arrays and tensors as NumPy arrays, those without a dimension as Python numbers."""
+    """Arrays and tensors as NumPy arrays, those without a dimension as Python numbers, also in a dictionary."""
+    if isinstance(row, Mapping):
+        return {name: _plain(value) for name, value in row.items()}
     if not hasattr(row, "__array__"):
         return row
     array = np.asarray(row)
@@ -106,14 +112,22 @@ def flatten(array: pa.Array, column: str, place: str, first_row: int = 0) -> Lab
     """Lay an Arrow array of labels end to end, without building Python lists.
 
     Raises:
-        ValueError: if the array holds neither lists of numbers or names nor integers, or a row is null.
+        ValueError: if the array holds neither lists of numbers or names, nor values by name, nor class ids or the
+            values of one label, or a row is null.
     """
     rows = LabelRows(np.empty(0, np.int64), np.empty(0, np.int64), (), None, column, place, first_row)
+    if pa.types.is_struct(array.type):
+        return _flatten_values_by_name(array, rows)
     if pa.types.is_integer(array.type):
         rows.forms = ("class_id",)
         rows.values = array.cast(pa.int64()).fill_null(-100).to_numpy(zero_copy_only=False)
         rows.lengths = np.ones(len(array), np.int64)
         return rows
+    if _is_number(array.type):
+        values = np.asarray(array.cast(pa.float32()))
+        if (np.isnan(values) | np.isin(values, (0, 1, -100))).all():  # of one label
+            rows.forms, rows.lengths, rows.values = ("multi_hot",), np.ones(len(array), np.int64), values
+            return rows
     if not any(
         is_type(array.type) for is_type in (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
     ):
@@ -138,7 +152,7 @@ def flatten(array: pa.Array, column: str, place: str, first_row: int = 0) -> Lab
         rows.values = values.to_numpy(zero_copy_only=False).astype(np.int64)
     elif pa.types.is_integer(values.type) and not values.null_count:
         rows.forms, rows.values = ("ids", "multi_hot"), values.to_numpy().astype(np.int64, copy=False)
-    elif any(is_type(values.type) for is_type in (pa.types.is_integer, pa.types.is_floating, pa.types.is_boolean)):
+    elif _is_number(values.type):
         rows.forms = ("multi_hot",)
         rows.values = values.cast(pa.int8() if pa.types.is_boolean(values.type) else values.type).to_numpy(
             zero_copy_only=False
@@ -146,6 +160,27 @@ def flatten(array: pa.Array, column: str, place: str, first_row: int = 0) -> Lab
     else:
         raise rows.error(0, f"labels of the type {array.type}. Give lists of numbers or of class names")
     return rows
+
+
+def _flatten_values_by_name(array: pa.StructArray, rows: LabelRows) -> LabelRows:
+    """Rows that have the value of each label by its name, as multi-hot rows."""
+    fields = list(array.type)
+    if not fields or any(not _is_number(field.type) for field in fields):
+        raise rows.error(0, f"labels of the type {array.type}. Give each label 1, 0 or null by its name")
+    if array.null_count:
+        raise rows.error(pc.index(array.is_null(), True).as_py(), "the labels are null. Drop the row")
+    columns = [pc.struct_field(array, [index]).cast(pa.float32()) for index in range(len(fields))]
+    rows.forms, rows.value_names = ("multi_hot",), [field.name for field in fields]
+    rows.lengths = np.full(len(array), len(fields))
+    rows.values = np.stack([np.asarray(column) for column in columns], axis=1).ravel()
+    return rows
+
+
+def _is_number(kind: pa.DataType) -> bool:
+    """Whether values are numbers, or true and false, or all null."""
+    return any(
+        is_type(kind) for is_type in (pa.types.is_integer, pa.types.is_floating, pa.types.is_boolean, pa.types.is_null)
+    )
 
 
 def read_ids(rows: LabelRows, num_labels: int | None) -> LabelRows:
@@ -182,9 +217,14 @@ def read_names(rows: LabelRows, name_to_id: dict[str, int]) -> LabelRows:
     return replace(rows, values=ids, names=None)
 
 
-def read_multi_hot(rows: LabelRows, num_labels: int | None) -> np.ndarray:
-    """The values as `(rows, num_labels)`, each 1, 0 or unknown; a ValueError for other widths and values."""
-    rows.require("multi_hot")
+def read_multi_hot(rows: LabelRows, num_labels: int | None, label_names: Sequence[str] | None = None) -> np.ndarray:
+    """The values as `(rows, num_labels)`, each 1, 0 or unknown; a ValueError for other widths, values and names.
+
+    Args:
+        label_names: the order of the labels, for rows that have the values by name.
+    """
+    if rows.forms != ("class_id",) or num_labels != 1:
+        rows.require("multi_hot")
     width = num_labels if num_labels is not None else int(rows.lengths[0])
     wrong_width = rows.lengths != width
     if wrong_width.any():
@@ -203,7 +243,11 @@ def read_multi_hot(rows: LabelRows, num_labels: int | None) -> np.ndarray:
             f"the value {values[position]} is neither 1, 0 nor unknown (NaN or -100). Correct it, or, if the values "
             "are class ids, pass them as integers with label_format='ids'",
         )
-    return values.reshape(len(rows.lengths), width)
+    values = values.reshape(len(rows.lengths), width)
+    if rows.value_names is None or label_names is None:
+        return values
+    order = label_order(label_names, "the model and its training data", rows.value_names, f"column '{rows.column}'")
+    return values if order is None else values[:, order]
 
 
 def _check_range(rows: LabelRows, ids: np.ndarray, num_labels: int | None) -> None:
@@ -231,64 +275,3 @@ def _check_distinct(rows: LabelRows) -> None:
         row, value = divmod(int(keys[1:][repeated][0]), width)
         shown = value if rows.names is None else repr(rows.names[value])
         raise rows.error(row, f"the class {shown} is listed twice. List every class of a row once")
-
-
-def check_label_format(label_format: str) -> None:
-    """Raise a ValueError unless `label_format` is `auto` or one of `LABEL_FORMATS`."""
-    if label_format not in ("auto", *LABEL_FORMATS):
-        raise ValueError(f"label_format is {label_format!r}; use 'auto', 'multi_hot', 'ids' or 'names'")
-
-
-def candidate_forms(rows: LabelRows, label_format: str, are_class_ids: bool = False) -> tuple[str, ...]:
-    """The forms to try: the declared one, or under `auto` those that the column's type admits.
-
-    Args:
-        are_class_ids: whether the column's type says that its integers are class ids.
-
-    Raises:
-        ValueError: if `label_format` is neither `auto` nor in `LABEL_FORMATS`.
-    """
-    check_label_format(label_format)
-    if label_format != "auto":
-        return (label_format,)
-    return ("ids",) if are_class_ids and "class_id" not in rows.forms else rows.forms
-
-
-def common_forms(forms_of_each: Sequence[Sequence[str]], column: str) -> list[str]:
-    """The forms in which the rows of several data sets can all be read; none if one of them can be read in none.
-
-    Raises:
-        ValueError: if each can be read, and not all in the same form.
-    """
-    forms = [form for form in forms_of_each[0] if all(form in each for each in forms_of_each)]
-    if not forms and all(forms_of_each):
-        kinds = ", ".join(f"data set {index} as {' or '.join(each)}" for index, each in enumerate(forms_of_each))
-        raise ValueError(
-            f"column '{column}' has no form that all data sets share: {kinds} can be read. Give all of them lists of "
-            "names, all lists of class ids, or all multi-hot vectors"
-        )
-    return forms
-
-
-def one_reading(forms: Sequence[str], errors: dict[str, ValueError], column: str) -> str:
-    """The one form in which all rows can be read.
-
-    Args:
-        forms: the forms that no row contradicted.
-        errors: for the other forms that the column's type admits, what contradicted them.
-
-    Raises:
-        ValueError: if no form fits, or if more than one does: then the data cannot tell them apart.
-    """
-    if len(forms) == 1:
-        return forms[0]
-    if forms:
-        raise ValueError(
-            f"column '{column}': the rows can be read in {len(forms)} ways, as {' and as '.join(forms)} ([0, 1] can "
-            "name both of two classes, or be the vector of the second alone). Say which: pass label_format='ids' or "
-            "label_format='multi_hot', to count_labels or to MultiLabelCollator, which PLMTrainer takes as its "
-            "data_collator"
-        )
-    if len(errors) == 1:
-        raise next(iter(errors.values()))
-    raise ValueError("; ".join(f"read as {form}: {error}" for form, error in errors.items()))

@@ -10,7 +10,7 @@ from datasets import ClassLabel, Dataset, DatasetDict, List, Value
 from transformers.utils import logging
 
 from .display import quoted
-from .label_columns import stored_column, with_column
+from .label_columns import stored_columns, with_column
 from .label_space import shown_list
 
 logger = logging.get_logger(__name__)
@@ -47,7 +47,8 @@ def join_label_columns(data: DatasetDict, label_columns: str | Sequence[str], co
             f"label_columns is {label_columns!r}, and there is a column '{column}' as well; take out what does not "
             "hold the labels"
         )
-    values = {part: [_values(rows, name, part) for name in labels] for part, rows in data.items()}
+    tables = {part: stored_columns(rows, labels) for part, rows in data.items()}
+    values = {part: [_values(table[name], name, part) for name in labels] for part, table in tables.items()}
     unknown = sum(int((each == UNKNOWN).sum()) for columns in values.values() for each in columns)
     if unknown:
         logger.warning(f"{unknown:,} labels are unknown: empty or -1 in one of the {len(labels):,} label columns")
@@ -65,11 +66,12 @@ def join_label_columns(data: DatasetDict, label_columns: str | Sequence[str], co
     return DatasetDict(joined)
 
 
-def is_indicator(rows: Dataset, name: str) -> bool:
-    """Whether a column is of numbers, and holds nothing but 1, 0, -1 and empty cells."""
-    stored = stored_column(rows, name)
-    kinds = (pa.types.is_boolean, pa.types.is_integer, pa.types.is_floating)
-    return any(is_kind(stored.type) for is_kind in kinds) and {*pc.unique(stored).to_pylist()} <= {1, 0, -1, None}
+def indicators(rows: Dataset) -> list[str]:
+    """The columns of numbers that hold nothing but 1, 0, -1 and empty cells."""
+    kinds = ("bool", "int", "float")
+    names = [name for name, feature in rows.features.items() if getattr(feature, "dtype", "").startswith(kinds)]
+    table = stored_columns(rows, names)
+    return [name for name in names if {*pc.unique(table[name]).to_pylist()} <= {1, 0, -1, None}]
 
 
 def _chosen(label_columns: str | Sequence[str], columns: Sequence[str]) -> list[str]:
@@ -86,9 +88,8 @@ def _chosen(label_columns: str | Sequence[str], columns: Sequence[str]) -> list[
     return list(chosen)
 
 
-def _values(rows: Dataset, name: str, part: str) -> np.ndarray:
+def _values(stored: pa.ChunkedArray, name: str, part: str) -> np.ndarray:
     """A label column as int8 `(rows,)`: 1, 0 or `UNKNOWN`."""
-    stored = stored_column(rows, name)
     cells = stored
     if pa.types.is_string(stored.type) or pa.types.is_large_string(stored.type):
         text = pc.utf8_trim_whitespace(stored)

@@ -117,13 +117,26 @@ def _counts_and_form(
 def _read(
     rows: Any, num_labels: int | None, column: str, label_format: str, names: list[str] | None, source: str
 ) -> tuple[LabelCounts, str]:
-    """`read_labels`; if the data_collator declares the form, an error says so."""
+    """`read_labels`; an error says if the data_collator declares the form, or if the data have another number."""
     try:
         return read_labels(rows, num_labels, column, label_format, names, source)
     except ValueError as error:
-        if label_format == "auto":
-            raise
-        raise ValueError(f"read as the data_collator says, with label_format='{label_format}': {error}") from None
+        declared = "" if label_format == "auto" else f"read as the data_collator says, {label_format=}: "
+        raise ValueError(f"{declared}{error}{_advice(rows, num_labels, column, label_format)}") from None
+
+
+def _advice(rows: Any, num_labels: int | None, column: str, label_format: str) -> str:
+    """Which number of labels the model needs, if the rows can be read with another one than it has."""
+    try:
+        found = read_labels(rows, None, column, label_format)[0].num_labels
+    except ValueError:
+        return ""
+    if num_labels in (None, found):
+        return ""
+    return (
+        f". The training data have {found} labels, and the model has num_labels={num_labels}: make the model with "
+        f"num_labels={found}, or with **label_space_of(train_set, validation_set).config_arguments()"
+    )
 
 
 def _check_order_of_rows(

@@ -6,7 +6,7 @@ from typing import Any
 
 from datasets import Dataset, DatasetDict
 
-from .label_indicators import is_indicator, join_label_columns
+from .label_indicators import indicators, join_label_columns
 from .label_space import SHOWN_NAMES
 from .picture_files import IMAGE, find_pictures
 from .repeated_labels import drop_repeated_labels
@@ -103,8 +103,8 @@ def _advice(rows: Dataset) -> str:
             ". If it is a file that other characters separate than its ending says, read it with "
             "pandas.read_csv(file, sep=...), and give the DataFrame"
         )
-    indicators = [name for name in rows.column_names if is_indicator(rows, name)]
-    if not indicators:
+    names = indicators(rows)
+    if not names:
         return ""
-    shown = ",".join(indicators) if len(indicators) <= SHOWN_NAMES else f"{indicators[0]},{indicators[1]},..."
+    shown = ",".join(names) if len(names) <= SHOWN_NAMES else f"{names[0]},{names[1]},..."
     return f". With one column per label: label_columns='{shown}' (--label-columns)"

@@ -48,7 +48,7 @@ def find_separator(cells: pa.Array, column: str) -> str:
         example = _holding(different, plain[0])[0].as_py()
         logger.warning(
             f"Column '{column}': the labels of a row are separated by '{plain[0]}': {quoted(example)} is "
-            f"{shown_list(_split(pa.array([example]), plain[0]).values.to_pylist())}"
+            f"{shown_list(split_names(pa.array([example]), plain[0]).values.to_pylist())}"
         )
         return plain[0]
     found += [other for other in UNUSUAL if not found and _names_come_back(different, other)]

@@ -99,7 +99,10 @@ def _read_csv(name: str, delimiter: str, text: Sequence[str]) -> Dataset:
                     csv.ConvertOptions(column_types=dict.fromkeys(text, pa.string())),
                 )
         except pa.ArrowInvalid as error:
-            raise ValueError(f"{file.path} cannot be read: {error}") from error
+            raise ValueError(
+                f"{file.path} cannot be read: {error}. Correct it (in UTF-8), or read it with pandas.read_csv, and give "
+                "the DataFrame"
+            ) from error
         if any(pa.types.is_binary(column.type) for column in table.columns):
             raise ValueError(
                 f"{file.path} is not UTF-8; save it in UTF-8, or read it with pandas.read_csv(encoding=...)"

@@ -49,7 +49,8 @@ def split_label_text(data: DatasetDict, column: str, separator: str | None = Non
             )
         return data
     texts = {name: _text_cells(rows, column) for name, rows in data.items() if kinds[name] in (*TEXT, "null")}
-    cells = pa.chunked_array(itertools.chain.from_iterable(each.chunks for each in texts.values())).combine_chunks()
+    chunks = itertools.chain.from_iterable(each.chunks for each in texts.values())
+    cells = pa.chunked_array(chunks, pa.large_string()).combine_chunks()
     filled = cells.filter(pc.not_equal(cells, ""))
     if separator is None and _holds_lists(filled):
         rows_of = [(name, len(each)) for name, each in texts.items()]
@@ -140,6 +141,8 @@ def _parsed_lists(cells: pa.Array, column: str, rows_of: Sequence[tuple[str, int
     if str in kinds and len(kinds) > 1:
         raise ValueError(f"column '{column}' holds names in some rows and numbers in others; write all as names")
     value_type = pa.float64() if float in kinds else pa.int64() if kinds - {str} else pa.string()
+    if bool in kinds:
+        lists = [[value if value is None else float(value) for value in labels] for labels in lists]
     return pa.array(lists, pa.list_(value_type)).take(encoded.indices)
 
 
