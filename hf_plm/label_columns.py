@@ -147,5 +147,7 @@ def with_column(
         instead_of: columns to take out; the column itself, if it is there, is one of them.
     """
     fresh = f"{column} (new)"  # added first: without any column, a data set has no rows
-    old = [name for name in dataset.column_names if name in instead_of or name == column]
-    return dataset.add_column(fresh, values, feature=feature).remove_columns(old).rename_column(fresh, column)
+    old = {column, *instead_of}
+    kept = [name for name in dataset.column_names if name not in old]
+    added = dataset.add_column(fresh, values, feature=feature).select_columns([*kept, fresh])
+    return added.rename_column(fresh, column)

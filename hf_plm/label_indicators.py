@@ -33,7 +33,7 @@ def join_label_columns(data: DatasetDict, label_columns: str | Sequence[str], co
     Raises:
         ValueError: for columns that no part or not every part has, and for other values.
     """
-    names = {part: _chosen(label_columns, rows.column_names) for part, rows in data.items()}
+    names = {part: _chosen(label_columns, rows.column_names, part) for part, rows in data.items()}
     (first, labels), *others = names.items()
     for part, chosen in others:
         if set(chosen) != set(labels):
@@ -74,7 +74,7 @@ def indicators(rows: Dataset) -> list[str]:
     return [name for name in names if {*pc.unique(table[name]).to_pylist()} <= {1, 0, -1, None}]
 
 
-def _chosen(label_columns: str | Sequence[str], columns: Sequence[str]) -> list[str]:
+def _chosen(label_columns: str | Sequence[str], columns: Sequence[str], part: str) -> list[str]:
     """The label columns of a table, each once: those of a pattern in the order of the table."""
     wanted = [name.strip() for name in label_columns.split(",")] if isinstance(label_columns, str) else label_columns
     chosen: dict[str, None] = {}
@@ -82,7 +82,7 @@ def _chosen(label_columns: str | Sequence[str], columns: Sequence[str]) -> list[
         found = [name] if name in columns else [each for each in columns if fnmatchcase(each, name)]
         if not found:
             raise ValueError(
-                f"label_columns names {quoted(name)}, and there is no such column, only {shown_list(columns, 30)}"
+                f"label_columns names {quoted(name)}, and '{part}' has no such column, only {shown_list(columns, 30)}"
             )
         chosen |= dict.fromkeys(found)
     return list(chosen)

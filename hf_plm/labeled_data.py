@@ -27,7 +27,7 @@ def read_labeled(
     image_column: str | None = None,
     image_folder: str | Path | None = None,
 ) -> DatasetDict:
-    """Read a data set and its labels, whatever its shape.
+    """Read a data set with its labels.
 
         data = read_labeled({"train": "train.csv", "validation": "validation.csv"}, label_columns="toxic,obscene")
         space = label_space_of(*data.values())
@@ -48,10 +48,9 @@ def read_labeled(
             sequence. The label names are the columns' names.
         separator: between the names in a text; empty if each text is one name. None to find it: `|`, `;` or `,`, where
             it is plain. What was found is logged.
-        image_column: the column of the pictures, or of their files. It is renamed to `image`; None with an
-            `image_folder` is `image`.
-        image_folder: where the files of the pictures are, if `image_column` does not say; there they may be in further
-            folders, and `image_column` may leave out their endings.
+        image_column: the column of the pictures, or of their files. It is renamed to `image`.
+        image_folder: where the files of the pictures are, or the folders with them, if `image_column` (default:
+            `image`) does not say; it may leave out their endings.
 
     Returns:
         the parts, each with the column `labels`; a single table is the part `train`. `labels` holds lists of names

@@ -28,6 +28,8 @@ def find_pictures(data: DatasetDict, column: str = IMAGE, folder: str | Path | N
     Raises:
         ValueError: if there is no such folder or column, or a picture is missing; the first missing one is named.
     """
+    if folder is not None and not Path(folder).is_dir():
+        raise ValueError(f"image_folder is '{folder}', and there is no such folder")
     if any(
         column not in rows.column_names or (column != IMAGE and IMAGE in rows.column_names) for rows in data.values()
     ):
@@ -72,8 +74,6 @@ def _named_files(names: list[pa.Array]) -> tuple[pa.Array, pa.Array]:
 
 def _files_in(folder: str | Path) -> tuple[pa.Array, pa.Array]:
     """The names that files may have: their paths in the folder, with and without the ending; and their whole paths."""
-    if not Path(folder).is_dir():
-        raise ValueError(f"image_folder is '{folder}', and there is no such folder")
     folder = Path(folder).resolve()
     files = [
         Path(parent, name).relative_to(folder).as_posix()

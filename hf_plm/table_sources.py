@@ -100,8 +100,8 @@ def _read_csv(name: str, delimiter: str, text: Sequence[str]) -> Dataset:
                 )
         except pa.ArrowInvalid as error:
             raise ValueError(
-                f"{file.path} cannot be read: {error}. Correct it (in UTF-8), or read it with pandas.read_csv, and give "
-                "the DataFrame"
+                f"{file.path} cannot be read: {error}. Correct it (in UTF-8), or read it with pandas.read_csv, and "
+                "give the DataFrame"
             ) from error
         if any(pa.types.is_binary(column.type) for column in table.columns):
             raise ValueError(

@@ -142,7 +142,7 @@ def _parsed_lists(cells: pa.Array, column: str, rows_of: Sequence[tuple[str, int
         raise ValueError(f"column '{column}' holds names in some rows and numbers in others; write all as names")
     value_type = pa.float64() if float in kinds else pa.int64() if kinds - {str} else pa.string()
     if bool in kinds:
-        lists = [[value if value is None else float(value) for value in labels] for labels in lists]
+        lists = [[value if value is None else float(value) for value in labels or ()] for labels in lists]
     return pa.array(lists, pa.list_(value_type)).take(encoded.indices)
 
 
