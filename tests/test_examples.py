@@ -127,3 +127,17 @@ def test_the_tokenizer_is_the_same_every_time():
     data, _ = first_rows("debtags", 300)
     vocabularies = [train_text.train_tokenizer(data["text"], vocab_size=1000).get_vocab() for _ in range(3)]
     assert vocabularies[0] == vocabularies[1] == vocabularies[2]
+
+
+def test_label_columns_and_a_folder_of_pictures(tmp_path):
+    rows = [{"text": f"text {row}", "file": f"{row % 4}.png", "a": row % 2, "b": row % 3 // 2} for row in range(12)]
+    rows[5]["b"] = -1  # unknown
+    Dataset.from_list(rows).to_pandas().to_csv(tmp_path / "own.tsv", sep="\t", index=False)
+    for index in range(4):
+        Image.new("RGB", (8, 8)).save(tmp_path / f"{index}.png")
+    files = [f"--{name}_file={tmp_path / 'own.tsv'}" for name in ("train", "validation")]
+    pictures = ["--image_folder", str(tmp_path), "--image_column", "file"]
+    for name, flags in (("text", []), ("image", pictures)):
+        trainer = run(name, tmp_path / name, *files, "--label_columns", "a,b", *flags)
+        assert trainer.model.config.id2label == {0: "a", 1: "b"}
+        assert trainer.label_counts.negatives.tolist() == [6, 8]
