@@ -107,6 +107,8 @@ class EvaluationTrainer(LabelTrainer):
         evaluation = self._evaluation_of(*self._last_evaluation, metrics)
         kept = {evaluation.step, self.state.best_global_step}
         self._evaluations = [each for each in [*self._evaluations, evaluation] if each.step in kept]
+        if not self.is_in_train:
+            self.refresh_plots()
 
     def _evaluation_of(self, record: EvaluationRecord, prefix: str, metrics: Mapping[str, float]) -> Evaluation:
         decisions = read_decisions(self._config) if self._config is not None else None
@@ -234,6 +236,7 @@ class EvaluationTrainer(LabelTrainer):
         )
         write_decisions(self._config, decisions)
         self._say_unused_thresholds()
+        self.refresh_plots()
         return thresholds
 
     def _logits_and_labels(self, output: PredictionOutput, what: str) -> tuple[np.ndarray, np.ndarray]:

@@ -8,7 +8,7 @@ from transformers import Trainer
 from transformers.utils import logging
 
 from .model_card import make_model_card
-from .reporting import draw_plots, send_plots
+from .reporting import draw_plots, has_plots, send_plots
 from .run_facts import RunFacts
 
 logger = logging.get_logger(__name__)
@@ -16,6 +16,9 @@ logger = logging.get_logger(__name__)
 
 class HubTrainer(Trainer):
     """A `Trainer` with the model card of `make_model_card` and pictures of the run; its subclass gives the facts."""
+
+    _plotted_folders: frozenset[str] = frozenset()
+    """Where this trainer has drawn pictures: absolute paths."""
 
     def run_facts(self) -> RunFacts:
         """The model and its training as they are now, for the card and the pictures."""
@@ -65,6 +68,7 @@ class HubTrainer(Trainer):
         folder = Path(self.args.output_dir or ".")
         folder.mkdir(parents=True, exist_ok=True)
         facts = self.run_facts()
+        self._plotted_folders |= {os.path.abspath(folder)}
         name = model_name or folder.absolute().name
         card = make_model_card(
             facts,
@@ -122,11 +126,30 @@ class HubTrainer(Trainer):
 
     def report_plots(self) -> None:
         """Draw the pictures of the run and send them to the trackers in use; if that fails, warn and go on."""
+        paths = self._draw_plots(self.args.output_dir or ".")
+        send_plots(self.callback_handler.callbacks, paths, self.state.global_step)
+
+    def refresh_plots(self, model_folder: str | os.PathLike | None = None) -> None:
+        """Draw pictures that lie in a folder anew, on the first rank alone; if that fails, warn and go on.
+
+        Call it when scores, thresholds or probabilities have changed, or after the model was saved.
+
+        Args:
+            model_folder: holds the model that was just saved; None for the output folder, where pictures of another
+                trainer are left alone.
+        """
+        folder = model_folder or self.args.output_dir or "."
+        is_ours = has_plots(folder) if model_folder else os.path.abspath(folder) in self._plotted_folders
+        if is_ours and self.is_world_process_zero():
+            self._draw_plots(folder)
+
+    def _draw_plots(self, folder: str | os.PathLike) -> dict[str, Path]:
+        self._plotted_folders |= {os.path.abspath(folder)}
         try:
-            paths = draw_plots(self.run_facts(), self.args.output_dir or ".")
-            send_plots(self.callback_handler.callbacks, paths, self.state.global_step)
-        except Exception as error:  # each picture and tracker warns on its own; this catches the rest
+            return draw_plots(self.run_facts(), folder)
+        except Exception as error:  # each picture warns on its own; this catches the rest
             logger.warning(f"No pictures of the run could be drawn: {error}")
+            return {}
 
     def warn_of_failed_uploads(self) -> None:
         """Warn of each upload during training that failed, once: they run in the background, where nobody sees it."""

@@ -1,191 +1,156 @@
-"""Pictures of labels, ideal ratios, scores and calibration, as matplotlib figures: for 10 labels and for 1,000."""
+"""Pictures of a training run as matplotlib figures: ideal ratios, calibration, and those of `label_plots`."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+import math
 
 import numpy as np
-import torch
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.font_manager import FontProperties, findfont, get_font
-from matplotlib.ticker import MaxNLocator
+from matplotlib.lines import Line2D
+from matplotlib.ticker import LogLocator, MaxNLocator
+from scipy.special import expit, logit
 
-from .display import printable
-from .inspection import LabelReport
-from .label_counts import LabelCounts
+from .decisions import SCORES
+from .drawing import GROUP_COLOURS, NAMED_LABELS, WIDTH, legend_below, name_line_ends, set_title, tidy, write_plainly
+from .label_plots import plot_label_counts, plot_label_scores
 from .label_space import generic_names
-from .scores import LabelScores
 from .state import PLMState
 
-NAMED_LABELS = 40
-"""At most this many labels are shown by name."""
+__all__ = ["plot_calibration", "plot_label_counts", "plot_label_scores", "plot_ratios"]
 
-NAME_WIDTH = 32
-"""In characters; the middle of longer names is left out."""
+MOST_LINES = 500
+"""Of labels in a group; of more labels so many are drawn, evenly chosen by id."""
 
-AS_IT_STANDS: dict[str, Any] = {"parse_math": False, "usetex": False}
-"""For text from users: `$` does not start a formula."""
-
-COLOURS = ("#7f7f7f", "#d94801", "#2171b5", "#238b45", "#8c6bb1")
-GROUP_COLOURS = {"head": "#d62728", "medium": "#9467bd", "tail": "#17becf"}
-
-
-def plot_label_counts(report: LabelReport, preset: str = "default") -> Figure:
-    """How often each label is positive, from frequent to rare, and which share of its labels a preset keeps."""
-    counts = report.counts
-    order = _from_frequent_to_rare(counts)
-    figure = Figure(figsize=(11, 7), layout="constrained")
-    above, below = figure.subplots(2, 1, sharex=True)
-    places = np.arange(len(order))
-    above.bar(places, counts.positives[order].numpy(), width=1 if len(order) > NAMED_LABELS else 0.7, color=COLOURS[2])
-    above.set_yscale("symlog", linthresh=1)
-    above.set_ylabel("positives")
-    keep_positive, keep_negative = (keep.numpy() for keep in report.keep_probabilities(preset))
-    below.plot(places, keep_positive[order], ".-", color=COLOURS[1], linewidth=1, label="positives")
-    below.plot(places, keep_negative[order], ".-", color=COLOURS[2], linewidth=1, label="negatives")
-    below.set_ylim(-0.02, 1.05)
-    below.set_ylabel(f"kept by preset {preset}\nin the first epoch")
-    below.legend()
-    _label_axis(below, counts, order)
-    _mark_groups([above, below], counts, order)
-    figure.suptitle(f"{counts.num_labels} labels, {report.num_rows:,} rows, MeanIR {report.mean_ir:.1f}")
-    return figure
+FEW_ENTRIES = 10
+"""The share of positives among fewer entries than this is mostly chance, and not drawn."""
 
 
 def plot_ratios(state: PLMState) -> Figure:
-    """How far each label's ideal ratio lies from its own ratio, update by update, with the medians of the groups."""
-    shifts = state.shifts.exp().cpu().numpy()
+    """How far each label's ideal ratio lies from its own ratio, update by update.
+
+    Few labels have their names at the ends of the lines; of many labels the medians of head, medium and tail stand
+    out. Labels that lack positives or negatives have no ratio, and no line.
+    """
+    has_ratio = state.has_ratio.cpu().numpy()
+    shifts = state.shifts.exp().cpu().numpy()[:, has_ratio]
     updates = state.history_updates.cpu().numpy()
-    figure = Figure(figsize=(8, 5), layout="constrained")
+    are_named = len(has_ratio) <= NAMED_LABELS
+    height = max(5, 2.5 + 0.16 * len(has_ratio) * are_named)
+    figure = Figure(figsize=(WIDTH, height), layout="constrained")
     axis = figure.subplots()
+    marker = "o" if len(updates) <= 30 else ""
+    colours = np.empty(len(has_ratio), object)
+    entries: list[tuple[str, Artist]] = []
     for group, mask in state.groups().items():
-        members = shifts[:, (mask & state.has_ratio.cpu()).numpy()]
-        if members.size:
-            alpha = min(0.5, 20 / members.shape[1])
-            axis.plot(updates, members, color=GROUP_COLOURS[group], linewidth=0.5, alpha=alpha)
-            median = np.median(members, 1)
-            axis.plot(updates, median, color=GROUP_COLOURS[group], linewidth=3, marker="o", label=group)
-    axis.axhline(1, color="black", linewidth=0.8, linestyle=":")
-    axis.set_yscale("log")
-    axis.set_xlabel("updates")
-    axis.set_ylabel("ideal ratio / ratio of the data")
-    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axis.grid(alpha=0.25)
-    if axis.get_legend_handles_labels()[0]:
-        axis.legend(title="median of")
-    figure.suptitle("Ideal ratios: above 1 negatives are masked, below 1 positives")
+        colour = colours[mask.numpy()] = GROUP_COLOURS[group]
+        members = shifts[:, mask.numpy()[has_ratio]]
+        if not members.size:
+            continue
+        if are_named:
+            axis.plot(updates, members, color=colour, linewidth=1.2, marker=marker, markersize=3, clip_on=False)
+        else:
+            thin = members[:, :: math.ceil(members.shape[1] / MOST_LINES)]
+            axis.plot(updates, thin, color=colour, linewidth=0.5, alpha=min(0.5, 20 / thin.shape[1]))
+            axis.plot(updates, np.median(members, 1), color=colour, linewidth=3, marker=marker, clip_on=False)
+        entries.append((group, Line2D([], [], color=colour, linewidth=2 if are_named else 3)))
+    _ratio_axis(axis, shifts, updates, state)
+    if are_named:
+        names = np.array(state.label_names or generic_names(len(has_ratio)), object)[has_ratio]
+        name_line_ends(axis, shifts[-1], names, colours[has_ratio], gap=0.16 / (height - 2))
+    if entries:
+        legend_below(figure, entries, 3, None if are_named else "thick lines: medians of")
+    set_title(
+        figure,
+        "How the ideal ratios of the labels moved (lines that become flat have settled)",
+        "above 1: negatives are masked; below 1: positives are masked; at 1: nothing is",
+    )
     return figure
 
 
-def plot_label_scores(runs: Mapping[str, LabelScores], counts: LabelCounts, title: str = "") -> Figure:
-    """Recall and precision label by label, from the most frequent label to the rarest, of one run or several.
+def _ratio_axis(axis: Axes, shifts: np.ndarray, updates: np.ndarray, state: PLMState) -> None:
+    """Ratios on a log scale, at least from a half to 2, with readable numbers; and the updates."""
+    low, high = min(0.5, shifts.min(initial=1)), max(2, shifts.max(initial=1))
+    axis.set_yscale("log")
+    axis.set_ylim(low / 1.1, high * 1.1)
+    axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high / low < 3000 else (1,)))
+    write_plainly(axis.yaxis)
+    axis.set_ylabel("ideal ratio / ratio of the data (log scale)")
+    axis.axhline(1, color="black", linewidth=0.8, linestyle=":")
+    axis.set_xlim(0 if updates[-1] else -0.5, updates[-1])
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+    steps = state.settings["update_steps"]
+    missing = int((~state.has_ratio).sum())
+    note = f"\n(not shown: {missing:,} labels that lack positives or negatives)" if missing else ""
+    axis.set_xlabel((f"updates, every {steps:,} steps" if steps else "updates, one per epoch") + note)
+    tidy(axis)
 
-    Labels without a positive among the references of the first run are left out.
+
+def plot_calibration(state: PLMState, scores: str = "trained") -> Figure:
+    """How often labels are positive where the model gives them a probability, for head, medium and tail labels.
+
+    Made from the histograms of the last epoch of training. Each point is a bin of probabilities with at least
+    `FEW_ENTRIES` entries, an entry being one label of one row. Lines join points of neighbouring bins alone.
 
     Args:
-        runs: name -> `label_scores` of its predictions.
-        counts: of the training set, with the names of the labels.
-        title: says on which data the scores were measured.
+        scores: what the scores of the model are, see `Decisions`. After `calibrate` (`probabilities`) each bin moves
+            as its middle does. After `fold_thresholds` (`decisions`) there are no probabilities; those of training
+            are shown.
+
+    Raises:
+        ValueError: for other `scores`.
     """
-    order = _from_frequent_to_rare(counts)
-    order = order[next(iter(runs.values())).positives[order] > 0]
-    places = np.arange(len(order))
-    figure = Figure(figsize=(11, 7.5), layout="constrained")
-    axes = figure.subplots(2, 1, sharex=True)
-    for index, scores in enumerate(runs.values()):
-        for axis, values in zip(axes, (scores.recall, scores.precision), strict=True):
-            _draw_values(axis, places, values[order], index, len(runs))
-    for axis, score in zip(axes, ("recall", "precision"), strict=True):
-        axis.set_ylabel(score)
-        axis.set_ylim(-0.02, 1.02)
-        axis.grid(alpha=0.25)
-    legend = axes[0].legend(loc="upper right", framealpha=0.95)
-    for text, name in zip(legend.get_texts(), runs, strict=True):
-        text.update({"text": drawable(name), **AS_IT_STANDS})
-    _label_axis(axes[1], counts, order)
-    _mark_groups(axes, counts, order)
-    if title:
-        figure.suptitle(drawable(title, 100), **AS_IT_STANDS)
-    return figure
-
-
-def plot_calibration(state: PLMState) -> Figure:
-    """How often labels are positive where the loss gives them a probability, for head, medium and tail labels.
-
-    Made from the histograms of the last epoch of training: each point is a bin of probabilities.
-    """
-    histograms = state.histograms.cpu().double()
-    bins = histograms.shape[-1]
-    centres = (np.arange(bins) + 0.5) / bins
-    figure = Figure(figsize=(6.5, 7), layout="constrained")
+    if scores not in SCORES:
+        raise ValueError(f"scores is {scores!r}; it must be one of {SCORES}")
+    histograms = state.histograms.cpu().double().numpy()
+    probabilities = _model_probabilities(state, scores)
+    num_bins = histograms.shape[-1]
+    figure = Figure(figsize=(WIDTH, 7), layout="constrained")
     above, below = figure.subplots(2, 1, height_ratios=[3, 1], sharex=True)
     above.plot([0, 1], [0, 1], color="black", linewidth=0.8, linestyle=":")
+    entries: list[tuple[str, Artist]] = []
     for group, mask in state.groups().items():
-        positives, negatives = histograms[:, mask].sum(1).numpy()
+        places, colour = probabilities[mask.numpy()].ravel(), GROUP_COLOURS[group]
+        bins = np.minimum((places * num_bins).astype(int), num_bins - 1)
+        positives, negatives = (np.bincount(bins, each[mask.numpy()].ravel(), num_bins) for each in histograms)
         total = positives + negatives
-        seen = total > 0
-        above.plot(centres[seen], positives[seen] / total[seen], ".-", color=GROUP_COLOURS[group], label=group)
-        below.plot(centres, total, ".-", color=GROUP_COLOURS[group])
-    above.set_ylabel("share that is positive")
-    above.set_ylim(-0.02, 1.02)
-    above.legend()
-    below.set_yscale("symlog", linthresh=1)
-    below.set_ylim(bottom=0)
-    below.set_ylabel("labels")
-    below.set_xlabel("predicted probability")
-    for axis in (above, below):
-        axis.grid(alpha=0.25)
-    figure.suptitle("Calibration in the last epoch of training\n(below the dotted line too much is predicted)")
+        with np.errstate(invalid="ignore"):  # NaN where there is no entry
+            mean = np.bincount(bins, (histograms.sum(0)[mask.numpy()]).ravel() * places, num_bins) / total
+            share = np.where(total >= FEW_ENTRIES, positives / total, np.nan)
+        above.plot(mean, share, ".-", color=colour)
+        below.plot(mean, np.where(total > 0, total, np.nan), ".-", color=colour)
+        if mask.any():
+            entries.append((group, Line2D([], [], color=colour, marker=".")))
+    _calibration_axes(above, below)
+    legend_below(figure, entries, 3)
+    whose = {"trained": "", "probabilities": ", after calibrate()", "decisions": ", before fold_thresholds()"}[scores]
+    set_title(
+        figure,
+        "Do the predicted probabilities come true? (best: points on the dotted line)",
+        f"below the line too much is predicted; last epoch of training{whose}",
+    )
     return figure
 
 
-def drawable(name: str, width: int = NAME_WIDTH) -> str:
-    """A text as `printable` gives it; characters that the fonts in use lack are escaped, too."""
-    fonts = [get_font(findfont(FontProperties(family=[family]))) for family in FontProperties().get_family()]
-    text = printable(name, width=len(name) * 10 + 2)  # not cut yet
-    shown = (
-        char if any(font.get_char_index(ord(char)) for font in fonts) else char.encode("unicode_escape").decode()
-        for char in text
-    )
-    return printable("".join(shown), width)
+def _model_probabilities(state: PLMState, scores: str) -> np.ndarray:
+    """The model's probability in the middle of each bin of the histograms, `(num_labels, num_bins)`.
+
+    The histograms are of what the loss saw: logits that assume the ideal ratios.
+    """
+    num_bins = state.histograms.shape[-1]
+    middles = logit((np.arange(num_bins) + 0.5) / num_bins)
+    mask_shift = state.shifts[-1 if state.is_measuring or len(state.shifts) == 1 else -2].cpu().double()
+    left_in_logits = 0.0 if scores == "probabilities" else state.shift_in_force.cpu().double()
+    return expit(middles - (mask_shift - left_in_logits).numpy()[:, None])
 
 
-def _from_frequent_to_rare(counts: LabelCounts) -> np.ndarray:
-    return torch.sort(counts.positives, descending=True, stable=True).indices.numpy()
-
-
-def _draw_values(axis: Axes, places: np.ndarray, values: np.ndarray, index: int, num_runs: int) -> None:
-    """One run's value of each label: bars for few labels, dots with a rolling mean for many."""
-    colour = COLOURS[index % len(COLOURS)]
-    if len(places) <= NAMED_LABELS:
-        width = 0.8 / num_runs
-        axis.bar(places + (index - (num_runs - 1) / 2) * width, values, width, color=colour, label=str(index))
-        return
-    window = np.ones(max(5, len(places) // 15))
-    mean = np.convolve(values, window, "same") / np.convolve(np.ones_like(values), window, "same")
-    axis.scatter(places, values, s=9, color=colour, alpha=0.35, linewidths=0)
-    axis.plot(places, mean, color=colour, linewidth=2.5, label=str(index))
-
-
-def _label_axis(axis: Axes, counts: LabelCounts, order: np.ndarray) -> None:
-    """Names of few labels, or what the axis shows."""
-    if len(order) <= NAMED_LABELS:
-        names = counts.label_names or generic_names(counts.num_labels)
-        shown = [drawable(names[index]) for index in order]
-        axis.set_xticks(range(len(order)), shown, rotation=45, ha="right", **AS_IT_STANDS)
-    else:
-        axis.set_xlabel("label, from the most frequent to the rarest")
-    axis.set_xlim(-0.6, len(order) - 0.4)
-
-
-def _mark_groups(axes: Sequence[Axes], counts: LabelCounts, order: np.ndarray) -> None:
-    """Head, medium and tail: names above the first axis, dotted lines between."""
-    for group, mask in counts.groups().items():
-        members = np.flatnonzero(mask.numpy()[order])
-        if len(members):
-            axes[0].text(
-                members.mean(), 1.02, group, ha="center", fontweight="bold", transform=axes[0].get_xaxis_transform()
-            )
-            for axis in axes:
-                if members.max() + 1 < len(order):
-                    axis.axvline(members.max() + 0.5, color="black", linewidth=0.8, linestyle=":")
+def _calibration_axes(above: Axes, below: Axes) -> None:
+    above.set_ylabel("share of entries that are positive")
+    above.set_ylim(-0.02, 1.02)
+    above.set_xlim(0, 1)
+    below.set_yscale("log")
+    below.set_ylim(bottom=0.8)
+    below.set_ylabel("entries\n(rows × labels,\nlog scale)")
+    write_plainly(below.yaxis)
+    below.set_xlabel(f"predicted probability (points of fewer than {FEW_ENTRIES} entries are left out above)")
+    for axis in (above, below):
+        tidy(axis)

@@ -21,13 +21,20 @@ TRACKERS = (TensorBoardCallback, TrackioCallback, WandbCallback)
 """The callbacks whose trackers show pictures."""
 
 PLOTS_FOLDER = "plots"
+PICTURES = ("ideal_ratios", "calibration", "label_scores")
+
+
+def has_plots(folder: str | os.PathLike) -> bool:
+    """Whether pictures of `draw_plots` lie in a folder."""
+    return any((Path(folder) / PLOTS_FOLDER / f"{name}.png").is_file() for name in PICTURES)
 
 
 def draw_plots(facts: RunFacts, folder: str | os.PathLike) -> dict[str, Path]:
-    """Draw the pictures of a run into `plots/` of a folder. An earlier picture stays until it is replaced as a whole.
+    """Draw the pictures of a run into `plots/` of a folder, and remove those of an earlier run or model from it.
 
     `ideal_ratios.png` and `calibration.png` once a batch was trained on; `label_scores.png` if the evaluation has the
-    scores of labels. A picture that cannot be drawn is a warning in the log; the others are drawn.
+    scores of labels. An earlier picture stays until it is replaced as a whole. A picture that cannot be drawn is a
+    warning in the log; the others are drawn.
 
     Returns:
         name -> path of each picture that was drawn.
@@ -35,13 +42,19 @@ def draw_plots(facts: RunFacts, folder: str | os.PathLike) -> dict[str, Path]:
     pictures: dict[str, Callable[[], Figure]] = {}
     if facts.state.num_batches:
         pictures["ideal_ratios"] = lambda: plot_ratios(facts.state)
-        pictures["calibration"] = lambda: plot_calibration(facts.state)
+        pictures["calibration"] = lambda: plot_calibration(facts.state, facts.decisions.scores)
     evaluation = facts.evaluation
     if evaluation is not None and (scores := evaluation.label_scores) is not None:
-        title = f"{evaluation.data}, after {evaluation.step:,} steps"
+        note = ", with other thresholds than now" if facts.was_decided_otherwise else ""
+        title = f"{evaluation.data}, after {evaluation.step:,} steps{note}"
         pictures["label_scores"] = lambda: plot_label_scores({"evaluation": scores}, facts.label_counts, title)
-    paths = {name: Path(folder) / PLOTS_FOLDER / f"{name}.png" for name in pictures}
-    return {name: paths[name] for name, plot in pictures.items() if _draw(plot, paths[name])}
+    paths = {name: Path(folder) / PLOTS_FOLDER / f"{name}.png" for name in PICTURES}
+    drawn = {name: paths[name] for name, plot in pictures.items() if _draw(plot, paths[name])}
+    for name in PICTURES:
+        if name not in drawn:
+            with contextlib.suppress(OSError):
+                paths[name].unlink()
+    return drawn
 
 
 def send_plots(callbacks: Iterable[TrainerCallback], paths: Mapping[str, Path], step: int) -> None:

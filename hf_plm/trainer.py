@@ -252,6 +252,8 @@ class PLMTrainer(EvaluationTrainer):
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
         """As `Trainer.save_model`, with the `PLMState` as `plm_state.safetensors` beside the model.
 
+        Pictures of a run that lie in the folder are drawn anew, to show the model that is saved.
+
         Any rank may call it, alone or with the others, at any time. Beside an adapter lies the model's configuration:
         label names, problem type and decisions.
         """
@@ -262,3 +264,5 @@ class PLMTrainer(EvaluationTrainer):
         if self.args.should_save and is_adapter(self.model):
             self._config.save_pretrained(folder)
         super().save_model(output_dir, _internal_call)
+        if not _internal_call:  # push_to_hub draws them with its card
+            self.refresh_plots(folder)

@@ -1,15 +1,15 @@
-"""The pictures show what they should, with names for few labels and lines for many."""
-
-import warnings
+"""The pictures of a run: ideal ratios with names for few labels, and calibration without chance points."""
 
 import numpy as np
 import pytest
 import torch
-from datasets import Dataset
+from matplotlib.text import Text
+from scipy.special import expit, logit
 
-from hf_plm import LabelCounts, PLMLoss, inspect_labels
-from hf_plm.plots import drawable, plot_calibration, plot_label_counts, plot_label_scores, plot_ratios
-from hf_plm.scores import label_scores
+from hf_plm import LabelCounts, PLMLoss
+from hf_plm.decisions import log_odds_shift
+from hf_plm.drawing import spread
+from hf_plm.plots import FEW_ENTRIES, MOST_LINES, plot_calibration, plot_ratios
 
 
 @pytest.fixture(params=[1, 10, 200], ids=lambda num_labels: f"{num_labels} labels")
@@ -29,81 +29,79 @@ def counts(labels):
 
 
 @pytest.fixture
-def plm_loss(labels, counts):
+def state(labels, counts):
     plm_loss = PLMLoss(counts)
     for _ in range(3):
         plm_loss(torch.tensor(2 * labels - 1.5), torch.tensor(labels))
         plm_loss.end_epoch()
-    return plm_loss
+    return plm_loss.state
+
+
+def state_of(histograms, prior="ideal", mean_shift=0.0):
+    """A state that has measured these histograms in an epoch without an update since."""
+    num_labels = histograms.shape[1]
+    state = PLMLoss(LabelCounts([50] * num_labels, [50] * num_labels), prior=prior).state
+    state.ideal_ratio = torch.full((num_labels,), float(np.exp(mean_shift)))
+    state.shifts[-1], state.shift_in_force = state.mask_shift(), state.shift()
+    state.histograms, state.is_measuring = torch.as_tensor(histograms), True
+    return state
 
 
 def save(figure, tmp_path):
     figure.savefig(tmp_path / "figure.png")
     assert (tmp_path / "figure.png").stat().st_size > 5_000
+    assert figure.get_size_inches()[0] == 8
 
 
-def test_label_scores_are_drawn_for_every_label_that_has_a_positive(labels, counts, tmp_path):
-    generator = np.random.default_rng(1)
-    runs = {name: label_scores(generator.random(labels.shape), labels) for name in ("one", "other")}
-    figure = plot_label_scores(runs, counts)
-    save(figure, tmp_path)
-    order = np.argsort(-counts.positives.numpy(), kind="stable")
-    order = order[labels.any(0)[order]]
-    for axis, name in zip(figure.axes, ("recall", "precision"), strict=True):
-        assert axis.get_ylabel() == name
-        for index, scores in enumerate(runs.values()):
-            expected = getattr(scores, name)[order]
-            if len(order) <= 40:
-                drawn = [bar.get_height() for bar in axis.containers[index]]
-            else:
-                drawn = axis.collections[index].get_offsets()[:, 1]
-            np.testing.assert_allclose(drawn, expected)
-    assert [text.get_text() for text in figure.axes[0].get_legend().get_texts()] == ["one", "other"]
-    if len(order) <= 40:
-        names = [text.get_text() for text in figure.axes[1].get_xticklabels()]
-        assert names == [f"topic {index}" for index in order]
-
-
-def test_ratios_are_drawn_from_their_start_on(plm_loss, tmp_path):
-    state = plm_loss.state
+def test_ratios_are_drawn_from_their_start_on(state, tmp_path):
     figure = plot_ratios(state)
     save(figure, tmp_path)
-    lines = [line.get_ydata() for line in figure.axes[0].lines if len(line.get_ydata()) == 4]
-    drawn = np.array(lines)
+    drawn = np.array([line.get_ydata() for line in figure.axes[0].lines if len(line.get_ydata()) == 4])
     shifts = state.shifts.exp()[:, state.has_ratio].T.numpy()
-    num_medians = len(drawn) - len(shifts)
-    assert 1 <= num_medians <= 3
+    assert len(drawn) - len(shifts) == (3 if state.num_labels == 200 else 0)  # the medians
     for row in shifts:
-        assert (np.abs(np.array(lines) - row).max(1) < 1e-6).any()
+        assert (np.abs(drawn - row).max(1) < 1e-6).any()
 
 
-def test_calibration_is_the_share_of_positives_in_each_bin(plm_loss, tmp_path):
-    state = plm_loss.state
-    figure = plot_calibration(state)
-    save(figure, tmp_path)
-    _, head, *_ = figure.axes[0].lines
-    histograms = state.histograms[:, LabelCounts(state.positives, state.negatives).groups()["head"]].sum(1)
-    total = histograms.sum(0)
-    expected = (histograms[0] / total)[total > 0]
-    np.testing.assert_allclose(head.get_ydata(), expected)
-    np.testing.assert_allclose(head.get_xdata(), ((torch.arange(20) + 0.5) / 20)[total > 0])
+def test_few_labels_are_named_at_the_ends_of_their_lines_and_many_are_not(state):
+    figure = plot_ratios(state)
+    (axis,) = figure.axes
+    shown = {text.get_text(): text for text in axis.texts}
+    has_ratio = state.has_ratio.tolist()
+    expected = {f"topic {index}" for index, has in enumerate(has_ratio) if has}
+    assert set(shown) == (expected if state.num_labels <= 40 else set())
+    ends = [state.shifts[-1, int(name.split()[1])].item() for name in shown]
+    heights = [text.xyann[1] for text in shown.values()]
+    assert np.array_equal(np.argsort(ends, kind="stable"), np.argsort(heights, kind="stable"))
+    groups = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert groups == [name for name, mask in state.groups().items() if (mask & state.has_ratio).any()]
+    missing = has_ratio.count(False)
+    assert (f"not shown: {missing} labels" in axis.get_xlabel()) is bool(missing)
 
 
-def test_label_counts_are_drawn_from_frequent_to_rare(labels, counts, tmp_path):
-    rows = Dataset.from_dict({"labels": labels.tolist()})
-    figure = plot_label_counts(inspect_labels(rows, label_format="multi_hot"))
-    save(figure, tmp_path)
-    heights = [bar.get_height() for bar in figure.axes[0].patches]
-    assert heights == sorted(counts.positives.tolist(), reverse=True)
+@pytest.mark.parametrize("shift", [0.0, 3.0])
+def test_the_names_of_forty_labels_do_not_overlap(shift):
+    """All lines end at one place, in the middle or at the top."""
+    state = PLMLoss(LabelCounts([10] * 40, [90] * 40, [f"a long name, number {index}" for index in range(40)])).state
+    state.shifts = torch.tensor([[0.0] * 40, [shift] * 40])
+    state.history_updates = torch.arange(2)
+    figure = plot_ratios(state)
+    figure.draw_without_rendering()
+    boxes = [Text.get_window_extent(name) for name in figure.axes[0].texts]  # without the lines to the names
+    boxes.sort(key=lambda box: box.y0)
+    assert len(boxes) == 40
+    assert all(below.y1 <= above.y0 for below, above in zip(boxes, boxes[1:], strict=False))
+    assert boxes[0].y0 > 0 and boxes[-1].y1 < figure.bbox.y1 and max(box.x1 for box in boxes) < figure.bbox.x1
 
 
-def test_nothing_measured_yet_can_be_drawn(counts, tmp_path):
-    state = PLMLoss(counts).state
-    save(plot_ratios(state), tmp_path)
-    save(plot_calibration(state), tmp_path)
+def test_places_are_spread_as_little_as_needed():
+    assert spread(np.array([0.1, 0.5, 0.9]), 0.1).tolist() == pytest.approx([0.1, 0.5, 0.9])
+    assert spread(np.array([0.5, 0.5, 0.9]), 0.1).tolist() == pytest.approx([0.45, 0.55, 0.9])
+    assert spread(np.array([0.0, 0.0]), 0.2).tolist() == pytest.approx([0.0, 0.2])
+    assert spread(np.array([1.0, 1.0]), 0.2).tolist() == pytest.approx([0.8, 1.0])
 
 
-def test_ratios_are_drawn_as_they_were_in_force(tmp_path):
+def test_ratios_are_drawn_as_they_were_in_force():
     """Of a stream nothing is masked at first, whatever its ratios are today."""
     shifts = torch.tensor([[0.0, 0.0], [2.0, -1.0]])
     state = PLMLoss(LabelCounts([90, 10], [10, 90])).state
@@ -113,42 +111,80 @@ def test_ratios_are_drawn_as_they_were_in_force(tmp_path):
         assert pytest.approx(shifts[:, label].exp().tolist()) in lines
 
 
-ODD = ["$", "$$", "$$$", r"\frac{a}{", "[bold]x[/bold]", "a|b", "line\nbreak", '"q"', "", "\U0001f999", "x" * 2000]
-ODD += ["_under", "中文", " a ", "%d", "\x1b[31m", "<b>", "`c`", "a$b$c$"]
+def test_of_very_many_labels_some_lines_are_drawn():
+    state = PLMLoss(LabelCounts([1] * 9000, [9] * 9000)).state
+    assert 3 < len(plot_ratios(state).axes[0].lines) <= 3 * (MOST_LINES + 1) + 1
 
 
-@pytest.mark.parametrize("num_labels", [2, 10, 113])
-@pytest.mark.parametrize("offset", [0, 9])
-def test_names_of_any_text_are_drawn_without_a_warning(num_labels, offset, tmp_path):
-    names = (ODD[offset:] + [f"topic {index}" for index in range(num_labels)])[:num_labels]
-    generator = np.random.default_rng(0)
-    rows = (generator.random((200, num_labels)) < 0.5 * np.arange(1, num_labels + 1) ** -0.5).astype(np.float32)
-    rows[0] = 1
-    counts = LabelCounts(rows.sum(0), (1 - rows).sum(0), names)
-    runs = {"_a $x$": label_scores(generator.random(rows.shape), rows)}
-    data = Dataset.from_dict({"labels": [[names[label] for label in np.flatnonzero(row)] for row in rows]})
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        scores = plot_label_scores(runs, counts, "'$a$\n\U0001f999', 200 rows")
-        figures = [scores, plot_label_counts(inspect_labels(data)), plot_ratios(PLMLoss(counts).state)]
-        for figure in figures:
-            save(figure, tmp_path)
-    assert scores.get_suptitle() == r"'$a$\n\U0001f999', 200 rows"
-    assert [text.get_text() for text in scores.axes[0].get_legend().get_texts()] == ["_a $x$"]
-    for figure in figures[:2]:
-        ticks = figure.axes[-1].get_xticklabels()
-        if num_labels <= 40:
-            assert {text.get_text() for text in ticks} == set(map(drawable, names))
-            assert not any(text.get_parse_math() for text in ticks)
+def test_calibration_is_the_share_of_positives_in_each_bin(state, tmp_path):
+    figure = plot_calibration(state)
+    save(figure, tmp_path)
+    _, head, *_ = figure.axes[0].lines
+    histograms = state.histograms[:, state.groups()["head"]].sum(1)
+    total = histograms.sum(0)
+    expected = np.where(total >= FEW_ENTRIES, histograms[0] / total, np.nan)
+    np.testing.assert_allclose(head.get_ydata(), expected)
+    assert np.isfinite(expected).any()
+    seen = total > 0
+    np.testing.assert_allclose(head.get_xdata()[seen], ((torch.arange(20) + 0.5) / 20)[seen])
 
 
-def test_characters_that_no_font_has_are_escaped():
-    assert drawable("a\U0001f999 中") == r"a\U0001f999 \u4e2d"
-    assert drawable("") == "''" and drawable("a\nb") == r"a\nb"
-    assert len(drawable("x" * 2000)) == 32
+def test_calibration_has_no_point_of_few_entries_and_no_line_across_a_gap():
+    histograms = np.zeros((2, 1, 20), np.int32)
+    histograms[0, 0, [1, 2, 3, 6, 7]] = [5, 4, 6, 5, 9]
+    histograms[1, 0, [1, 2, 3, 6, 7]] = [5, 5, 6, 5, 1]
+    _, head, *_ = plot_calibration(state_of(histograms)).axes[0].lines
+    drawn = np.full(20, np.nan)
+    drawn[[1, 3, 6, 7]] = [0.5, 0.5, 0.5, 0.9]  # 2 has nine entries
+    np.testing.assert_allclose(head.get_ydata(), drawn)  # NaN ends a line
 
 
-def test_a_picture_of_scores_says_of_what_data_they_are(labels, counts):
-    figure = plot_label_scores({"one": label_scores(labels, labels)}, counts, "validation, 300 rows")
-    assert figure.get_suptitle() == "validation, 300 rows"
-    assert plot_label_scores({"one": label_scores(labels, labels)}, counts).get_suptitle() == ""
+@pytest.mark.parametrize("prior", ["ideal", "balanced", "data"])
+def test_calibration_is_of_the_probabilities_that_the_model_gives_now(prior):
+    """The loss sees logits at the ideal ratio I; the model's are at T, and after `calibrate` at R, which is 1 here."""
+    histograms = np.zeros((2, 1, 20), np.int32)
+    histograms[:, 0, 5] = 10
+    state = state_of(histograms, prior, mean_shift=1.0)
+    seen_by_loss = logit(5.5 / 20)
+    at_data = seen_by_loss - 1.0
+    as_trained = at_data + log_odds_shift(state).item()
+    assert as_trained == pytest.approx(seen_by_loss if prior == "ideal" else at_data)
+    for scores, expected in {"trained": as_trained, "probabilities": at_data, "decisions": as_trained}.items():
+        figure = plot_calibration(state, scores)
+        _, head, *_ = figure.axes[0].lines
+        (place,) = np.flatnonzero(np.isfinite(head.get_ydata()))
+        assert head.get_xdata()[place] == pytest.approx(expit(expected), abs=1e-6)
+        assert head.get_ydata()[place] == 0.5
+        assert ("after calibrate()" in figure.get_suptitle()) is (scores == "probabilities")
+        assert ("before fold_thresholds()" in figure.get_suptitle()) is (scores == "decisions")
+
+
+def test_the_shift_of_an_epoch_that_has_ended_is_that_before_its_update():
+    """The histograms were measured with it."""
+    plm_loss = PLMLoss(LabelCounts([30], [70]))
+    for _ in range(3):
+        plm_loss(torch.full((40, 1), 1.0), torch.arange(40)[:, None] < 10)
+        plm_loss.end_epoch()
+    state = plm_loss.state
+    assert not state.is_measuring and abs(state.shifts[-1] - state.shifts[-2]).item() > 0.1
+    figure = plot_calibration(state, "probabilities")
+    (place,) = np.flatnonzero(np.isfinite(figure.axes[0].lines[1].get_ydata()))
+    middle = logit(14.5 / 20)  # of the bin of sigmoid(1)
+    expected = expit(middle - log_odds_shift(state).item())
+    assert figure.axes[0].lines[1].get_xdata()[place] == pytest.approx(expected, abs=1e-6)
+
+
+def test_wrong_scores_are_named(state):
+    with pytest.raises(ValueError, match=r"scores is 'folded'; it must be one of"):
+        plot_calibration(state, "folded")
+
+
+def test_nothing_measured_yet_can_be_drawn(counts, tmp_path):
+    state = PLMLoss(counts).state
+    save(plot_ratios(state), tmp_path)
+    save(plot_calibration(state), tmp_path)
+
+
+def test_titles_say_what_is_good(state):
+    assert "settled" in plot_ratios(state).get_suptitle()
+    assert "best: points on the dotted line" in plot_calibration(state).get_suptitle()

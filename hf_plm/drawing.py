@@ -1,0 +1,128 @@
+"""What the pictures share: colours, names as they are drawn, legends, and names at the ends of lines."""
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import numpy as np
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.axis import Axis
+from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties, findfont, get_font
+from matplotlib.ticker import FuncFormatter, NullFormatter
+from numpy.typing import ArrayLike
+from sklearn.isotonic import isotonic_regression
+
+from .display import printable
+
+WIDTH = 8.0
+"""Of every picture, in inches: its text is readable where a model card shows it 800 pixels wide."""
+
+NAMED_LABELS = 40
+"""At most this many labels are shown by name."""
+
+NAME_WIDTH = 32
+"""In characters; the middle of longer names is left out."""
+
+TITLE_WIDTH = 90
+"""In characters, of a line of a title."""
+
+SMALL = 8
+"""In points, the size of names and values beside bars and lines."""
+
+AS_IT_STANDS: dict[str, Any] = {"parse_math": False, "usetex": False}
+"""For text from users: `$` does not start a formula."""
+
+COLOURS = ("#7f7f7f", "#d94801", "#2171b5", "#222222", "#e8b000")
+"""Of runs. These and `GROUP_COLOURS` stay apart for people with any kind of colour blindness."""
+
+GROUP_COLOURS = {"head": "#2171b5", "medium": "#c25700", "tail": "#111111"}
+
+
+def drawable(name: str, width: int = NAME_WIDTH) -> str:
+    """A text as `printable` gives it; characters that the fonts in use lack are escaped, too.
+
+    For Chinese names, say, name a font that has them: `rcParams["font.family"] = ["DejaVu Sans", "Noto Sans CJK SC"]`.
+    """
+    fonts = [get_font(findfont(FontProperties(family=[family]))) for family in FontProperties().get_family()]
+    text = printable(name, width=len(name) * 10 + 2)  # not cut yet
+    shown = (
+        char if any(font.get_char_index(ord(char)) for font in fonts) else char.encode("unicode_escape").decode()
+        for char in text
+    )
+    return printable("".join(shown), width)
+
+
+def set_title(figure: Figure, *lines: str) -> None:
+    """The title of a picture; empty lines are left out."""
+    figure.suptitle("\n".join(drawable(line, TITLE_WIDTH) for line in lines if line), fontsize=11, **AS_IT_STANDS)
+
+
+def write_plainly(axis: Axis) -> None:
+    """Write the numbers of a log scale as 1,000, not as a power of ten."""
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
+    axis.set_minor_formatter(NullFormatter())
+
+
+def tidy(axis: Axes, grid: Literal["both", "x", "y"] = "both") -> None:
+    """A pale grid behind the data, and no lines above and to the right."""
+    axis.grid(axis=grid, alpha=0.25)
+    axis.set_axisbelow(True)
+    axis.spines[["top", "right"]].set_visible(False)
+
+
+def legend_below(
+    figure: Figure, entries: Sequence[tuple[str, Artist]], columns: int, title: str | None = None
+) -> None:
+    """A legend below the axes, where it hides no data; `entries` are texts and what they explain."""
+    legend = figure.legend(
+        [artist for _, artist in entries],
+        [str(index) for index in range(len(entries))],  # a text that begins with _ would be left out
+        loc="outside lower center",
+        ncols=columns,
+        title=title,
+        fontsize=9,
+        frameon=False,
+    )
+    for text, (name, _) in zip(legend.get_texts(), entries, strict=True):
+        text.update({"text": drawable(name, TITLE_WIDTH), **AS_IT_STANDS})
+
+
+def name_line_ends(axis: Axes, heights: ArrayLike, names: Sequence[str], colours: Sequence[str], gap: float) -> None:
+    """Write the name of each line to the right of the axis, beside its end, or as near as the other names allow.
+
+    Call it when the limits of the axis are set.
+
+    Args:
+        heights (float, `(num_lines,)`): where the lines end, in the data of the y axis.
+        gap: the distance of two names, as a share of the height of the axis; `num_lines * gap` is at most 1.
+    """
+    ends = np.column_stack([np.zeros(len(names)), np.asarray(heights, float)])
+    ends = axis.transAxes.inverted().transform(axis.transData.transform(ends))[:, 1]
+    order = np.argsort(ends, kind="stable")
+    for index, place in zip(order, spread(ends[order], gap), strict=True):
+        axis.annotate(
+            drawable(names[index]),
+            xy=(1, ends[index]),
+            xytext=(1.04, place),
+            xycoords="axes fraction",
+            textcoords="axes fraction",
+            va="center",
+            fontsize=SMALL,
+            color=colours[index],
+            arrowprops={
+                "arrowstyle": "-",
+                "color": colours[index],
+                "linewidth": 0.6,
+                "relpos": (0, 0.5),  # from the middle of the left side of the name
+                "shrinkA": 1,
+                "shrinkB": 0,
+            },
+            **AS_IT_STANDS,
+        )
+
+
+def spread(places: np.ndarray, gap: float) -> np.ndarray:
+    """The rising places in [0, 1] that are nearest to `places`, which rise, with at least `gap` between two."""
+    steps = gap * np.arange(len(places))
+    return isotonic_regression(places - steps, y_min=0.0, y_max=max(0.0, 1 - gap * (len(places) - 1))) + steps

@@ -1,0 +1,243 @@
+"""Pictures with a place for each label: bars with names and values for few labels, dots and means for many."""
+
+import warnings
+
+import numpy as np
+import pytest
+from datasets import Dataset
+from matplotlib import rc_context
+from matplotlib.text import Text
+
+from hf_plm import LabelCounts, PLMLoss, inspect_labels
+from hf_plm.drawing import drawable
+from hf_plm.label_plots import rolling_mean, rolling_window
+from hf_plm.plots import plot_label_counts, plot_label_scores, plot_ratios
+from hf_plm.scores import label_scores
+
+
+@pytest.fixture(params=[1, 10, 200], ids=lambda num_labels: f"{num_labels} labels")
+def labels(request):
+    """300 rows; in the last label of several no row is positive."""
+    generator = np.random.default_rng(0)
+    rows = generator.random((300, request.param)) < 0.5 * np.arange(1, request.param + 1) ** -0.7
+    if request.param > 1:
+        rows[:, -1] = False
+    return rows.astype(np.float32)
+
+
+@pytest.fixture
+def counts(labels):
+    names = [f"topic {index}" for index in range(labels.shape[1])]
+    return LabelCounts(labels.sum(0), (1 - labels).sum(0), names)
+
+
+@pytest.fixture
+def runs(labels):
+    """The second run never predicts the first label."""
+    generator = np.random.default_rng(1)
+    scores = {name: generator.random(labels.shape) for name in ("one", "other")}
+    scores["other"][:, 0] = 0
+    return {name: label_scores(each, labels) for name, each in scores.items()}
+
+
+def save(figure, tmp_path):
+    figure.savefig(tmp_path / "figure.png")
+    assert (tmp_path / "figure.png").stat().st_size > 5_000
+    assert figure.get_size_inches()[0] == 8
+
+
+def texts_beside(axis):
+    """Text -> its place among the labels."""
+    return [(text.get_text(), text.xy[1]) for text in axis.texts if hasattr(text, "xy")]
+
+
+def test_few_labels_are_bars_with_values_names_and_numbers(labels, counts, runs, tmp_path):
+    figure = plot_label_scores(runs, counts)
+    save(figure, tmp_path)
+    if labels.shape[1] > 40:
+        assert not figure.axes[0].containers
+        return
+    order = np.argsort(-counts.positives.numpy(), kind="stable")
+    for axis, name in zip(figure.axes, ("recall", "precision"), strict=True):
+        assert axis.get_xlabel().startswith(f"{name}\n(share of")
+        written = texts_beside(axis)
+        for bars, scores in zip(axis.containers, runs.values(), strict=True):
+            np.testing.assert_allclose(
+                [bar.get_width() for bar in bars], np.nan_to_num(getattr(scores, name)[order]), atol=1e-12
+            )
+            for bar, label in zip(bars, order, strict=True):
+                middle = bar.get_y() + bar.get_height() / 2
+                beside = [text for text, place in written if place == pytest.approx(middle) and text]
+                if not labels[:, label].any():
+                    continue
+                value = f"{getattr(scores, name)[label]:.2f}"
+                assert beside == [value if scores.predicted[label] else "never predicted"]
+    shown = [text.get_text() for text in figure.axes[0].get_yticklabels()]
+    assert shown == [f"topic {index}  n={int(labels[:, index].sum())}" for index in order]
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["one", "other"]
+
+
+def test_few_labels_without_positives_are_shown_as_such():
+    labels = np.array([[1, 0], [0, 0], [1, 0]], np.float32)
+    counts = LabelCounts([5, 3], [5, 7], ["a", "b"])
+    figure = plot_label_scores({"run": label_scores(np.ones((3, 2)), labels)}, counts)
+    for axis in figure.axes:
+        assert ("no positives", 1) in texts_beside(axis)
+    assert [text.get_text() for text in figure.axes[0].get_yticklabels()] == ["a  n=2", "b  n=0"]
+    assert figure.legends == []  # of one run
+
+
+def test_a_score_that_is_nan_is_shown_as_such():
+    scores, labels = np.array([[np.nan, 1.0], [0.0, 0.0]]), np.array([[1, 1], [0, 0]], np.float32)
+    figure = plot_label_scores({"run": label_scores(scores, labels)}, LabelCounts([1, 1], [1, 1]))
+    assert [text for text, _ in texts_beside(figure.axes[0])] == ["NaN", "1.00"]
+
+
+def test_many_labels_are_dots_with_a_mean_that_ends_half_a_window_before_the_edge(runs, labels, counts):
+    if labels.shape[1] <= 40:
+        return
+    figure = plot_label_scores(runs, counts)
+    order = np.argsort(-counts.positives.numpy(), kind="stable")
+    order = order[labels.any(0)[order]]
+    window = rolling_window(len(order))
+    assert window == 13 and len(order) < 200
+    for axis, name in zip(figure.axes, ("recall", "precision"), strict=True):
+        assert axis.get_ylabel().startswith(f"{name}\n(share of")
+        lines = [line for line in axis.lines if len(line.get_xdata()) > 2]
+        for index, scores in enumerate(runs.values()):
+            values, predicted = getattr(scores, name)[order], scores.predicted[order] > 0
+            dots, crosses = axis.collections[2 * index : 2 * index + 2]
+            np.testing.assert_allclose(dots.get_offsets()[:, 1], values[predicted])
+            assert crosses.get_offsets()[:, 0].tolist() == (1 + np.flatnonzero(~predicted)).tolist()
+            places = lines[index].get_xdata()
+            assert (places[0], places[-1]) == (1 + window // 2, len(order) - window // 2)
+            assert lines[index].get_ydata()[0] == pytest.approx(values[:window].mean())
+            assert lines[index].get_ydata()[-1] == pytest.approx(values[-window:].mean())
+    never = int((runs["other"].predicted[order] == 0).sum())
+    shown = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert never and f"other ({never} of {len(order)} labels never predicted)" in shown
+    assert "mean of 13 labels in a row" in shown and "a label that is never predicted" in shown
+    assert f"{200 - len(order)} without a positive here are left out" in figure.axes[1].get_xlabel()
+
+
+def test_a_rolling_mean_is_of_whole_windows_without_what_is_unknown():
+    assert rolling_mean(np.array([1.0, 2.0, 3.0, 4.0, np.nan]), 3).tolist() == [2.0, 3.0, 3.5]
+    assert np.isnan(rolling_mean(np.array([np.nan] * 3), 3)).all()
+    assert [rolling_window(number) for number in (41, 113, 365)] == [5, 7, 25]
+
+
+def test_of_many_labels_few_that_have_positives_are_named():
+    labels = np.zeros((4, 100), np.float32)
+    labels[:2, :3] = 1
+    names = [f"topic {index}" for index in range(100)]
+    figure = plot_label_scores({"run": label_scores(labels, labels)}, LabelCounts([9] * 100, [9] * 100, names))
+    assert [text.get_text() for text in figure.axes[0].get_yticklabels()] == [f"topic {i}  n=2" for i in range(3)]
+
+
+@pytest.mark.parametrize("num_labels", [2, 100])
+def test_data_without_any_positive_are_said(num_labels, tmp_path):
+    labels = np.zeros((4, num_labels), np.float32)
+    figure = plot_label_scores({"run": label_scores(labels, labels)}, LabelCounts([1] * num_labels, [1] * num_labels))
+    save(figure, tmp_path)
+    assert "no label has a positive in these data" in figure.get_suptitle()
+
+
+def test_label_counts_are_drawn_from_frequent_to_rare(labels, counts, tmp_path):
+    rows = Dataset.from_dict({"labels": labels.tolist()})
+    figure = plot_label_counts(inspect_labels(rows, label_format="multi_hot"))
+    save(figure, tmp_path)
+    axis, kept = figure.axes
+    expected = sorted(counts.positives.tolist(), reverse=True)
+    if labels.shape[1] <= 40:
+        assert [bar.get_width() for bar in axis.patches] == expected
+        assert [text for text, _ in texts_beside(axis)] == [f"{count}" for count in expected]
+        assert axis.get_xlim()[1] > max(expected)
+    else:
+        assert [bar.get_height() for bar in axis.patches] == expected
+    assert "kept in the loss" in kept.get_xlabel() + kept.get_ylabel()
+
+
+ODD = ["$", "$$", "$$$", r"\frac{a}{", "[bold]x[/bold]", "a|b", "line\nbreak", '"q"', "", "\U0001f999", "x" * 2000]
+ODD += ["_under", "中文", " a ", "%d", "\x1b[31m", "<b>", "`c`", "a$b$c$"]
+
+
+@pytest.mark.parametrize("num_labels", [2, 10, 113])
+@pytest.mark.parametrize("offset", [0, 9])
+def test_names_of_any_text_are_drawn_without_a_warning(num_labels, offset, tmp_path):
+    names = (ODD[offset:] + [f"topic {index}" for index in range(num_labels)])[:num_labels]
+    generator = np.random.default_rng(0)
+    rows = (generator.random((200, num_labels)) < 0.5 * np.arange(1, num_labels + 1) ** -0.5).astype(np.float32)
+    rows[0] = 1
+    counts = LabelCounts(rows.sum(0), (1 - rows).sum(0), names)
+    runs = {name: label_scores(generator.random(rows.shape), rows) for name in ("_a $x$", "$")}
+    data = Dataset.from_dict({"labels": [[names[label] for label in np.flatnonzero(row)] for row in rows]})
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        scores = plot_label_scores(runs, counts, "'$a$\n\U0001f999', 200 rows")
+        ratios = plot_ratios(PLMLoss(counts).state)
+        figures = [scores, plot_label_counts(inspect_labels(data)), ratios]
+        for figure in figures:
+            save(figure, tmp_path)
+    assert scores.get_suptitle().endswith("\n" + r"'$a$\n\U0001f999', 200 rows")
+    assert scores.legends[0].get_texts()[0].get_text().startswith("_a $x$")
+    if num_labels <= 40:
+        for figure in figures[:2]:
+            ticks = figure.axes[0].get_yticklabels()
+            assert {text.get_text().split("  n=")[0] for text in ticks} == set(map(drawable, names))
+            assert not any(text.get_parse_math() for text in ticks)
+        assert {text.get_text() for text in ratios.axes[0].texts} == set(map(drawable, names))
+
+
+def ticks_out_of_sight(figure):
+    """Texts of ticks beyond the limits of an axis, and of an axis that shares its names, which are not drawn."""
+    found = []
+    for axis in (each for axes in figure.axes for each in (axes.xaxis, axes.yaxis)):
+        low, high = sorted(axis.get_view_interval())
+        for tick in axis.get_major_ticks() + axis.get_minor_ticks():
+            found += [] if low <= tick.get_loc() <= high and tick.label1.get_visible() else [tick.label1]
+            found += [tick.label2]
+    return found
+
+
+@pytest.mark.parametrize("num_labels", [2, 10, 40, 113])
+def test_no_text_is_cut_and_no_text_lies_on_another(num_labels):
+    """With the longest names and numbers; texts beside bars, names, ticks, titles, legends and groups."""
+    generator = np.random.default_rng(0)
+    rows = (generator.random((3000, num_labels)) < np.geomspace(0.5, 0.01, num_labels)).astype(np.float32)
+    rows[:, -1] = 0
+    names = [f"{index}: {'a long name ' * 9}" for index in range(num_labels)]
+    counts = LabelCounts(rows.sum(0), (1 - rows).sum(0), names)
+    perfect = {"perfect": label_scores(rows, rows), "b" * 40: label_scores(1 - rows, rows)}
+    data = Dataset.from_dict({"labels": rows.tolist()})
+    for figure in (
+        plot_label_scores(perfect, counts, "eval_dataset 'validation', 3,000 rows, after 8,000 steps"),
+        plot_label_counts(inspect_labels(data, label_format="multi_hot", label_names=names)),
+    ):
+        figure.draw_without_rendering()
+        texts = [text for text in figure.findobj(Text) if text.get_text() and text.get_visible()]
+        unseen = {id(text) for text in ticks_out_of_sight(figure)}
+        boxes = [(text.get_text(), text.get_window_extent()) for text in texts if id(text) not in unseen]
+        for index, (text, box) in enumerate(boxes):
+            assert box.x0 >= 0 and box.x1 <= figure.bbox.x1 and box.y0 >= 0 and box.y1 <= figure.bbox.y1, text
+            for other, its in boxes[index + 1 :]:
+                assert not (box.x0 < its.x1 and its.x0 < box.x1 and box.y0 < its.y1 and its.y0 < box.y1), (text, other)
+
+
+def test_characters_that_no_font_has_are_escaped():
+    assert drawable("a\U0001f999 中") == r"a\U0001f999 \u4e2d"
+    assert drawable("") == "''" and drawable("a\nb") == r"a\nb"
+    assert len(drawable("x" * 2000)) == 32
+
+
+def test_a_font_of_ones_own_has_more_characters():
+    assert drawable("⌒ 1") == r"\u2312 1"
+    with rc_context({"font.family": ["DejaVu Sans", "STIXGeneral"]}):
+        assert drawable("⌒ 1") == "⌒ 1"
+
+
+def test_a_picture_of_scores_says_what_is_good_and_of_what_data_they_are(labels, counts):
+    run = {"one": label_scores(labels, labels)}
+    title = plot_label_scores(run, counts, "validation, 300 rows").get_suptitle()
+    good = "longer bars are better" if labels.shape[1] <= 40 else "higher is better"
+    assert good in title and title.endswith("\nvalidation, 300 rows")
+    assert "\n" not in plot_label_scores(run, counts).get_suptitle()
