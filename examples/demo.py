@@ -83,9 +83,10 @@ def print_table(results: dict[str, dict], seconds: float) -> None:
 def draw(results: dict[str, dict], trainer: PLMTrainer) -> list[Path]:
     """Recall and precision of every label in all runs, and how the ideal ratios of the default preset moved."""
     label_figure = plot_label_scores(
-        {name: result["labels"] for name, result in results.items()}, trainer.label_counts
+        {name: result["labels"] for name, result in results.items()},
+        trainer.label_counts,
+        "debtags, validation data, threshold 0.5",
     )
-    label_figure.suptitle("PLM predicts the labels that plain BCE never does (debtags, validation)")
     paths = []
     for name, figure in {"label_scores": label_figure, "ideal_ratios": plot_ratios(trainer.plm_state)}.items():
         paths.append(OUTPUT / f"{name}.png")

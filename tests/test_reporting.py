@@ -16,14 +16,12 @@ from transformers.integrations import (
     get_reporting_integration_callbacks,
 )
 
-from hf_plm import PLMTrainer, count_labels, multilabel_compute_metrics, reporting
-from hf_plm.reporting import TRACKERS, send_plots
-
-PICTURES = ("ideal_ratios", "calibration", "label_scores")
+from hf_plm import PLMTrainer, calibrate, count_labels, fold_thresholds, multilabel_compute_metrics, reporting
+from hf_plm.reporting import PICTURES, TRACKERS, has_plots, send_plots
 
 
 @pytest.fixture
-def train(make_bert, make_args):
+def train_trainer(make_bert, make_args):
     def run(callbacks=(), names="abcde", **kwargs):
         data = scenarios.make_rows(64)
         args = make_args(**{"save_strategy": "epoch", "eval_strategy": "epoch", "num_train_epochs": 2, **kwargs})
@@ -37,9 +35,32 @@ def train(make_bert, make_args):
             callbacks=list(callbacks),
         )
         trainer.train()
-        return Path(args.output_dir)
+        return trainer
 
     return run
+
+
+@pytest.fixture
+def train(train_trainer):
+    return lambda *args, **kwargs: Path(train_trainer(*args, **kwargs).args.output_dir)
+
+
+@pytest.fixture
+def drawn(monkeypatch):
+    """Title of each picture that was drawn, by the name of its function."""
+    titles = {}
+
+    def remember(name, plot):
+        def keep(*args):
+            figure = plot(*args)
+            titles.setdefault(name, []).append(figure.get_suptitle())
+            return figure
+
+        return keep
+
+    for name in ("plot_ratios", "plot_calibration", "plot_label_scores"):
+        monkeypatch.setattr(reporting, name, remember(name, getattr(reporting, name)))
+    return titles
 
 
 def test_the_pictures_lie_in_the_output_folder(train):
@@ -128,7 +149,7 @@ def test_a_full_disk_while_drawing_is_a_warning_and_the_model_is_saved(train, wa
 
 
 def test_where_one_picture_fails_the_others_are_drawn(train, warned, monkeypatch):
-    monkeypatch.setattr(reporting, "plot_calibration", lambda state: 1 / 0)
+    monkeypatch.setattr(reporting, "plot_calibration", lambda *args: 1 / 0)
     plots = {path.name for path in (train() / "plots").iterdir()}
     assert plots == {"ideal_ratios.png", "label_scores.png"}
     assert len(warned) == 1 and "calibration.png could not be drawn: division by zero" in warned[0]
@@ -173,7 +194,7 @@ def test_the_scores_are_drawn_with_the_names_of_the_labels(train, monkeypatch):
     monkeypatch.setattr(reporting, "plot_label_scores", lambda *args: drawn.append(plot(*args)) or drawn[-1])
     train(names=names)
     (figure,) = drawn
-    assert {text.get_text() for text in figure.axes[1].get_xticklabels()} == set(names)
+    assert {text.get_text()[0] for text in figure.axes[0].get_yticklabels()} == set(names)
     assert figure.get_suptitle().endswith("64 rows, after 8 steps")
 
 
@@ -191,3 +212,71 @@ def test_a_picture_is_there_while_it_is_replaced(train, monkeypatch):
     train()
     assert seen == [True] * 3
     assert [path.name for path in folder.iterdir() if path.name.startswith("_")] == []
+
+
+def test_scores_are_drawn_anew_after_an_evaluation_and_after_new_thresholds(train_trainer, drawn):
+    trainer = train_trainer()
+    picture = Path(trainer.args.output_dir) / "plots" / "label_scores.png"
+    rows = trainer.eval_dataset.select(range(40))
+    found = [picture.read_bytes()]
+    for change in (lambda: trainer.evaluate(rows), lambda: trainer.tune_thresholds(rows), trainer.evaluate):
+        change()
+        found.append(picture.read_bytes())
+    assert len(set(found)) == 4
+    at_end, evaluated, tuned, evaluated_again = drawn["plot_label_scores"]
+    assert "64 rows, after 8 steps" in at_end and "40 rows, after 8 steps" in evaluated
+    assert tuned == f"{evaluated}, with other thresholds than now"
+    assert evaluated_again == at_end
+
+
+def test_during_training_nothing_is_drawn_anew(train_trainer, drawn):
+    trainer = train_trainer()
+    trainer.train()
+    assert len(drawn["plot_label_scores"]) == 2  # when each training ended
+
+
+def test_a_model_is_saved_with_pictures_of_its_probabilities(train_trainer, drawn):
+    trainer = train_trainer()
+    for change, said in ((calibrate, "after calibrate()"), (fold_thresholds, "before fold_thresholds()")):
+        trainer.save_model()
+        assert said not in drawn["plot_calibration"][-1]
+        change(trainer.model, trainer.plm_state) if change is calibrate else change(trainer.model)
+        trainer.save_model()
+        assert said in drawn["plot_calibration"][-1]
+
+
+def test_beside_a_model_that_is_saved_lie_no_pictures_of_another(train_trainer, make_bert, make_args, tmp_path):
+    trainer = train_trainer()
+    folder = Path(trainer.args.output_dir)
+    other = PLMTrainer(make_bert(), make_args(), train_dataset=trainer.train_dataset)
+    before = {path: path.read_bytes() for path in (folder / "plots").iterdir()}
+    other.evaluate(trainer.eval_dataset)  # it is not the model whose pictures lie there
+    assert {path: path.read_bytes() for path in (folder / "plots").iterdir()} == before and has_plots(folder)
+    other.save_model(str(tmp_path / "elsewhere"))
+    assert not has_plots(tmp_path / "elsewhere") and has_plots(folder)
+    other.save_model()
+    assert not has_plots(folder)
+
+
+def test_after_a_training_without_evaluations_no_earlier_scores_are_left(train):
+    folder = train()
+    assert (folder / "plots" / "label_scores.png").is_file()
+    assert train(eval_strategy="no") == folder
+    assert {path.name for path in (folder / "plots").iterdir()} == {"ideal_ratios.png", "calibration.png"}
+
+
+def test_a_picture_that_cannot_be_drawn_anew_is_removed_and_the_model_is_saved(train_trainer, warned, monkeypatch):
+    trainer = train_trainer()
+    (Path(trainer.args.output_dir) / "plots" / "mine.txt").write_text("mine")
+    monkeypatch.setattr(reporting, "plot_ratios", lambda state: 1 / 0)
+    trainer.save_model()
+    assert (Path(trainer.args.output_dir) / "model.safetensors").is_file()
+    names = {path.name for path in (Path(trainer.args.output_dir) / "plots").iterdir()}
+    assert names == {"calibration.png", "label_scores.png", "mine.txt"} and len(warned) == 1
+
+
+def test_one_rank_draws(train_trainer, drawn, monkeypatch):
+    trainer = train_trainer()
+    monkeypatch.setattr(trainer, "is_world_process_zero", lambda: False)
+    trainer.refresh_plots()
+    assert len(drawn["plot_ratios"]) == 1
