@@ -98,8 +98,9 @@ def plot_label_scores(runs: Mapping[str, LabelScores], counts: LabelCounts, titl
     _label_axis(axes, counts, order, positives)
     _score_legend(figure, runs, colours, order)
     best = "longer bars are better; n: positives" if _are_named(order) else "higher is better"
-    none = "" if (positives > 0).any() else "no label has a positive in these data"
-    set_title(figure, f"Recall and precision of each label ({best})", title, none)
+    left_out = counts.num_labels - len(order)
+    note = f"{left_out:,} of {counts.num_labels:,} labels are left out: no positives in these data" if left_out else ""
+    set_title(figure, f"Recall and precision of each label ({best})", note, title)
     return figure
 
 
@@ -199,9 +200,7 @@ def _label_axis(
         first.set_yticks(range(len(order)), shown, fontsize=SMALL, **AS_IT_STANDS)
         first.set_ylim(len(order) - 0.4, -0.6)
     else:
-        left_out = counts.num_labels - len(order)
-        note = f" ({left_out:,} without a positive here are left out)" if left_out else ""
-        last.set_xlabel(f"labels, from the most frequent (1) to the rarest{note}")
+        last.set_xlabel("labels, from the most frequent (1) to the rarest")
         last.set_xlim(0.4, len(order) + 0.6)
     for axis in axes:
         tidy(axis, "x" if _are_named(order) else "both")

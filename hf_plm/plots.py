@@ -76,8 +76,12 @@ def _ratio_axis(axis: Axes, shifts: np.ndarray, updates: np.ndarray, state: PLMS
     write_plainly(axis.yaxis)
     axis.set_ylabel("ideal ratio / ratio of the data (log scale)")
     axis.axhline(1, color="black", linewidth=0.8, linestyle=":")
-    axis.set_xlim(0 if updates[-1] else -0.5, updates[-1])
-    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+    if updates[-1]:
+        axis.set_xlim(0, updates[-1])
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+    else:
+        axis.set_xlim(-1, 0)
+        axis.set_xticks([0])
     steps = state.settings["update_steps"]
     missing = int((~state.has_ratio).sum())
     note = f"\n(not shown: {missing:,} labels that lack positives or negatives)" if missing else ""

@@ -117,7 +117,7 @@ def test_many_labels_are_dots_with_a_mean_that_ends_half_a_window_before_the_edg
     shown = [text.get_text() for text in figure.legends[0].get_texts()]
     assert never and f"other ({never} of {len(order)} labels never predicted)" in shown
     assert "mean of 13 labels in a row" in shown and "a label that is never predicted" in shown
-    assert f"{200 - len(order)} without a positive here are left out" in figure.axes[1].get_xlabel()
+    assert f"{200 - len(order)} of 200 labels are left out: no positives" in figure.get_suptitle()
 
 
 def test_a_rolling_mean_is_of_whole_windows_without_what_is_unknown():
@@ -132,14 +132,14 @@ def test_of_many_labels_few_that_have_positives_are_named():
     names = [f"topic {index}" for index in range(100)]
     figure = plot_label_scores({"run": label_scores(labels, labels)}, LabelCounts([9] * 100, [9] * 100, names))
     assert [text.get_text() for text in figure.axes[0].get_yticklabels()] == [f"topic {i}  n=2" for i in range(3)]
+    assert "97 of 100 labels are left out: no positives" in figure.get_suptitle()
 
 
-@pytest.mark.parametrize("num_labels", [2, 100])
-def test_data_without_any_positive_are_said(num_labels, tmp_path):
-    labels = np.zeros((4, num_labels), np.float32)
-    figure = plot_label_scores({"run": label_scores(labels, labels)}, LabelCounts([1] * num_labels, [1] * num_labels))
+def test_data_without_any_positive_are_said(tmp_path):
+    labels = np.zeros((4, 100), np.float32)
+    figure = plot_label_scores({"run": label_scores(labels, labels)}, LabelCounts([1] * 100, [1] * 100))
     save(figure, tmp_path)
-    assert "no label has a positive in these data" in figure.get_suptitle()
+    assert "100 of 100 labels are left out: no positives" in figure.get_suptitle()
 
 
 def test_label_counts_are_drawn_from_frequent_to_rare(labels, counts, tmp_path):
@@ -199,7 +199,7 @@ def ticks_out_of_sight(figure):
     return found
 
 
-@pytest.mark.parametrize("num_labels", [2, 10, 40, 113])
+@pytest.mark.parametrize("num_labels", [2, 40, 113])
 def test_no_text_is_cut_and_no_text_lies_on_another(num_labels):
     """With the longest names and numbers; texts beside bars, names, ticks, titles, legends and groups."""
     generator = np.random.default_rng(0)
@@ -240,4 +240,4 @@ def test_a_picture_of_scores_says_what_is_good_and_of_what_data_they_are(labels,
     title = plot_label_scores(run, counts, "validation, 300 rows").get_suptitle()
     good = "longer bars are better" if labels.shape[1] <= 40 else "higher is better"
     assert good in title and title.endswith("\nvalidation, 300 rows")
-    assert "\n" not in plot_label_scores(run, counts).get_suptitle()
+    assert plot_label_scores(run, counts, "").get_suptitle() == title.removesuffix("\nvalidation, 300 rows")
