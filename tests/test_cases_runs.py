@@ -235,4 +235,4 @@ def test_picture_and_table_of_the_card_are_of_the_same_evaluation(make_trainer, 
     recall = float(re.search(r"\| macro recall \| ([\d.e-]+) \|", card)[1])
     assert recall == pytest.approx(max(logged), rel=1e-3)
     bars = drawn["label_scores"].axes[0].patches
-    assert np.mean([bar.get_height() for bar in bars]) == pytest.approx(max(logged), rel=1e-6)
+    assert np.mean([bar.get_width() for bar in bars]) == pytest.approx(max(logged), rel=1e-6)
