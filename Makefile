@@ -9,7 +9,7 @@ CPU_BUILD := +cpu --extra-index-url https://download.pytorch.org/whl/cpu --retri
 endif
 endif
 
-.PHONY: help install demo test lint benchmark quality build test-oldest clean
+.PHONY: help install demo test lint docs benchmark quality build test-oldest clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-12s %s\n", $$1, $$2}'
@@ -33,6 +33,9 @@ lint: install ## check style and types (corrected by: .venv/bin/ruff format .)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+docs: install ## build the site of README.md, docs/ and the docstrings: outputs/site/index.html (half a minute)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 benchmark: install ## time counting and scoring, the loss up to a million labels, and a step of training (9 minutes)
 	$(BIN)/python benchmarks/data_speed.py

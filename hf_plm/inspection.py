@@ -33,7 +33,8 @@ class LabelReport:
         cardinality: positives per row.
         imbalance_ratios (float64, `(num_labels,)`): IRLbl, the positives of the most frequent label divided by those
             of each; infinite for a label without positives.
-        mean_ir, cvir: mean of the finite `imbalance_ratios`, and their standard deviation divided by it.
+        mean_ir: the mean of the finite `imbalance_ratios`.
+        cvir: the standard deviation of the finite `imbalance_ratios`, divided by their mean.
         scumble: how much frequent and rare labels share rows, from 0 to 1: the mean over the rows with a label.
     """
 

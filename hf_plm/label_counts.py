@@ -20,7 +20,9 @@ class LabelCounts:
         label_names: the names of the labels in the order of their ids.
 
     Attributes:
-        positives, negatives (int64, `(num_labels,)`), label_names (list or None): the same.
+        positives (int64, `(num_labels,)`): how often each label is 1.
+        negatives (int64, `(num_labels,)`): how often each label is 0.
+        label_names (list of str, or None): the names of the labels.
 
     Raises:
         ValueError: if the lengths differ, a count is negative or not a whole number, or a name occurs twice.

@@ -59,12 +59,12 @@ class RankingComputeMetrics(BatchwiseMetrics):
     arrays or tensors, or tuples that begin with one. It returns {} until `compute_result`; then, over all calls since
     the last result, for each `k` of `top`, in [0, 1]:
 
-        `precision_at_<k>`: positives among the first k, divided by k; mean over rows.
-        `recall_at_<k>`: positives among the first k, divided by the positives of the row; mean over rows.
-        `ndcg_at_<k>`: the sum of `1 / log2(rank + 1)` of the positives among the first k, divided by the highest that
-            is possible; mean over rows.
-        `psp_at_<k>`: propensity-scored precision: the sum of the inverse propensities (see `propensities`) of the
-            positives among the first k of all rows, divided by the highest that is possible.
+    - `precision_at_<k>`: positives among the first k, divided by k; mean over rows.
+    - `recall_at_<k>`: positives among the first k, divided by the positives of the row; mean over rows.
+    - `ndcg_at_<k>`: the sum of `1 / log2(rank + 1)` of the positives among the first k, divided by the highest that
+      is possible; mean over rows.
+    - `psp_at_<k>`: propensity-scored precision: the sum of the inverse propensities (see `propensities`) of the
+      positives among the first k of all rows, divided by the highest that is possible.
 
     If no row has a positive, all of them are NaN, with a warning. After an interrupted evaluation `reset` drops the
     sums. A `PLMTrainer` starts each evaluation anew; if `label_counts` has names, the propensities are put in the

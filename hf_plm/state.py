@@ -32,8 +32,10 @@ class PLMState(LabelRatios):
         settings: where the ideal ratios start, and how many bins the histograms have.
 
     Attributes:
-        positives, negatives (int64, `(num_labels,)`): the counts.
-        label_names (list of str, or None), settings (dict): of the `LabelCounts`, and `PLMSettings.to_dict()`.
+        positives (int64, `(num_labels,)`): how often each label is 1.
+        negatives (int64, `(num_labels,)`): how often each label is 0.
+        label_names (list of str, or None): those of the `LabelCounts`.
+        settings (dict): `PLMSettings.to_dict()`.
         is_estimating (bool): whether each update adds what was seen since the last to the counts.
         ideal_ratio (float32, `(num_labels,)`): I, in positives per negative.
         shift_in_force (float32, `(num_labels,)`): `shift()` when the last training batch was seen, or at the start.

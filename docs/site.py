@@ -1,0 +1,62 @@
+"""A hook of MkDocs, see `mkdocs.yml`: which files the site shows, and how code is shown in its pages.
+
+The site has the folders of the repository, and `README.md` is its first page. So a link from one file to another works
+on GitHub and on the site alike.
+"""
+
+import re
+from pathlib import Path
+from typing import Any
+
+from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.structure.files import File, Files
+
+ROOT = Path(__file__).parent.parent
+PAGES = ("*.md", "docs/**/*.md", "examples/**/*.md")
+LINKED = (
+    *("docs/images/*", "examples/*.py", "examples/accelerate/*", "benchmarks/*.py", "hf_plm/*.py", "tests/*.py"),
+    *("LICENSE", "Makefile", "mkdocs.yml", "pyproject.toml"),
+)
+"""What a page may link to, beside other pages; the site has a copy of each."""
+
+CODE = re.compile(r"(<(?:a|h\d|pre)\b.*?</(?:a|h\d|pre)>)|<code>([^<]*)</code>", re.DOTALL)
+CALL = re.compile(r"(?:hf_plm\.)?(\w+)((?:\.\w+)?)(\(.*\))?", re.DOTALL)
+AMBIGUOUS = {"predict"}  # alone, it may be that of `Trainer`
+
+
+def matching(patterns: tuple[str, ...]) -> set[str]:
+    """The files of the repository that match a pattern, by their paths in it."""
+    return {path.relative_to(ROOT).as_posix() for pattern in patterns for path in ROOT.glob(pattern)}
+
+
+def documented_names() -> list[str]:
+    """The names of `hf_plm` that the API pages describe, in the order of the pages."""
+    pages = sorted((ROOT / "docs" / "api").glob("*.md"))
+    return [name for page in pages for name in re.findall(r"^::: hf_plm\.(\w+)$", page.read_text(), re.MULTILINE)]
+
+
+def on_files(files: Files, config: MkDocsConfig) -> Files:
+    """Replace what MkDocs found in docs/ by what the site shows of the whole repository."""
+    for file in [file for file in files if file.src_dir == config.docs_dir]:
+        files.remove(file)
+    for path in sorted(matching(PAGES + LINKED)):
+        files.append(File(path, str(ROOT), config.site_dir, config.use_directory_urls))
+    return files
+
+
+def on_page_content(html: str, **_: Any) -> str:
+    """Link the public names to their descriptions, and show the types of docstrings without their markup."""
+    names = set(documented_names())
+
+    def shown(match: re.Match[str]) -> str:
+        code = match[2]
+        if code is None:  # a link, a heading or a block of code
+            return match[0]
+        if "`" in code:  # "`float`, *optional*" and "int64, `(num_labels,)`"; the site shows the default beside it
+            return f"<code>{re.sub(r', (?:[*]optional[*]|defaults to .*)$', '', code).replace('`', '')}</code>"
+        call = CALL.fullmatch(code)
+        if call is None or call[1] not in names or code in AMBIGUOUS:
+            return match[0]
+        return f'<autoref identifier="hf_plm.{call[1]}{call[2]}" optional>{match[0]}</autoref>'
+
+    return CODE.sub(shown, html)
