@@ -15,9 +15,9 @@ ROOT = Path(__file__).parent.parent
 PAGES = ("*.md", "docs/**/*.md", "examples/**/*.md")
 LINKED = (
     *("docs/images/*", "examples/*.py", "examples/accelerate/*", "benchmarks/*.py", "hf_plm/*.py", "tests/*.py"),
-    *("LICENSE", "Makefile", "mkdocs.yml", "pyproject.toml"),
+    *("LICENSE", "Makefile", "mkdocs.yml", "pyproject.toml", "docs/site.*"),
 )
-"""What a page may link to, beside other pages; the site has a copy of each."""
+"""What a page may link to or load, beside other pages; the site has a copy of each."""
 
 CODE = re.compile(r"(<(?:a|h\d|pre)\b.*?</(?:a|h\d|pre)>)|<code>([^<]*)</code>", re.DOTALL)
 CALL = re.compile(r"(?:hf_plm\.)?(\w+)((?:\.\w+)?)(\(.*\))?", re.DOTALL)
