@@ -10,6 +10,7 @@ from typing import Any
 
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
+from mkdocs.structure.pages import Page
 
 ROOT = Path(__file__).parent.parent
 PAGES = ("*.md", "docs/**/*.md", "examples/**/*.md")
@@ -44,15 +45,15 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     return files
 
 
-def on_page_content(html: str, **_: Any) -> str:
+def on_page_content(html: str, page: Page, **_: Any) -> str:
     """Link the public names to their descriptions, and show the types of docstrings without their markup."""
-    names = set(documented_names())
+    names, is_api = set(documented_names()), page.file.src_uri.startswith("docs/api/")
 
     def shown(match: re.Match[str]) -> str:
         code = match[2]
         if code is None:  # a link, a heading or a block of code
             return match[0]
-        if "`" in code:  # "`float`, *optional*" and "int64, `(num_labels,)`"; the site shows the default beside it
+        if "`" in code and is_api:  # "`float`, *optional*" or "int64, `(num_labels,)`"; the default is shown beside it
             return f"<code>{re.sub(r', (?:[*]optional[*]|defaults to .*)$', '', code).replace('`', '')}</code>"
         call = CALL.fullmatch(code)
         if call is None or call[1] not in names or code in AMBIGUOUS:
