@@ -139,8 +139,6 @@ class EvaluationTrainer(LabelTrainer):
     def label_report(self, dataset: Any = None) -> pd.DataFrame:
         """How well the model does on each label, from the most frequent label in training to the rarest.
 
-            trainer.evaluate()
-            print(trainer.label_report())
             report = trainer.label_report(test_set)
             report[report.group == "tail"].sort_values("recall")
 
