@@ -26,7 +26,7 @@ def candidate_forms(
     check_label_format(label_format)
     if label_format != "auto":
         return (label_format,)
-    if are_class_ids and "ids" in rows.forms:
+    if are_class_ids and "class_id" not in rows.forms and rows.value_names is None:
         return ("ids",)
     return ("multi_hot",) if rows.forms == ("class_id",) and num_labels == 1 and not are_class_ids else rows.forms
 

@@ -10,7 +10,7 @@ from .label_counts import LabelCounts
 from .label_space import generic_names
 from .scores import Groups, LabelScores
 
-PRINTED = ("display.max_columns", None, "display.width", None, "display.precision", 4)
+PRINTED = ("display.max_columns", None, "display.expand_frame_repr", False, "display.precision", 4)
 """The options of pandas with which tables are printed: all columns, however narrow the terminal is."""
 
 
