@@ -1,43 +1,21 @@
-"""Is one method better than another? Paired differences over the seeds, with a confidence interval."""
+"""Is one method better than another? Over seeds and tasks, also with what can be done after training."""
 
-import math
 import statistics
-from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Mapping
 
 from results import Results, values_of
-from scipy.stats import rankdata, t
+from scipy.stats import rankdata
+
+from hf_plm.paired_differences import paired_difference
 
 DEFAULT = "PLM default"
 SCORES = {"micro_f1": "micro-F1", "macro_f1": "macro-F1", "map": "mAP"}
-CONFIDENCE = 0.95
 
 TUNED = ", tuned thresholds"
 """Ends the name of a row whose thresholds, one for each label, were tuned on `dev`."""
 TUNED_ROWS = ("BCE", "BCE with pos_weight", "asymmetric", DEFAULT)
 CORRECTED = "BCE, corrected at prediction"
 """The row of BCE with one label per row, each probability divided by the class's frequency in the training data."""
-
-
-class Difference(NamedTuple):
-    """The mean of paired differences, in percent, and the half width of its 95 % confidence interval."""
-
-    mean: float
-    margin: float
-
-    @property
-    def outcome(self) -> str:
-        """`win`, `loss`, or `tie` if the interval holds 0."""
-        return "tie" if abs(self.mean) <= self.margin else "win" if self.mean > 0 else "loss"
-
-
-def paired_difference(ours: Sequence[float], theirs: Sequence[float]) -> Difference:
-    """Of two methods with the same seeds, by Student's t. It knows the spread over seeds, not that of the data."""
-    differences = [one - other for one, other in zip(ours, theirs, strict=True)]
-    if len(differences) < 2:
-        raise ValueError(f"{len(differences)} seed: a confidence interval takes two or more")
-    error = statistics.stdev(differences) / math.sqrt(len(differences))
-    return Difference(statistics.mean(differences), float(t.ppf((1 + CONFIDENCE) / 2, len(differences) - 1)) * error)
 
 
 def is_tuned(name: str) -> bool:

@@ -2,7 +2,6 @@
 
 import copy
 import functools
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,6 @@ from typing import Any
 import numpy as np
 import torch
 from datasets import Dataset
-from sources import EXAMPLES
 from torch import Tensor, nn
 from transformers import (
     AutoImageProcessor,
@@ -23,8 +21,7 @@ from transformers import (
     ViTConfig,
 )
 
-sys.path.append(str(EXAMPLES))
-from train_text import train_tokenizer
+from hf_plm.small_models import train_tokenizer
 
 IMAGE_MODEL = "google/vit-base-patch16-224-in21k"
 """What `Source.full` trains on images."""

@@ -14,13 +14,14 @@ from comparisons import (
     is_tuned,
     mean_ranks,
     outcomes,
-    paired_difference,
     scores_of,
     with_post_hoc,
 )
 from results import Results, dev_score, read_results, values_of
 from sources import Source
 from studies import STUDIES, Study
+
+from hf_plm.paired_differences import paired_difference
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = (ROOT / "README.md", ROOT / "docs" / "choices.md", *sorted((ROOT / "docs" / "results").glob("*.md")))

@@ -38,7 +38,7 @@ def read_parts(
     Raises:
         ValueError: for other sources, files that cannot be read, and parts that do not exist.
     """
-    if isinstance(source, str | Path) and _format(source) is None:
+    if isinstance(source, str | Path) and file_format(source) is None:
         if Path(source).is_file():
             raise ValueError(
                 f"{source} is a file of another kind than {', '.join(FORMATS)}; read it with pandas, and give the "
@@ -61,7 +61,7 @@ def read_parts(
     return DatasetDict({part: parts[name] for part, name in chosen.items()})
 
 
-def _format(name: str | Path) -> str | None:
+def file_format(name: str | Path) -> str | None:
     """The kind of a file by its ending; None for a name of the Hub, a folder, and files of other kinds."""
     path = Path(name)
     path = path.with_suffix("") if path.suffix in COMPRESSED else path
@@ -73,7 +73,7 @@ def _read_table(source: Any, text: Sequence[str]) -> Dataset:
         return source
     if isinstance(source, pd.DataFrame):
         return Dataset.from_pandas(source, preserve_index=False)
-    kind = _format(source) if isinstance(source, str | Path) else None
+    kind = file_format(source) if isinstance(source, str | Path) else None
     if kind is None:
         raise ValueError(
             f"{source if isinstance(source, str | Path) else type(source).__name__} is no table: give a "

@@ -159,18 +159,6 @@ def test_pictures_have_a_panel_for_each_task(monkeypatch, tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["epochs.png", "methods.png"]
 
 
-def test_a_difference_is_paired_and_has_an_interval():
-    # Differences 1, 2 and 3: mean 2, standard error 1 / sqrt(3), t of 2 degrees of freedom 4.3027.
-    found = comparisons.paired_difference([11, 22, 33], [10, 20, 30])
-    assert found.mean == pytest.approx(2)
-    assert found.margin == pytest.approx(4.3027 / 3**0.5, rel=1e-4)
-    assert found.outcome == "tie"
-    assert comparisons.paired_difference([11, 21, 31.1], [10, 20, 30]).outcome == "win"
-    assert comparisons.paired_difference([10, 20, 30], [11, 21, 31.1]).outcome == "loss"
-    with pytest.raises(ValueError, match="two or more"):
-        comparisons.paired_difference([1], [2])
-
-
 def test_wins_ties_losses_and_ranks_by_hand():
     same = [0.5, 0.6, 0.7]
     default = runs([0.61, 0.71, 0.8], same, [0.4, 0.5, 0.6])

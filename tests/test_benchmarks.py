@@ -15,14 +15,14 @@ from scipy.special import expit
 from transformers import ViTImageProcessorPil
 
 from hf_plm import count_labels
+from hf_plm.small_models import train_tokenizer
 
 ROOT = Path(__file__).parent.parent
-sys.path += [str(ROOT / "benchmarks"), str(ROOT / "examples")]
+sys.path.append(str(ROOT / "benchmarks"))
 
 import models  # noqa: E402
 import sources  # noqa: E402
 import tasks  # noqa: E402
-import train_text  # noqa: E402
 import training  # noqa: E402
 from multimnist import make_multi_digit  # noqa: E402
 
@@ -79,7 +79,7 @@ def test_coco_needs_its_folder():
 def test_full_size_tasks_take_pretrained_models(coco, make_vit, monkeypatch, tmp_path):
     make_vit(3).save_pretrained(tmp_path / "vit")
     ViTImageProcessorPil(size={"height": 8, "width": 8}).save_pretrained(tmp_path / "vit")
-    tokenizer = train_text.train_tokenizer(["some words to learn"], vocab_size=300)
+    tokenizer = train_tokenizer(["some words to learn"], vocab_size=300)
     tokenizer.save_pretrained(tmp_path / "bert")
     scenarios.make_bert().save_pretrained(tmp_path / "bert")
     monkeypatch.setattr(models, "IMAGE_MODEL", str(tmp_path / "vit"))

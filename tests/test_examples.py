@@ -13,6 +13,7 @@ from PIL import Image
 from transformers import AutoModelForImageClassification, AutoModelForSequenceClassification, pipeline
 
 from hf_plm import PLMState
+from hf_plm.small_models import train_tokenizer
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 TWO_CPUS = EXAMPLES / "accelerate" / "two_cpus.yaml"
@@ -122,10 +123,8 @@ def test_one_file_alone_is_refused(tmp_path):
 
 
 def test_the_tokenizer_is_the_same_every_time():
-    import train_text
-
     data, _ = first_rows("debtags", 300)
-    vocabularies = [train_text.train_tokenizer(data["text"], vocab_size=1000).get_vocab() for _ in range(3)]
+    vocabularies = [train_tokenizer(data["text"], vocab_size=1000).get_vocab() for _ in range(3)]
     assert vocabularies[0] == vocabularies[1] == vocabularies[2]
 
 

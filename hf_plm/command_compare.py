@@ -1,0 +1,57 @@
+"""`hf-plm compare`: which training method suits these data, and whether the difference is more than chance."""
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+from .command_parser import add_training_parser, task_arguments, training_arguments
+from .tasks import load_task
+
+NAMES = "bce, pos_weight, asymmetric, default"
+
+
+def add_parser(commands: Any) -> None:
+    """Add the command to `hf-plm`."""
+    parser = add_training_parser(
+        commands,
+        "compare",
+        help="which training method suits the rows of a file",
+        description="Train several methods with the same seeds on the same rows, and compare them on rows that "
+        "nothing was chosen on:\nplain BCE, BCE with pos_weight, the asymmetric loss and the default preset, each with "
+        "the threshold 0.5 and with\nthresholds tuned on other rows. Prints a table and a conclusion; writes "
+        "comparison.json and comparison.png.\nTry it on a part of the rows first: --max-train-samples 2000.",
+        usage="hf-plm compare FILE [--model NAME] [--methods a,b] [--seeds N] [more flags]",
+    )
+    parser.add_argument("--methods", default=NAMES, metavar="NAMES", help=f"some of {NAMES}; default: all")
+    parser.add_argument("--seeds", type=int, default=3, metavar="N", help="how many, 2 or more; default: 3")
+    parser.set_defaults(run=run, per_device_eval_batch_size=256, remove_unused_columns=False)
+
+
+def run(args: argparse.Namespace) -> None:
+    """Compare, print and write. Raises a ValueError or OSError if it cannot be done."""
+    from .comparing import compare_methods
+    from .comparison_plot import plot_comparison
+
+    args.output_dir = args.output_dir or f"outputs/{Path(args.file).name.split('.')[0]}-comparison"
+    task = load_task(args.file, task_arguments(args), args.seed)
+    training_args = training_arguments(args, task.training)
+    print(f"{args.file}: {task.description}")
+    methods = [name.strip() for name in args.methods.split(",")]
+    comparison = compare_methods(
+        task.make_model, training_args, task.data, task.processor, methods=methods, num_seeds=args.seeds
+    )
+    folder = Path(args.output_dir)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "comparison.json").write_text(json.dumps(comparison.to_dict(), indent=1))
+    plot_comparison(comparison).savefig(folder / "comparison.png", dpi=130)
+    print(
+        f"\nOn test, {comparison.num_rows['test']:,} rows, in percent: mean ± standard deviation over {args.seeds} "
+        f"seeds;\nin the last column the 95 % interval. {comparison.seconds / 60:.1f} minutes.\n"
+    )
+    print(comparison.table().to_string())
+    print()
+    for score in ("macro_f1", "micro_f1", "map"):
+        print(comparison.conclusion(score))
+    print("Chance here is that of the seeds; other rows would add to it.")
+    print(f"Written: {folder / 'comparison.json'}, {folder / 'comparison.png'}")

@@ -1,0 +1,129 @@
+"""`hf-plm inspect`: how imbalanced the labels of a data set are, before training."""
+
+import argparse
+import json
+from typing import Any
+
+import torch
+from rich.box import SIMPLE
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from .display import printable
+from .inspection import LabelReport, inspect_labels
+from .labeled_data import read_labeled
+from .presets import PRESETS
+
+SHOWN_LABELS = 30
+"""So many labels are listed at most: the most frequent and the rarest."""
+
+
+def add_parser(commands: Any) -> None:
+    """Add the command to `hf-plm`."""
+    inspect = commands.add_parser(
+        "inspect",
+        help="how imbalanced the labels of a data set are, and what the presets would mask",
+        description="How imbalanced the labels of a data set are, and what the presets would mask.",
+    )
+    inspect.add_argument("dataset", help="a data set of the Hub, or a csv, tsv, json, jsonl or parquet file")
+    inspect.add_argument("--config", help="the data set's configuration, if it has several")
+    inspect.add_argument("--split", default="train", help="default: train")
+    inspect.add_argument("--label-column", default="labels", help="default: labels")
+    inspect.add_argument(
+        "--label-columns",
+        metavar="NAMES",
+        help="one column per label, with 1, 0, or nothing where it is unknown: a,b,c or a pattern such as 'tag_*'",
+    )
+    inspect.add_argument(
+        "--label-format", default="auto", help="multi_hot, ids, names or class_id, where the rows do not tell"
+    )
+    inspect.add_argument("--num-labels", type=int, help="how many labels there are, where the data do not tell")
+    inspect.add_argument(
+        "--separator",
+        help="between the names of a label column of text; empty if each cell is one name; default: |, ; or a comma, "
+        "where it is plain",
+    )
+    inspect.add_argument("--json", action="store_true", help="print everything as JSON")
+    inspect.add_argument("--plot", metavar="FILE", help="draw the label counts into a file (png, svg or pdf)")
+    inspect.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> None:
+    """Read, and print the report. Raises a ValueError or OSError for what cannot be read or written."""
+    data = read_labeled(
+        args.dataset,
+        config=args.config,
+        split=args.split,
+        label_column=args.label_column,
+        label_columns=args.label_columns,
+        separator=args.separator,
+    )
+    report = inspect_labels(data[args.split], args.num_labels, label_format=args.label_format)
+    if args.json:
+        print(json.dumps(report.to_dict()))
+    else:
+        print_report(report, Console())
+    if args.plot is not None:
+        from .plots import plot_label_counts  # matplotlib takes a second to import
+
+        try:
+            plot_label_counts(report).savefig(args.plot, dpi=130)
+        except (ValueError, OSError) as error:
+            raise ValueError(f"--plot {args.plot}: {error}") from error
+
+
+def print_report(report: LabelReport, console: Console) -> None:
+    """The report as a person reads it."""
+    counts = report.counts
+    console.print(
+        f"[bold]{report.num_rows:,}[/] rows, [bold]{counts.num_labels:,}[/] labels ({report.form}); "
+        f"{report.cardinality:.2f} labels per row (density {report.density:.4f}), "
+        f"rows without a label: {report.rows_without_label:,}"
+    )
+    console.print(f"Imbalance: MeanIR {report.mean_ir:.1f}, CVIR {report.cvir:.2f}, SCUMBLE {report.scumble:.3f}\n")
+    console.print(_label_table(report))
+    console.print(_preset_table(report))
+    for warning in report.warnings():
+        console.print(Text.assemble(("! ", "yellow"), warning))
+
+
+def _label_table(report: LabelReport) -> Table:
+    counts = report.counts
+    columns = {"positives": counts.positives, "share": 100 * counts.positives / report.num_rows}
+    columns |= {"IRLbl": report.imbalance_ratios} | ({"unknown": report.unknown} if report.unknown.any() else {})
+    columns |= dict(zip(("keep +", "keep -"), report.keep_probabilities("default"), strict=True))
+    formats = {"share": "{:.2f} %", "IRLbl": "{:,.1f}", "keep +": "{:.3f}", "keep -": "{:.3f}"}
+    table = Table("label", "group", title="Labels, from frequent to rare", box=SIMPLE)
+    for name in columns:
+        table.add_column(name, justify="right", no_wrap=True)
+    groups = {index: name for name, mask in counts.groups().items() for index in mask.nonzero().flatten().tolist()}
+    names = report.names(torch.ones(counts.num_labels, dtype=torch.bool))
+    order = torch.sort(counts.positives, descending=True, stable=True).indices.tolist()
+    num_hidden = max(0, len(order) - SHOWN_LABELS)
+    shown = order[: SHOWN_LABELS // 2] + order[SHOWN_LABELS // 2 + num_hidden :]
+    for rank, index in enumerate(shown):
+        if num_hidden and rank == SHOWN_LABELS // 2:
+            table.add_row(f"... {num_hidden:,} more ...")
+        cells = (formats.get(name, "{:,}").format(values[index].item()) for name, values in columns.items())
+        table.add_row(Text(printable(names[index])), groups[index], *cells)
+    what = {"random": "the probability", "expected": "the weight"}[PRESETS["default"].mask]
+    table.caption = f"keep: {what} with which preset default lets positives and negatives into the loss at first"
+    return table
+
+
+def _preset_table(report: LabelReport) -> Table:
+    """How many labels each preset masks in the first epoch, and what it keeps of each group."""
+    groups = report.counts.groups()
+    table = Table("preset", title="What the presets keep of positives, negatives in the first epoch", box=SIMPLE)
+    for name in ("labels masked", *groups):
+        table.add_column(name, justify="right", no_wrap=True)
+    known = (report.counts.positives + report.counts.negatives).sum().item()
+    for preset in PRESETS:
+        masked, keep = report.masked_labels(preset), report.keep_probabilities(preset)
+        means = [
+            ", ".join(f"{values[mask].mean():.2f}" for values in keep) if mask.any() else ""
+            for mask in groups.values()
+        ]
+        table.add_row(preset, f"{masked:,.0f} ({masked / known:.1%})", *means)
+    return table

@@ -1,0 +1,45 @@
+"""`hf-plm predict`: the labels of all rows of a table, into a csv file."""
+
+import argparse
+from typing import Any
+
+from .command_parser import FILE_HELP
+
+
+def add_parser(commands: Any) -> None:
+    """Add the command to `hf-plm`."""
+    parser = commands.add_parser(
+        "predict",
+        help="label the rows of a file with a trained model, into a csv file",
+        description="Label the rows of a file of any size with a trained model. OUTPUT.csv gets one row for each: its "
+        "number,\nthe text or the file of the picture, the names of its labels (a|b), and for each label its score "
+        "(score_NAME,\nfrom 0 to 1) and the decision (predicted_NAME, 1 or 0). It is written batch by batch.",
+    )
+    parser.add_argument("model", metavar="MODEL", help="the folder of hf-plm train, or a classifier of the Hub")
+    parser.add_argument("file", metavar="FILE", help=FILE_HELP)
+    parser.add_argument("--output", required=True, metavar="OUTPUT.csv", help="where the labels are written")
+    parser.add_argument("--batch-size", type=int, default=32, metavar="N", help="rows at once; default: 32")
+    parser.add_argument("--text-column", metavar="NAME", help="default: text, or the only one that holds texts")
+    parser.add_argument("--image-column", metavar="NAME", help="of the pictures or their files; default: image")
+    parser.add_argument("--image-folder", metavar="NAME", help="where the files of the pictures are")
+    parser.add_argument("--config", metavar="NAME", help="of a data set of the Hub, if it has several")
+    parser.add_argument("--split", metavar="NAME", default="train", help="of a data set of the Hub; default: train")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> None:
+    """Predict, and say where the labels are. Raises what `predict_file` raises."""
+    from .file_predictions import load_classifier, predict_file
+
+    rows = predict_file(
+        *load_classifier(args.model),
+        args.file,
+        args.output,
+        batch_size=args.batch_size,
+        config=args.config,
+        split=args.split,
+        text_column=args.text_column,
+        image_column=args.image_column,
+        image_folder=args.image_folder,
+    )
+    print(f"{args.output}: the labels of {rows:,} rows")

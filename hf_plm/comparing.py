@@ -1,0 +1,233 @@
+"""Which method suits these data? Several are trained with the same seeds, and compared on held-out rows."""
+
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy.special import expit
+from tqdm.auto import tqdm
+from transformers import PreTrainedModel, PrinterCallback, TrainerCallback, set_seed
+
+from .counting import count_labels
+from .paired_differences import Difference, paired_difference
+from .scores import Groups, multilabel_scores
+from .thresholds import tune_thresholds
+from .trainer import PLMTrainer
+from .training_args import PLMTrainingArguments
+
+METHODS: dict[str, dict[str, Any]] = {
+    "bce": {"plm_preset": "off"},
+    "pos_weight": {
+        "plm_preset": "off",
+        "plm_objective": "weighted_bce",
+        "plm_objective_kwargs": {"max_weight": 10.0},
+    },
+    "asymmetric": {
+        "plm_preset": "off",
+        "plm_objective": "asymmetric",
+        "plm_objective_kwargs": {"gamma_negative": 2.0},
+    },
+    "default": {"plm_preset": "default"},
+}
+"""Name of a method -> its arguments of `PLMTrainingArguments`."""
+
+SCORES = {"macro_f1": "macro-F1", "micro_f1": "micro-F1", "map": "mAP", "tail_f1": "F1 of tail labels"}
+"""What the methods are compared by."""
+
+TUNED = ", tuned thresholds"
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What `compare_methods` finds.
+
+    Attributes:
+        seeds: of the runs.
+        scores: row -> score -> a value in percent for each seed, on the test rows. There are two rows for each
+            method: with the threshold 0.5, and with a threshold for each label that is chosen on the validation rows
+            (for macro-F1 and the F1 of tail labels those best for macro-F1, for micro-F1 those best for it).
+        num_rows: part -> its number of rows.
+        seconds: that all runs took together.
+    """
+
+    seeds: list[int]
+    scores: dict[str, dict[str, list[float]]]
+    num_rows: dict[str, int]
+    seconds: float
+
+    def best(self, score: str) -> str:
+        """The row with the highest mean of a score."""
+        return max(self.scores, key=lambda row: statistics.mean(self.scores[row][score]))
+
+    def difference(self, row: str, other: str, score: str) -> Difference:
+        """`row` minus `other`, paired by seed, in percentage points, with its 95 % interval by Student's t."""
+        return paired_difference(self.scores[row][score], self.scores[other][score])
+
+    def table(self) -> pd.DataFrame:
+        """Mean ± standard deviation over the seeds, in percent; and how far macro-F1 is from the best row's."""
+        best = self.best("macro_f1")
+        lines = {}
+        for row, scores in self.scores.items():
+            cells = [f"{statistics.mean(scores[each]):.1f} ± {statistics.stdev(scores[each]):.1f}" for each in SCORES]
+            found = self.difference(row, best, "macro_f1")
+            lines[row] = [*cells, "best" if row == best else f"{found.mean:.1f} ± {found.margin:.1f}"]
+        return pd.DataFrame.from_dict(lines, orient="index", columns=[*SCORES.values(), "macro-F1 minus the best"])
+
+    def conclusion(self, score: str = "macro_f1") -> str:
+        """A sentence: which row is best, and from which others more than chance separates it."""
+        best = self.best(score)
+        outcomes = {row: self.difference(best, row, score) for row in self.scores if row != best}
+        level = [row for row, found in outcomes.items() if found.outcome != "win"]
+        mean = statistics.mean(self.scores[best][score])
+        text = f"By {SCORES[score]}, '{best}' suits these data best ({mean:.1f} %)"
+        if not outcomes:
+            return f"{text}; there is no other to compare with."
+        if level:
+            shown = " and ".join(f"'{row}' ({outcomes[row].mean:.1f} ± {outcomes[row].margin:.1f})" for row in level)
+            return f"{text}, but its lead over {shown} may be chance: the 95 % interval holds 0."
+        second = min(outcomes, key=lambda row: outcomes[row].mean)
+        lead = outcomes[second]
+        return f"{text}; its lead over '{second}', the next, is more than chance: {lead.mean:.1f} ± {lead.margin:.1f}."
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything, for JSON, with each row's difference to the best one by each score."""
+        differences = {}
+        for score in SCORES:
+            best = self.best(score)
+            found = {row: self.difference(row, best, score)._asdict() for row in self.scores if row != best}
+            differences[score] = {"best": best, "minus_best": found, "conclusion": self.conclusion(score)}
+        return {**asdict(self), "differences": differences}
+
+
+def compare_methods(
+    make_model: Callable[[], PreTrainedModel],
+    args: PLMTrainingArguments,
+    data: Mapping[str, Any],
+    processing_class: Any = None,
+    methods: Sequence[str] = tuple(METHODS),
+    num_seeds: int = 3,
+) -> Comparison:
+    """Train each method with the same seeds on `train`, tune thresholds on `validation`, and score on `test`.
+
+        comparison = compare_methods(make_model, args, {"train": ..., "validation": ..., "test": ...}, tokenizer)
+        print(comparison.table(), comparison.conclusion())
+
+    With a seed, all methods begin with the same weights and see the rows in the same order. Models are not saved.
+
+    Args:
+        make_model: makes the model as it is before training.
+        args: of each training; the seeds are `args.seed` and the next ones.
+        data: the parts `train`, `validation` and `test`, as `PLMTrainer` takes them.
+        processing_class: of `PLMTrainer`.
+        methods: of `METHODS`.
+        num_seeds: how many, 2 or more.
+
+    Raises:
+        ValueError: for an unknown method, fewer than two seeds, or arguments that the methods set.
+    """
+    _check(args, methods, num_seeds)
+    start = time.monotonic()
+    seeds = list(range(args.seed, args.seed + num_seeds))
+    groups = count_labels(data["train"]).groups()
+    scores: dict[str, dict[str, list[float]]] = {
+        method + kind: {score: [] for score in SCORES} for method in methods for kind in ("", TUNED)
+    }
+    with tqdm(total=len(seeds) * len(methods), unit=" trainings") as bar:
+        for seed in seeds:
+            for method in methods:
+                bar.set_description(f"{method}, seed {seed}")
+                trainer = _train(make_model, _args_of(args, method, seed), data, processing_class, bar)
+                for kind, found in _score(trainer, data, groups).items():
+                    for score, values in scores[method + kind].items():
+                        values.append(100 * found[score])
+    return Comparison(seeds, scores, {part: len(rows) for part, rows in data.items()}, time.monotonic() - start)
+
+
+class _Run(PLMTrainer):
+    """Draws no pictures: one of all runs says more."""
+
+    def report_plots(self) -> None:
+        pass
+
+
+class _StepsInBar(TrainerCallback):
+    """Moves a bar, in which a training is one unit, with every step."""
+
+    def __init__(self, bar: Any):
+        self.bar = bar
+        self.first = bar.n
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self.bar.n = round(self.first + state.global_step / state.max_steps, 2)
+        self.bar.refresh()
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self.bar.n = round(self.first) + 1
+        self.bar.refresh()
+
+
+def _check(args: PLMTrainingArguments, methods: Sequence[str], num_seeds: int) -> None:
+    unknown = [method for method in methods if method not in METHODS]
+    if unknown or not methods:
+        raise ValueError(f"methods is {list(methods)}; choose some of {list(METHODS)}")
+    if num_seeds < 2:
+        raise ValueError(f"num_seeds is {num_seeds}; whether a difference is chance takes two or more")
+    set_by_methods = [
+        each.name for each in fields(args) if each.name.startswith("plm_") and getattr(args, each.name) != each.default
+    ]
+    if set_by_methods:
+        raise ValueError(f"{', '.join(set_by_methods)}: the methods that are compared set this; leave it out")
+
+
+def _args_of(args: PLMTrainingArguments, method: str, seed: int) -> PLMTrainingArguments:
+    quiet: dict[str, Any] = {
+        "save_strategy": "no",
+        "eval_strategy": "no",
+        "logging_strategy": "no",
+        "load_best_model_at_end": False,
+        "push_to_hub": False,
+        "report_to": "none",
+        "disable_tqdm": True,
+    }
+    return replace(args, seed=seed, **quiet, **METHODS[method])
+
+
+def _train(
+    make_model: Callable[[], PreTrainedModel],
+    args: PLMTrainingArguments,
+    data: Mapping[str, Any],
+    processing_class: Any,
+    bar: Any,
+) -> PLMTrainer:
+    set_seed(args.seed)
+    trainer = _Run(
+        make_model(),
+        args,
+        train_dataset=data["train"],
+        processing_class=processing_class,
+        callbacks=[_StepsInBar(bar)],
+    )
+    trainer.remove_callback(PrinterCallback)
+    trainer.train()
+    return trainer
+
+
+def _score(trainer: PLMTrainer, data: Mapping[str, Any], groups: Groups) -> dict[str, dict[str, float]]:
+    """The scores on `test`, with the threshold 0.5 and with those tuned on `validation`."""
+    validation, test = (trainer.predict(data[part]) for part in ("validation", "test"))
+    logits = np.asarray(test.predictions, np.float64)
+
+    def scored(thresholds: Any) -> dict[str, float]:
+        return multilabel_scores(expit(logits - thresholds), test.label_ids, groups)
+
+    tuned = {
+        goal: scored(tune_thresholds(validation.predictions, validation.label_ids, goal))
+        for goal in ("macro_f1", "micro_f1")
+    }
+    at_half = scored(0.0)
+    tuned_scores = {**tuned["macro_f1"], "micro_f1": tuned["micro_f1"]["micro_f1"], "map": at_half["map"]}
+    return {"": at_half, TUNED: tuned_scores}

@@ -1,0 +1,188 @@
+"""Labels for all rows of a table, written into a csv file batch by batch."""
+
+import csv
+import itertools
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import torch
+from datasets import DatasetDict
+from torch import nn
+from tqdm.auto import tqdm
+from transformers import (
+    AutoConfig,
+    AutoImageProcessor,
+    AutoModelForImageClassification,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+from transformers.utils import logging
+
+from .label_columns import stored_column
+from .labeled_data import LABELS
+from .model_inputs import Processor
+from .picture_files import IMAGE, find_pictures
+from .predicting import BatchPredictions, predict_batches
+from .table_sources import file_format, read_parts
+from .table_streams import CsvTexts
+from .tasks import choose_text_column, find_text_column
+
+logger = logging.get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class InputRows:
+    """The rows of a table as a model's inputs.
+
+    Attributes:
+        inputs: what `predict_batches` takes.
+        num_rows: how many there are.
+        column: of the texts or pictures.
+        shown: the text, or the file of the picture, of each row; None if the pictures have no files.
+    """
+
+    inputs: Any
+    num_rows: int
+    column: str
+    shown: Iterable[str] | None
+
+
+def load_classifier(name: str) -> tuple[PreTrainedModel, Processor]:
+    """A model for texts or pictures with its tokenizer or image processor, from a folder or the Hub.
+
+    It is on the GPU, if there is one.
+
+    Raises:
+        ValueError: if it classifies neither texts nor pictures.
+        OSError: if there is no such model.
+    """
+    architecture = next(iter(AutoConfig.from_pretrained(name).architectures or [""]))
+    model: Any
+    processor: Any
+    if architecture.endswith("ForSequenceClassification"):
+        model, processor = (
+            AutoModelForSequenceClassification.from_pretrained(name),
+            AutoTokenizer.from_pretrained(name),
+        )
+    elif architecture.endswith("ForImageClassification"):
+        model, processor = (
+            AutoModelForImageClassification.from_pretrained(name),
+            AutoImageProcessor.from_pretrained(name),
+        )
+    else:
+        raise ValueError(
+            f"'{name}' is a {architecture or 'model of an unknown kind'}; a classifier of texts or pictures is needed, "
+            "such as hf-plm train makes"
+        )
+    return model.to("cuda" if torch.cuda.is_available() else "cpu"), processor
+
+
+def predict_file(
+    model: nn.Module,
+    processor: Processor,
+    source: str,
+    output: str | Path,
+    *,
+    batch_size: int = 32,
+    config: str | None = None,
+    split: str = "train",
+    text_column: str | None = None,
+    image_column: str | None = None,
+    image_folder: str | Path | None = None,
+) -> int:
+    """Write what `predict` gives for every row of a table into a csv file, whatever its size.
+
+        model, processor = load_classifier("outputs/packages")
+        predict_file(model, processor, "new.csv", "labels.csv")
+
+    Only a block of a csv file, or a batch of the rows of other files, is in memory. Each row of `output` has `row`
+    (from 0), the text or the file of the picture, `labels` (the names of the predicted labels, as `a|b`; as a JSON
+    list if a name holds `|`), and for each label `score_NAME`, in [0, 1], and `predicted_NAME`, 1 or 0.
+
+    Args:
+        model, processor: see `predict`.
+        source: a csv, tsv, json, jsonl or parquet file, or the name of a data set of the Hub. It needs no labels.
+        output: is overwritten.
+        batch_size: rows in one forward pass, 1 or more.
+        config, split: of a data set of the Hub.
+        text_column: `text` or the only column of texts if None.
+        image_column, image_folder: see `read_labeled`.
+
+    Returns:
+        the number of rows.
+
+    Raises:
+        ValueError: as `predict`, and if the table cannot be read; the message says how many rows were written.
+    """
+    if Path(output).resolve() == Path(source).resolve():
+        raise ValueError(f"output is {output}, which is the file to read; choose another one")
+    if isinstance(processor, PreTrainedTokenizerBase):
+        if image_column is not None or image_folder is not None:
+            raise ValueError("the model takes texts; image_column and image_folder are for pictures: leave them out")
+        rows = _text_rows(source, config, split, text_column)
+    else:
+        if text_column is not None:
+            raise ValueError(f"text_column is '{text_column}', and the model takes pictures; leave it out")
+        rows = _picture_rows(source, config, split, image_column or IMAGE, image_folder)
+    written = 0
+    with open(output, "w", newline="", encoding="utf-8") as file, tqdm(total=rows.num_rows, unit=" rows") as bar:
+        writer, shown = csv.writer(file), iter(rows.shown or ())
+        try:
+            for batch in predict_batches(model, rows.inputs, processor, batch_size):
+                if not written:
+                    writer.writerow(_header(rows, batch.label_names))
+                first = itertools.islice(shown, len(batch.scores)) if rows.shown is not None else None
+                writer.writerows(_lines(batch, written, first))
+                file.flush()
+                written += len(batch.scores)
+                bar.update(len(batch.scores))
+        except (ValueError, OSError, RuntimeError) as error:
+            raise ValueError(f"{error}. {output} holds the first {written:,} rows") from error
+        except KeyboardInterrupt:
+            logger.warning(f"Stopped: {output} holds the first {written:,} rows")
+            raise
+    return written
+
+
+def _header(rows: InputRows, names: list[str]) -> list[str]:
+    first = ["row"] if rows.shown is None else ["row", rows.column]
+    return [*first, LABELS, *(f"score_{name}" for name in names), *(f"predicted_{name}" for name in names)]
+
+
+def _lines(batch: BatchPredictions, first_row: int, shown: Iterable[str] | None) -> Iterator[list[Any]]:
+    is_plain = not any("|" in name for name in batch.label_names)
+    shown_rows = iter(shown) if shown is not None else None
+    for row, names in enumerate(batch.names):
+        labels = "|".join(names) if is_plain else json.dumps(names, ensure_ascii=False)
+        own = [] if shown_rows is None else [next(shown_rows)]
+        scores = [f"{score:.6f}" for score in batch.scores[row]]
+        yield [first_row + row, *own, labels, *scores, *batch.predicted[row].astype(int).tolist()]
+
+
+def _text_rows(source: str, config: str | None, split: str, column: str | None) -> InputRows:
+    kind = file_format(source)
+    if kind in ("csv", "tsv"):
+        texts, again = (CsvTexts(source, "," if kind == "csv" else "\t") for _ in range(2))
+        columns = texts.columns()
+        of_text = [name for name, each in columns.items() if pa.types.is_string(each) and name != LABELS]
+        column = texts.column = again.column = choose_text_column(of_text, list(columns), column)
+        return InputRows(texts, texts.count_rows(), column, again)
+    (rows,) = read_parts(source, config, split).values()
+    column = find_text_column({split: rows}, column)
+    rows = rows.select_columns([column])
+    return InputRows(rows, len(rows), column, (row[column] for row in rows))
+
+
+def _picture_rows(source: str, config: str | None, split: str, column: str, folder: str | Path | None) -> InputRows:
+    (rows,) = read_parts(source, config, split, [column]).values()
+    shown = None
+    if column in rows.column_names and getattr(rows.features[column], "dtype", None) in ("string", "large_string"):
+        shown = stored_column(rows, column).to_pylist()
+    rows = find_pictures(DatasetDict({split: rows}), column, folder)[split].select_columns([IMAGE])
+    return InputRows(rows, len(rows), column, shown)

@@ -1,0 +1,38 @@
+"""Is one method better than another? Paired differences over the seeds, with a confidence interval."""
+
+import math
+import statistics
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from scipy.stats import t
+
+CONFIDENCE = 0.95
+
+
+class Difference(NamedTuple):
+    """The mean of paired differences, and the half width of its 95 % confidence interval, in the values' unit."""
+
+    mean: float
+    margin: float
+
+    @property
+    def outcome(self) -> str:
+        """`win`, `loss`, or `tie` if the interval holds 0."""
+        return "tie" if abs(self.mean) <= self.margin else "win" if self.mean > 0 else "loss"
+
+
+def paired_difference(ours: Sequence[float], theirs: Sequence[float]) -> Difference:
+    """Of two methods with the same seeds, by Student's t. It knows the spread over seeds, not that of the data.
+
+    Args:
+        ours, theirs: a score for each seed, in the same order of seeds.
+
+    Raises:
+        ValueError: for fewer than two seeds, or other numbers of scores.
+    """
+    differences = [one - other for one, other in zip(ours, theirs, strict=True)]
+    if len(differences) < 2:
+        raise ValueError(f"{len(differences)} seed: a confidence interval takes two or more")
+    error = statistics.stdev(differences) / math.sqrt(len(differences))
+    return Difference(statistics.mean(differences), float(t.ppf((1 + CONFIDENCE) / 2, len(differences) - 1)) * error)

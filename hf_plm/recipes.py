@@ -1,0 +1,154 @@
+"""The steps of a training that the examples and the command `hf-plm` share: columns, models, inputs, evaluation."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from datasets import Dataset
+from transformers import (
+    AutoImageProcessor,
+    AutoModelForImageClassification,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    BaseImageProcessor,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+
+from .label_space import LabelSpace
+from .small_models import small_image_model, small_image_processor, small_text_model, train_tokenizer
+from .trainer import PLMTrainer
+
+EVERY_EPOCH: dict[str, Any] = {
+    "eval_strategy": "epoch",
+    "logging_strategy": "epoch",
+    "save_strategy": "epoch",
+    "save_total_limit": 1,
+    "per_device_eval_batch_size": 256,
+    "remove_unused_columns": False,  # texts and pictures become inputs when a row is read
+}
+"""Arguments of a training that evaluates and saves after every epoch."""
+
+SMALL_TEXT: dict[str, Any] = {"num_train_epochs": 4, "learning_rate": 2e-3, "per_device_train_batch_size": 64}
+SMALL_IMAGE: dict[str, Any] = {"num_train_epochs": 8, "learning_rate": 1e-3, "per_device_train_batch_size": 64}
+PRETRAINED: dict[str, Any] = {"num_train_epochs": 5, "learning_rate": 5e-5, "per_device_train_batch_size": 16}
+"""Arguments with which the small models, or a pretrained one, learn well."""
+
+
+@dataclass
+class LabelArguments:
+    """Flags: where the labels are in a table, and how many rows are trained on."""
+
+    label_column: str = field(default="labels", metadata={"help": "The column of the labels. Default: labels."})
+    label_columns: str | None = field(
+        default=None, metadata={"help": "Instead of it, one column of 1 and 0 per label: a,b,c or 'tag_*'."}
+    )
+    separator: str | None = field(
+        default=None, metadata={"help": "Between the names of a label column of text. Default: |, ; or a comma."}
+    )
+    max_train_samples: int | None = field(default=None, metadata={"help": "Train on so many rows, drawn at random."})
+
+    def columns(self) -> dict[str, Any]:
+        """The arguments of `read_labeled`."""
+        return {
+            "label_column": self.label_column,
+            "label_columns": self.label_columns,
+            "separator": self.separator,
+        }
+
+
+def draw_rows(rows: Dataset, most: int | None, seed: int) -> Dataset:
+    """At most so many rows, drawn at random; all for None.
+
+    Raises:
+        ValueError: if `most` is below 1.
+    """
+    if most is None:
+        return rows
+    if most < 1:
+        raise ValueError(f"max_train_samples is {most}; it must be 1 or more")
+    return rows.shuffle(seed).select(range(min(most, len(rows))))
+
+
+def text_tokenizer(name: str | None, texts: Iterable[str], max_length: int) -> PreTrainedTokenizerBase:
+    """The tokenizer of a pretrained model, or one that is trained on `texts`.
+
+    Args:
+        name: of the model on the Hub, or its folder; None to train a tokenizer.
+        max_length: longer texts are cut to this many tokens. It is saved with the tokenizer, so that `predict` cuts
+            alike.
+
+    Raises:
+        ValueError: if the model takes fewer tokens.
+    """
+    if max_length < 1:
+        raise ValueError(f"max_length is {max_length}; it must be 1 or more")
+    tokenizer = train_tokenizer(texts) if name is None else AutoTokenizer.from_pretrained(name)
+    if max_length > tokenizer.model_max_length:
+        raise ValueError(
+            f"max_length is {max_length}, and the tokenizer of '{name}' allows {tokenizer.model_max_length} tokens; "
+            "choose at most that"
+        )
+    tokenizer.model_max_length = max_length
+    return tokenizer
+
+
+def text_model(name: str | None, space: LabelSpace, tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel:
+    """A pretrained model with a new classifier for the labels of `space`; for None a small ModernBERT from scratch."""
+    if name is None:
+        return small_text_model(space, tokenizer)
+    return AutoModelForSequenceClassification.from_pretrained(
+        name, **space.config_arguments(), ignore_mismatched_sizes=True
+    )
+
+
+def image_processor(name: str | None) -> BaseImageProcessor:
+    """The image processor of a pretrained model; for None that of the small ViT."""
+    return small_image_processor() if name is None else AutoImageProcessor.from_pretrained(name)
+
+
+def image_model(name: str | None, space: LabelSpace) -> PreTrainedModel:
+    """A pretrained model with a new classifier for the labels of `space`; for None a small ViT from scratch."""
+    if name is None:
+        return small_image_model(space)
+    return AutoModelForImageClassification.from_pretrained(
+        name, **space.config_arguments(), ignore_mismatched_sizes=True
+    )
+
+
+def text_inputs(tokenizer: PreTrainedTokenizerBase, column: str = "text") -> Callable[[dict], dict]:
+    """For `with_transform`: tokens, cut at the tokenizer's `model_max_length`, and labels."""
+
+    def make(rows: dict) -> dict:
+        return {**tokenizer(rows[column], truncation=True), "labels": rows["labels"]}
+
+    return make
+
+
+def image_inputs(processor: Any, column: str = "image") -> Callable[[dict], dict]:
+    """For `with_transform`: the pixels of pictures, and labels."""
+
+    def make(rows: dict) -> dict:
+        pictures = [picture.convert("RGB") for picture in rows[column]]
+        return {**processor(pictures, return_tensors="pt"), "labels": rows["labels"]}
+
+    return make
+
+
+def evaluate_and_save(trainer: PLMTrainer, rows: Any = None) -> dict[str, float]:
+    """Evaluate, and save the metrics, the model, its card and its pictures; with `push_to_hub`, upload them.
+
+    Args:
+        rows: to evaluate on; None for the trainer's `eval_dataset`.
+
+    Returns:
+        the metrics, as `Trainer.evaluate`.
+    """
+    metrics = trainer.evaluate(rows)
+    trainer.save_metrics("eval", metrics)
+    trainer.save_model()
+    if trainer.args.push_to_hub:
+        trainer.push_to_hub()
+    else:
+        trainer.create_model_card()
+    return metrics

@@ -1,0 +1,63 @@
+"""The texts of csv and tsv files of any size, one after the other; only a block of the file is in memory."""
+
+from collections.abc import Iterator
+
+import fsspec
+import pyarrow as pa
+from pyarrow import csv
+
+BLOCK_BYTES = 1 << 24
+
+
+class CsvTexts:
+    """A column of a csv or tsv file, or of several with the same columns, as texts whatever it holds.
+
+    Args:
+        name: of the file, also compressed, as a pattern such as `part-*.csv`, or as a URL.
+        delimiter: between the columns.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+    """
+
+    def __init__(self, name: str, delimiter: str):
+        self._files = fsspec.open_files(name, "rb", compression="infer")
+        if not self._files:
+            raise FileNotFoundError(f"there is no file {name}")
+        self._delimiter = delimiter
+        self.column: str | None = None
+
+    def columns(self) -> dict[str, pa.DataType]:
+        """The columns of the first file, with the types that its first rows have. ValueError if it cannot be read."""
+        with self._files[0] as stream, self._reading(self._files[0], stream, None) as reader:
+            return dict(zip(reader.schema.names, reader.schema.types, strict=True))
+
+    def count_rows(self) -> int:
+        """Reads all files once. ValueError if one cannot be read."""
+        return sum(len(batch) for batch in self._batches())
+
+    def __iter__(self) -> Iterator[str]:
+        for batch in self._batches():
+            yield from batch.column(0).to_pylist()
+
+    def _batches(self) -> Iterator[pa.RecordBatch]:
+        for file in self._files:
+            try:
+                with file as stream, self._reading(file, stream, self.column) as reader:
+                    yield from reader
+            except pa.ArrowInvalid as error:
+                raise ValueError(f"{file.path} cannot be read: {error}") from error
+
+    def _reading(self, file: fsspec.core.OpenFile, stream: object, column: str | None) -> csv.CSVStreamingReader:
+        try:
+            return csv.open_csv(
+                stream,
+                csv.ReadOptions(block_size=BLOCK_BYTES),
+                csv.ParseOptions(delimiter=self._delimiter, newlines_in_values=True),
+                csv.ConvertOptions(
+                    column_types={column: pa.string()} if column is not None else None,
+                    include_columns=[column] if column is not None else None,
+                ),
+            )
+        except (pa.ArrowInvalid, pa.ArrowKeyError) as error:
+            raise ValueError(f"{file.path} cannot be read: {error}") from error
