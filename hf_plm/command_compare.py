@@ -18,8 +18,8 @@ def add_parser(commands: Any) -> None:
         "compare",
         help="which training method suits the rows of a file",
         description="Train several methods with the same seeds on the same rows, and compare them on rows that "
-        "nothing was chosen on:\nplain BCE, BCE with pos_weight, the asymmetric loss and the default preset, each with "
-        "the threshold 0.5 and with\nthresholds tuned on other rows. Prints a table and a conclusion; writes "
+        "nothing was chosen on:\nplain BCE, BCE with pos_weight, the asymmetric loss and the default preset, each "
+        "with the threshold 0.5 and with\nthresholds tuned on other rows. Prints a table and a conclusion; writes "
         "comparison.json and comparison.png.\nTry it on a part of the rows first: --max-train-samples 2000.",
         usage="hf-plm compare FILE [--model NAME] [--methods a,b] [--seeds N] [more flags]",
     )
@@ -30,7 +30,7 @@ def add_parser(commands: Any) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Compare, print and write. Raises a ValueError or OSError if it cannot be done."""
-    from .comparing import compare_methods
+    from .comparing import COMPARED, compare_methods
     from .comparison_plot import plot_comparison
 
     args.output_dir = args.output_dir or f"outputs/{Path(args.file).name.split('.')[0]}-comparison"
@@ -51,7 +51,7 @@ def run(args: argparse.Namespace) -> None:
     )
     print(comparison.table().to_string())
     print()
-    for score in ("macro_f1", "micro_f1", "map"):
+    for score in COMPARED:
         print(comparison.conclusion(score))
     print("Chance here is that of the seeds; other rows would add to it.")
     print(f"Written: {folder / 'comparison.json'}, {folder / 'comparison.png'}")

@@ -1,5 +1,6 @@
 """Which method suits these data? Several are trained with the same seeds, and compared on held-out rows."""
 
+import math
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -12,9 +13,8 @@ from scipy.special import expit
 from tqdm.auto import tqdm
 from transformers import PreTrainedModel, PrinterCallback, TrainerCallback, set_seed
 
-from .counting import count_labels
 from .paired_differences import Difference, paired_difference
-from .scores import Groups, multilabel_scores
+from .scores import multilabel_scores
 from .thresholds import tune_thresholds
 from .trainer import PLMTrainer
 from .training_args import PLMTrainingArguments
@@ -38,7 +38,13 @@ METHODS: dict[str, dict[str, Any]] = {
 SCORES = {"macro_f1": "macro-F1", "micro_f1": "micro-F1", "map": "mAP", "tail_f1": "F1 of tail labels"}
 """What the methods are compared by."""
 
+COMPARED = ("macro_f1", "micro_f1", "map")
+"""The scores by which a best row is named."""
+
 TUNED = ", tuned thresholds"
+
+SHOWN_LEVEL = 3
+"""A sentence names at most this many rows that may be as good as the best."""
 
 
 @dataclass(frozen=True)
@@ -59,9 +65,13 @@ class Comparison:
     num_rows: dict[str, int]
     seconds: float
 
+    def rows(self, score: str) -> list[str]:
+        """The rows that differ by a score: for mAP, which no threshold changes, those without tuned thresholds."""
+        return [row for row in self.scores if score != "map" or not row.endswith(TUNED)]
+
     def best(self, score: str) -> str:
         """The row with the highest mean of a score."""
-        return max(self.scores, key=lambda row: statistics.mean(self.scores[row][score]))
+        return max(self.rows(score), key=lambda row: statistics.mean(self.scores[row][score]))
 
     def difference(self, row: str, other: str, score: str) -> Difference:
         """`row` minus `other`, paired by seed, in percentage points, with its 95 % interval by Student's t."""
@@ -78,29 +88,33 @@ class Comparison:
         return pd.DataFrame.from_dict(lines, orient="index", columns=[*SCORES.values(), "macro-F1 minus the best"])
 
     def conclusion(self, score: str = "macro_f1") -> str:
-        """A sentence: which row is best, and from which others more than chance separates it."""
+        """A sentence: which row is best by a score of `COMPARED`, and whether its lead is more than chance."""
         best = self.best(score)
-        outcomes = {row: self.difference(best, row, score) for row in self.scores if row != best}
-        level = [row for row, found in outcomes.items() if found.outcome != "win"]
         mean = statistics.mean(self.scores[best][score])
-        text = f"By {SCORES[score]}, '{best}' suits these data best ({mean:.1f} %)"
-        if not outcomes:
-            return f"{text}; there is no other to compare with."
-        if level:
-            shown = " and ".join(f"'{row}' ({outcomes[row].mean:.1f} ± {outcomes[row].margin:.1f})" for row in level)
-            return f"{text}, but its lead over {shown} may be chance: the 95 % interval holds 0."
-        second = min(outcomes, key=lambda row: outcomes[row].mean)
-        lead = outcomes[second]
-        return f"{text}; its lead over '{second}', the next, is more than chance: {lead.mean:.1f} ± {lead.margin:.1f}."
+        text = f"By {SCORES[score]}, '{best}' suits these data best ({mean:.1f})"
+        leads = {row: self.difference(best, row, score) for row in self.rows(score) if row != best}
+        if not leads:
+            return f"{text}; there is nothing to compare it with."
+        nearest = sorted(leads, key=lambda row: leads[row].mean)
+        level = [row for row in nearest if leads[row].outcome != "win"]
+        shown = [f"'{row}' (by {leads[row].mean:.1f} ± {leads[row].margin:.1f})" for row in (level or nearest)]
+        if not level:
+            return f"{text}, and its lead over the next, {shown[0]}, is more than chance."
+        more = f", and over {len(shown) - SHOWN_LEVEL} more" if len(shown) > SHOWN_LEVEL else ""
+        return f"{text}, but its lead may be chance over {', '.join(shown[:SHOWN_LEVEL])}{more}."
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything, for JSON, with each row's difference to the best one by each score."""
-        differences = {}
-        for score in SCORES:
+        """Everything, for JSON: also how far the best row is ahead of each other row. A score that is NaN is None."""
+        scores = {
+            row: {score: [None if math.isnan(value) else value for value in values] for score, values in each.items()}
+            for row, each in self.scores.items()
+        }
+        leads = {}
+        for score in COMPARED:
             best = self.best(score)
-            found = {row: self.difference(row, best, score)._asdict() for row in self.scores if row != best}
-            differences[score] = {"best": best, "minus_best": found, "conclusion": self.conclusion(score)}
-        return {**asdict(self), "differences": differences}
+            found = {row: self.difference(best, row, score)._asdict() for row in self.rows(score) if row != best}
+            leads[score] = {"best": best, "lead": found, "conclusion": self.conclusion(score)}
+        return {**asdict(self), "scores": scores, "comparison": leads}
 
 
 def compare_methods(
@@ -132,7 +146,6 @@ def compare_methods(
     _check(args, methods, num_seeds)
     start = time.monotonic()
     seeds = list(range(args.seed, args.seed + num_seeds))
-    groups = count_labels(data["train"]).groups()
     scores: dict[str, dict[str, list[float]]] = {
         method + kind: {score: [] for score in SCORES} for method in methods for kind in ("", TUNED)
     }
@@ -141,7 +154,7 @@ def compare_methods(
             for method in methods:
                 bar.set_description(f"{method}, seed {seed}")
                 trainer = _train(make_model, _args_of(args, method, seed), data, processing_class, bar)
-                for kind, found in _score(trainer, data, groups).items():
+                for kind, found in _score(trainer, data).items():
                     for score, values in scores[method + kind].items():
                         values.append(100 * found[score])
     return Comparison(seeds, scores, {part: len(rows) for part, rows in data.items()}, time.monotonic() - start)
@@ -216,16 +229,17 @@ def _train(
     return trainer
 
 
-def _score(trainer: PLMTrainer, data: Mapping[str, Any], groups: Groups) -> dict[str, dict[str, float]]:
+def _score(trainer: PLMTrainer, data: Mapping[str, Any]) -> dict[str, dict[str, float]]:
     """The scores on `test`, with the threshold 0.5 and with those tuned on `validation`."""
     validation, test = (trainer.predict(data[part]) for part in ("validation", "test"))
-    logits = np.asarray(test.predictions, np.float64)
+    groups = trainer.label_counts.groups()
+    logits, labels = np.asarray(test.predictions, np.float64), np.asarray(test.label_ids)
 
     def scored(thresholds: Any) -> dict[str, float]:
-        return multilabel_scores(expit(logits - thresholds), test.label_ids, groups)
+        return multilabel_scores(expit(logits - thresholds), labels, groups)
 
     tuned = {
-        goal: scored(tune_thresholds(validation.predictions, validation.label_ids, goal))
+        goal: scored(tune_thresholds(validation.predictions, np.asarray(validation.label_ids), goal))
         for goal in ("macro_f1", "micro_f1")
     }
     at_half = scored(0.0)

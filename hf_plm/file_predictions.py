@@ -66,19 +66,15 @@ def load_classifier(name: str) -> tuple[PreTrainedModel, Processor]:
     model: Any
     processor: Any
     if architecture.endswith("ForSequenceClassification"):
-        model, processor = (
-            AutoModelForSequenceClassification.from_pretrained(name),
-            AutoTokenizer.from_pretrained(name),
-        )
+        model = AutoModelForSequenceClassification.from_pretrained(name)
+        processor = AutoTokenizer.from_pretrained(name)
     elif architecture.endswith("ForImageClassification"):
-        model, processor = (
-            AutoModelForImageClassification.from_pretrained(name),
-            AutoImageProcessor.from_pretrained(name),
-        )
+        model = AutoModelForImageClassification.from_pretrained(name)
+        processor = AutoImageProcessor.from_pretrained(name)
     else:
         raise ValueError(
-            f"'{name}' is a {architecture or 'model of an unknown kind'}; a classifier of texts or pictures is needed, "
-            "such as hf-plm train makes"
+            f"'{name}' is a {architecture or 'model of an unknown kind'}; a classifier of texts or pictures is "
+            "needed, such as hf-plm train makes"
         )
     return model.to("cuda" if torch.cuda.is_available() else "cpu"), processor
 
