@@ -85,14 +85,14 @@ def add_training_parser(commands: Any, name: str, help: str, description: str, u
 
 def task_arguments(args: argparse.Namespace) -> TaskArguments:
     """What the flags say of the data and the model."""
-    (found,) = HfArgumentParser((TaskArguments,)).parse_dict(vars(args), allow_extra_keys=True)
+    (found,) = CommandParser((TaskArguments,)).parse_dict(vars(args), allow_extra_keys=True)
     return found
 
 
 def training_arguments(args: argparse.Namespace, defaults: dict[str, Any]) -> PLMTrainingArguments:
     """What the flags say of the training; `defaults` fill what was not given."""
     given = {name: value for name, value in vars(args).items() if value is not None}
-    (found,) = HfArgumentParser((PLMTrainingArguments,)).parse_dict({**defaults, **given}, allow_extra_keys=True)
+    (found,) = CommandParser((PLMTrainingArguments,)).parse_dict({**defaults, **given}, allow_extra_keys=True)
     return found
 
 

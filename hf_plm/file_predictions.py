@@ -126,18 +126,24 @@ def predict_file(
         if text_column is not None:
             raise ValueError(f"text_column is '{text_column}', and the model takes pictures; leave it out")
         rows = _picture_rows(source, config, split, image_column or IMAGE, image_folder)
+    return _write(predict_batches(model, rows.inputs, processor, batch_size), rows, output)
+
+
+def _write(batches: Iterable[BatchPredictions], rows: InputRows, output: str | Path) -> int:
+    """Write each batch when it is there. Returns the number of rows; an error says how many were written."""
     written = 0
     with open(output, "w", newline="", encoding="utf-8") as file, tqdm(total=rows.num_rows, unit=" rows") as bar:
         writer, shown = csv.writer(file), iter(rows.shown or ())
         try:
-            for batch in predict_batches(model, rows.inputs, processor, batch_size):
+            for batch in batches:
                 if not written:
                     writer.writerow(_header(rows, batch.label_names))
-                first = itertools.islice(shown, len(batch.scores)) if rows.shown is not None else None
+                size = len(batch.scores)
+                first = list(itertools.islice(shown, size)) if rows.shown is not None else None
                 writer.writerows(_lines(batch, written, first))
                 file.flush()
-                written += len(batch.scores)
-                bar.update(len(batch.scores))
+                written += size
+                bar.update(size)
         except (ValueError, OSError, RuntimeError) as error:
             raise ValueError(f"{error}. {output} holds the first {written:,} rows") from error
         except KeyboardInterrupt:
@@ -151,12 +157,11 @@ def _header(rows: InputRows, names: list[str]) -> list[str]:
     return [*first, LABELS, *(f"score_{name}" for name in names), *(f"predicted_{name}" for name in names)]
 
 
-def _lines(batch: BatchPredictions, first_row: int, shown: Iterable[str] | None) -> Iterator[list[Any]]:
+def _lines(batch: BatchPredictions, first_row: int, shown: list[str] | None) -> Iterator[list[Any]]:
     is_plain = not any("|" in name for name in batch.label_names)
-    shown_rows = iter(shown) if shown is not None else None
     for row, names in enumerate(batch.names):
         labels = "|".join(names) if is_plain else json.dumps(names, ensure_ascii=False)
-        own = [] if shown_rows is None else [next(shown_rows)]
+        own = [] if shown is None else [shown[row]]
         scores = [f"{score:.6f}" for score in batch.scores[row]]
         yield [first_row + row, *own, labels, *scores, *batch.predicted[row].astype(int).tolist()]
 
