@@ -6,6 +6,7 @@ from typing import Any
 
 from datasets import Dataset
 from transformers import (
+    AutoConfig,
     AutoImageProcessor,
     AutoModelForImageClassification,
     AutoModelForSequenceClassification,
@@ -33,6 +34,9 @@ SMALL_TEXT: dict[str, Any] = {"num_train_epochs": 4, "learning_rate": 2e-3, "per
 SMALL_IMAGE: dict[str, Any] = {"num_train_epochs": 8, "learning_rate": 1e-3, "per_device_train_batch_size": 64}
 PRETRAINED: dict[str, Any] = {"num_train_epochs": 5, "learning_rate": 5e-5, "per_device_train_batch_size": 16}
 """Arguments with which the small models, or a pretrained one, learn well."""
+
+SMALL_LENGTH, USUAL_LENGTH = 48, 128
+"""To how many tokens texts are cut for the small model, and for a pretrained one."""
 
 
 @dataclass
@@ -70,25 +74,28 @@ def draw_rows(rows: Dataset, most: int | None, seed: int) -> Dataset:
     return rows.shuffle(seed).select(range(min(most, len(rows))))
 
 
-def text_tokenizer(name: str | None, texts: Iterable[str], max_length: int) -> PreTrainedTokenizerBase:
+def text_tokenizer(name: str | None, texts: Iterable[str], max_length: int | None = None) -> PreTrainedTokenizerBase:
     """The tokenizer of a pretrained model, or one that is trained on `texts`.
 
     Args:
         name: of the model on the Hub, or its folder; None to train a tokenizer.
         max_length: longer texts are cut to this many tokens. It is saved with the tokenizer, so that `predict` cuts
-            alike.
+            alike. None for 48 tokens with a tokenizer that is trained here, and for 128, or what the model takes if
+            that is less, with a pretrained one.
 
     Raises:
-        ValueError: if the model takes fewer tokens.
+        ValueError: if `max_length` is below 1, or the model takes fewer tokens.
     """
-    if max_length < 1:
-        raise ValueError(f"max_length is {max_length}; it must be 1 or more")
-    tokenizer = train_tokenizer(texts) if name is None else AutoTokenizer.from_pretrained(name)
-    if max_length > tokenizer.model_max_length:
-        raise ValueError(
-            f"max_length is {max_length}, and the tokenizer of '{name}' allows {tokenizer.model_max_length} tokens; "
-            "choose at most that"
-        )
+    if name is None:
+        tokenizer: PreTrainedTokenizerBase = train_tokenizer(texts)
+        limit, usual = tokenizer.model_max_length, SMALL_LENGTH
+    else:
+        tokenizer = AutoTokenizer.from_pretrained(name)
+        positions = getattr(AutoConfig.from_pretrained(name), "max_position_embeddings", None)
+        limit, usual = min(tokenizer.model_max_length, positions or tokenizer.model_max_length), USUAL_LENGTH
+    max_length = min(usual, limit) if max_length is None else max_length
+    if not 1 <= max_length <= limit:
+        raise ValueError(f"max_length is {max_length}; it must be from 1 to {limit}, the tokens that the model takes")
     tokenizer.model_max_length = max_length
     return tokenizer
 

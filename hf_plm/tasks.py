@@ -114,9 +114,9 @@ def load_task(source: str, args: TaskArguments, seed: int = 42) -> Task:
     counts = count_labels(parts["train"], space.num_labels, label_names=space.names)
     name = args.model
     size = ", ".join(f"{part} {len(rows):,}" for part, rows in parts.items())
-    if IMAGE in parts["train"].column_names and isinstance(parts["train"].features[IMAGE], Image):
-        if args.text_column is not None or args.max_length is not None:
-            raise ValueError("the rows hold pictures; text_column and max_length are for texts: leave them out")
+    if args.text_column is None and isinstance(parts["train"].features.get(IMAGE), Image):
+        if args.max_length is not None:
+            raise ValueError(f"max_length is {args.max_length}, and the rows hold pictures; it is for texts")
         processor: Any = image_processor(name)
         return Task(
             parts.with_transform(image_inputs(processor)),
@@ -127,8 +127,7 @@ def load_task(source: str, args: TaskArguments, seed: int = 42) -> Task:
             f"{name or 'a small ViT from scratch'}; pictures in '{IMAGE}', {space.num_labels} labels; rows: {size}",
         )
     column = find_text_column(parts, args.text_column)
-    max_length = args.max_length or (48 if name is None else 128)
-    tokenizer = text_tokenizer(name, parts["train"][column], max_length)
+    tokenizer = text_tokenizer(name, parts["train"][column], args.max_length)
     return Task(
         parts.with_transform(text_inputs(tokenizer, column)),
         counts,
@@ -193,6 +192,8 @@ def choose_text_column(of_text: list[str], columns: list[str], column: str | Non
 
 def _read_parts(source: str, args: TaskArguments) -> DatasetDict:
     """The parts that there are, with labels, and with pictures if a column holds any."""
+    if args.text_column is not None and (args.image_column or args.image_folder) is not None:
+        raise ValueError("there are a text_column and an image_column or image_folder; leave one of them out")
     files = {"train": source, "validation": args.validation_file, "test": args.test_file}
     given = {part: file for part, file in files.items() if file is not None}
     splits = {"train": args.train_split, "validation": args.validation_split, "test": args.test_split}
@@ -219,6 +220,7 @@ def _read_parts(source: str, args: TaskArguments) -> DatasetDict:
         image_column=args.image_column,
         image_folder=args.image_folder,
     )
-    if args.image_column is None and args.image_folder is None and IMAGE in data["train"].column_names:
+    is_given = any(each is not None for each in (args.text_column, args.image_column, args.image_folder))
+    if not is_given and IMAGE in data["train"].column_names:
         data = find_pictures(data, IMAGE)
     return data

@@ -1,0 +1,141 @@
+"""`hf-plm train`: a whole run from a file, errors of one line, and going on where it was stopped."""
+
+import json
+
+import pytest
+import scenarios
+import torch
+from datasets import Dataset
+from safetensors.torch import load_file
+
+from hf_plm import PLMTrainer
+from hf_plm.command_line import main
+
+SHORT = ["--use-cpu", "--disable-tqdm", "true", "--report-to", "none", "--per-device-train-batch-size", "16"]
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """With `rows.csv`, texts with the labels a, b and c, and a tiny model, `bert`."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "cache"))
+    words = {"a": "editor", "b": "game", "c": "library"}
+    labels = [[name for name, each in zip("abc", (2, 3, 7), strict=True) if row % each == 0] for row in range(80)]
+    texts = [" ".join(["small", *(words[name] for name in each)]) for each in labels]
+    Dataset.from_dict({"text": texts, "labels": ["|".join(each) for each in labels]}).to_csv("rows.csv")
+    scenarios.make_bert(dropout=0.1).save_pretrained("bert")
+    scenarios.make_tokenizer().save_pretrained("bert")
+    return tmp_path
+
+
+def train(*flags):
+    main(["train", "rows.csv", "--model", "bert", *SHORT, *flags])
+
+
+def test_a_file_becomes_a_model_with_thresholds_card_and_pictures(folder, capsys):
+    train("--num-train-epochs", "1")
+    config = json.loads((folder / "outputs/rows/config.json").read_text())
+    assert list(config["id2label"].values()) == ["a", "b", "c"]
+    assert len(config["plm"]["thresholds"]) == 3
+    card = (folder / "outputs/rows/README.md").read_text()
+    assert "('test'), 8 rows" in card  # what is reported is neither trained on nor tuned on
+    assert (folder / "outputs/rows/plots/label_scores.png").is_file()
+    assert "eval_macro_f1" in json.loads((folder / "outputs/rows/eval_results.json").read_text())
+    printed = capsys.readouterr().out
+    assert "rows: train 64, validation 8, test 8" in printed
+    assert "hf-plm predict outputs/rows FILE" in printed
+
+
+def test_thresholds_are_chosen_on_other_rows_than_those_reported(folder, monkeypatch):
+    seen = {}
+    tune, evaluate = PLMTrainer.tune_thresholds, PLMTrainer.evaluate
+    texts = lambda rows: set(rows.with_format(None)["text"])  # noqa: E731
+
+    def tune_and_keep(self, dataset=None, **kwargs):
+        seen["tuned"] = texts(dataset if dataset is not None else self.eval_dataset)
+        return tune(self, dataset, **kwargs)
+
+    def evaluate_and_keep(self, eval_dataset=None, *args, **kwargs):
+        seen["reported"] = eval_dataset
+        return evaluate(self, eval_dataset, *args, **kwargs)
+
+    monkeypatch.setattr(PLMTrainer, "tune_thresholds", tune_and_keep)
+    monkeypatch.setattr(PLMTrainer, "evaluate", evaluate_and_keep)
+    rows = [{"text": f"editor {row}", "labels": "a" if row % 2 else "b"} for row in range(80)]
+    Dataset.from_list(rows).to_csv("rows.csv")
+    train("--num-train-epochs", "1", "--save-strategy", "no")
+    assert seen["tuned"] and seen["reported"] is not None
+    assert not seen["tuned"] & texts(seen["reported"])
+
+
+def test_the_same_command_goes_on_where_it_was_stopped(folder, monkeypatch, capsys):
+    train("--num-train-epochs", "3", "--output-dir", "whole")
+    evaluate, calls = PLMTrainer.evaluate, []
+
+    def stop_in_the_second_epoch(self, *args, **kwargs):
+        calls.append(1)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return evaluate(self, *args, **kwargs)
+
+    monkeypatch.setattr(PLMTrainer, "evaluate", stop_in_the_second_epoch)
+    with pytest.raises(SystemExit) as exit_info:
+        train("--num-train-epochs", "3", "--output-dir", "stopped")
+    assert exit_info.value.code == 130
+    assert "Run the same command again" in capsys.readouterr().out
+    monkeypatch.setattr(PLMTrainer, "evaluate", evaluate)
+    train("--num-train-epochs", "3", "--output-dir", "stopped")
+    assert "Going on from stopped/checkpoint-4" in capsys.readouterr().out
+    whole, stopped = (load_file(folder / name / "model.safetensors") for name in ("whole", "stopped"))
+    assert all(torch.equal(whole[name], stopped[name]) for name in whole)
+    assert json.loads((folder / "stopped/checkpoint-12/trainer_state.json").read_text())["epoch"] == 3
+
+
+def test_the_folder_of_another_run_is_refused(folder, capsys):
+    train("--num-train-epochs", "1")
+    with pytest.raises(SystemExit):
+        train("--num-train-epochs", "2")
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert "outputs/rows has checkpoints of a run with num_train_epochs 1.0 rather than 2.0" in error
+    (folder / "outputs/rows/hf_plm_train.json").unlink()
+    with pytest.raises(SystemExit):
+        train("--num-train-epochs", "1")
+    assert "checkpoints of a run that hf-plm train did not make" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["train", "rows.csv", "--lerning-rate", "1"], "unrecognized arguments: --lerning-rate 1"),
+        (["train", "rows.csv", "--learning-rate", "x"], "argument --learning-rate: invalid float value: 'x'"),
+        (["train", "rows.csv", "--plm-temper", "3"], "plm_temper is 3.0; it must be a number in [0, 1]"),
+        (["train", "rows.csv", "--text-column", "body"], "text_column is 'body', and the columns are"),
+        (["train", "none.csv"], "none.csv"),
+        (["train"], "the following arguments are required: FILE"),
+        (["compare", "rows.csv", "--seeds", "1"], "num_seeds is 1; whether a difference is chance takes two or more"),
+        (["compare", "rows.csv", "--methods", "bce,x"], "methods is ['bce', 'x']; choose some of"),
+        (["compare", "rows.csv", "--plm-preset", "off"], "plm_preset: the methods that are compared set this"),
+        (["predict", "bert", "none.csv", "--output", "o.csv"], "none.csv"),
+        (["predict", "none", "rows.csv", "--output", "o.csv"], "none"),
+        (["predict", "bert", "rows.csv", "--output", "rows.csv"], "which is the file to read"),
+    ],
+)
+def test_errors_are_one_line(flags, message, folder, capsys):
+    with pytest.raises(SystemExit) as exit_info:
+        main([*flags, "--use-cpu"] if flags[0] in ("train", "compare") and len(flags) > 1 else flags)
+    assert exit_info.value.code == 2
+    error = [line for line in capsys.readouterr().err.splitlines() if line.startswith("hf-plm")]
+    assert len(error) == 1 and message in error[0]
+
+
+def test_the_help_is_short_and_help_all_is_whole(capsys):
+    for flag, has in (("--help", False), ("--help-all", True)):
+        with pytest.raises(SystemExit) as exit_info:
+            main(["train", flag])
+        assert exit_info.value.code == 0
+        printed = capsys.readouterr().out
+        assert "--num-train-epochs N" in printed and "--plm-preset NAME" in printed
+        assert ("--plm-temper" in printed, "--warmup-steps" in printed.replace("such as --warmup-steps", "")) == (
+            has,
+            has,
+        )
