@@ -29,6 +29,7 @@ from .labeled_data import LABELS
 from .model_inputs import Processor
 from .picture_files import IMAGE, find_pictures
 from .predicting import BatchPredictions, predict_batches
+from .recipes import loading
 from .table_sources import file_format, read_parts
 from .table_streams import CsvTexts
 from .tasks import choose_text_column, find_text_column
@@ -62,7 +63,8 @@ def load_classifier(name: str) -> tuple[PreTrainedModel, Processor]:
         ValueError: if it classifies neither texts nor pictures.
         OSError: if there is no such model.
     """
-    architecture = next(iter(AutoConfig.from_pretrained(name).architectures or [""]))
+    with loading(name):
+        architecture = next(iter(AutoConfig.from_pretrained(name).architectures or [""]))
     model: Any
     processor: Any
     if architecture.endswith("ForSequenceClassification"):

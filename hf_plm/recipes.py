@@ -1,6 +1,7 @@
 """The steps of a training that the examples and the command `hf-plm` share: columns, models, inputs, evaluation."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -61,6 +62,15 @@ class LabelArguments:
         }
 
 
+@contextmanager
+def loading(name: str | None) -> Iterator[None]:
+    """A context in which an error of a model that cannot be loaded names the model."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(f"the model '{name}' cannot be loaded, from a folder or the Hub: {error}") from error
+
+
 def draw_rows(rows: Dataset, most: int | None, seed: int) -> Dataset:
     """At most so many rows, drawn at random; all for None.
 
@@ -90,8 +100,9 @@ def text_tokenizer(name: str | None, texts: Iterable[str], max_length: int | Non
         tokenizer: PreTrainedTokenizerBase = train_tokenizer(texts)
         limit, usual = tokenizer.model_max_length, SMALL_LENGTH
     else:
-        tokenizer = AutoTokenizer.from_pretrained(name)
-        positions = getattr(AutoConfig.from_pretrained(name), "max_position_embeddings", None)
+        with loading(name):
+            tokenizer = AutoTokenizer.from_pretrained(name)
+            positions = getattr(AutoConfig.from_pretrained(name), "max_position_embeddings", None)
         limit, usual = min(tokenizer.model_max_length, positions or tokenizer.model_max_length), USUAL_LENGTH
     max_length = min(usual, limit) if max_length is None else max_length
     if not 1 <= max_length <= limit:
@@ -111,7 +122,10 @@ def text_model(name: str | None, space: LabelSpace, tokenizer: PreTrainedTokeniz
 
 def image_processor(name: str | None) -> BaseImageProcessor:
     """The image processor of a pretrained model; for None that of the small ViT."""
-    return small_image_processor() if name is None else AutoImageProcessor.from_pretrained(name)
+    if name is None:
+        return small_image_processor()
+    with loading(name):
+        return AutoImageProcessor.from_pretrained(name)
 
 
 def image_model(name: str | None, space: LabelSpace) -> PreTrainedModel:

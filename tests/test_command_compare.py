@@ -9,10 +9,11 @@ import torch
 from datasets import Dataset
 from matplotlib.figure import Figure
 
-from hf_plm import PLMTrainingArguments
+from hf_plm import LabelCounts, PLMLoss, PLMTrainingArguments
 from hf_plm.command_line import main
 from hf_plm.comparing import METHODS, TUNED, Comparison, compare_methods
 from hf_plm.comparison_plot import plot_comparison
+from hf_plm.objectives import asymmetric
 
 
 def comparison_of(**macro_f1):
@@ -62,31 +63,45 @@ def test_a_score_that_is_nan_is_null_in_the_json():
 
 
 def test_methods_begin_alike_and_differ_by_their_loss_alone(text_data, tmp_path):
-    made = []
+    seeds = []
 
     def make_model():
-        model = scenarios.make_bert()
-        torch.nn.init.normal_(model.classifier.weight)  # by the seed, unlike the rest
-        made.append(model.classifier.weight.detach().clone())
-        return model
+        seeds.append(torch.initial_seed())
+        return scenarios.make_bert()
 
     args = PLMTrainingArguments(str(tmp_path), use_cpu=True, num_train_epochs=1, learning_rate=1e-2)
     data = {"train": text_data.select(range(40)), "validation": text_data.select(range(40, 52))}
     data["test"] = text_data.select(range(52, 64))
-    comparison = compare_methods(make_model, args, data, num_seeds=2)
-    assert list(comparison.scores) == [method + kind for method in METHODS for kind in ("", TUNED)]
+    methods = ["bce", "pos_weight"]
+    comparison = compare_methods(make_model, args, data, methods=methods, num_seeds=2)
+    assert list(comparison.scores) == ["bce", "bce" + TUNED, "pos_weight", "pos_weight" + TUNED]
     assert comparison.seeds == [42, 43]
-    first, second = made[:4], made[4:]
-    assert all(torch.equal(each, first[0]) for each in first) and all(torch.equal(each, second[0]) for each in second)
-    assert not torch.equal(first[0], second[0])
-    means = {method: comparison.scores[method]["map"] for method in METHODS}
-    assert len({tuple(values) for values in means.values()}) > 1
-    assert all(comparison.scores[m]["map"] == comparison.scores[m + TUNED]["map"] for m in METHODS)
-    again = compare_methods(make_model, args, data, methods=["default"], num_seeds=2)
-    assert again.scores["default"] == comparison.scores["default"]
+    assert seeds == [42, 42, 43, 43]
+    assert all(comparison.scores[m]["map"] == comparison.scores[m + TUNED]["map"] for m in methods)
+    assert comparison.scores["bce"]["map"] != comparison.scores["pos_weight"]["map"]
+    again = compare_methods(make_model, args, data, methods=["pos_weight"], num_seeds=2)
+    for score in ("macro_f1", "micro_f1", "map"):
+        assert again.scores["pos_weight"][score] == comparison.scores["pos_weight"][score]
     assert not list(tmp_path.iterdir())  # no model, no pictures of single runs
 
 
+def test_the_methods_are_what_they_are_called():
+    losses = {}
+    logits, labels = torch.tensor([[1.0, -2.0]] * 4), torch.tensor([[1.0, 0], [0, 1], [0, 0], [0, 0]])
+    for method, settings in METHODS.items():
+        args = PLMTrainingArguments("unused", use_cpu=True, **settings)
+        losses[method] = PLMLoss(LabelCounts([2, 1], [98, 99]), **args.plm_settings())(logits, labels).item()
+    bce = torch.nn.functional.binary_cross_entropy_with_logits
+    assert losses["bce"] == pytest.approx(bce(logits, labels).item(), rel=1e-6)
+    weighted = bce(logits, labels, pos_weight=torch.tensor([10.0, 10.0])).item()  # of 49 and 99, cut at 10
+    assert losses["pos_weight"] == pytest.approx(weighted, rel=1e-6)
+    assert losses["asymmetric"] == pytest.approx(
+        asymmetric(logits, labels, gamma_negative=2.0).mean().item(), rel=1e-6
+    )
+    assert len({round(loss, 4) for loss in losses.values()}) == 4
+
+
+@pytest.mark.slow
 def test_the_command_prints_and_writes(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "cache"))

@@ -133,4 +133,4 @@ def test_a_broken_line_is_named(model, folder, capsys):
     (folder / "rows.csv").write_text("text,n\na,1\nb,2,3\n")
     with pytest.raises(SystemExit):
         main(["predict", model, "rows.csv", "--output", "o.csv"])
-    assert "rows.csv cannot be read: CSV parse error: Expected 2 columns, got 3" in capsys.readouterr().err
+    assert "rows.csv cannot be read: CSV parse error: Row #3: Expected 2 columns, got 3" in capsys.readouterr().err

@@ -32,6 +32,7 @@ def train(*flags):
     main(["train", "rows.csv", "--model", "bert", *SHORT, *flags])
 
 
+@pytest.mark.slow
 def test_a_file_becomes_a_model_with_thresholds_card_and_pictures(folder, capsys):
     train("--num-train-epochs", "1")
     config = json.loads((folder / "outputs/rows/config.json").read_text())
@@ -68,6 +69,7 @@ def test_thresholds_are_chosen_on_other_rows_than_those_reported(folder, monkeyp
     assert not seen["tuned"] & texts(seen["reported"])
 
 
+@pytest.mark.slow
 def test_the_same_command_goes_on_where_it_was_stopped(folder, monkeypatch, capsys):
     train("--num-train-epochs", "3", "--output-dir", "whole")
     evaluate, calls = PLMTrainer.evaluate, []
@@ -91,6 +93,7 @@ def test_the_same_command_goes_on_where_it_was_stopped(folder, monkeypatch, caps
     assert json.loads((folder / "stopped/checkpoint-12/trainer_state.json").read_text())["epoch"] == 3
 
 
+@pytest.mark.slow
 def test_the_folder_of_another_run_is_refused(folder, capsys):
     train("--num-train-epochs", "1")
     with pytest.raises(SystemExit):
@@ -116,7 +119,8 @@ def test_the_folder_of_another_run_is_refused(folder, capsys):
         (["compare", "rows.csv", "--methods", "bce,x"], "methods is ['bce', 'x']; choose some of"),
         (["compare", "rows.csv", "--plm-preset", "off"], "plm_preset: the methods that are compared set this"),
         (["predict", "bert", "none.csv", "--output", "o.csv"], "none.csv"),
-        (["predict", "none", "rows.csv", "--output", "o.csv"], "none"),
+        (["predict", "none", "rows.csv", "--output", "o.csv"], "the model 'none' cannot be loaded"),
+        (["train", "rows.csv", "--model", "none"], "the model 'none' cannot be loaded"),
         (["predict", "bert", "rows.csv", "--output", "rows.csv"], "which is the file to read"),
     ],
 )
