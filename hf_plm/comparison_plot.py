@@ -6,7 +6,7 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from .comparing import SCORES, TUNED, Comparison
-from .plots import COLOURS
+from .drawing import COLOURS
 
 
 def plot_comparison(comparison: Comparison) -> Figure:

@@ -5,7 +5,7 @@ import statistics
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from scipy.stats import t
+from scipy.special import stdtrit
 
 CONFIDENCE = 0.95
 
@@ -35,4 +35,5 @@ def paired_difference(ours: Sequence[float], theirs: Sequence[float]) -> Differe
     if len(differences) < 2:
         raise ValueError(f"{len(differences)} seed: a confidence interval takes two or more")
     error = statistics.stdev(differences) / math.sqrt(len(differences))
-    return Difference(statistics.mean(differences), float(t.ppf((1 + CONFIDENCE) / 2, len(differences) - 1)) * error)
+    quantile = float(stdtrit(len(differences) - 1, (1 + CONFIDENCE) / 2))  # of Student's t
+    return Difference(statistics.mean(differences), quantile * error)

@@ -6,7 +6,8 @@ import fsspec
 import pyarrow as pa
 from pyarrow import csv
 
-BLOCK_BYTES = 1 << 24
+BLOCK_BYTES = 1 << 22
+"""Of a file, read at once; no row may be longer."""
 
 
 class CsvTexts:

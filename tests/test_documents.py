@@ -241,7 +241,7 @@ def test_shell_lines_run_or_exist(document, command, stand_ins):
     if words[0] == "make":
         subprocess.run([*words, "--dry-run"], cwd=ROOT, check=True, capture_output=True)
     elif words[0] == "hf-plm":
-        run_hf_plm(words[1:])
+        run_command(words[1:])
     elif words[0] == "python":
         run_example(words[1], words[2:])
     elif words[:2] == ["accelerate", "launch"]:
@@ -254,6 +254,15 @@ def test_shell_lines_run_or_exist(document, command, stand_ins):
         assert words[0].startswith(".venv/bin/") and shutil.which(
             Path(words[0]).name, path=Path(sys.executable).parent
         )
+
+
+def run_command(words):
+    """`hf-plm` with these words; a training has two steps on the CPU, and a prediction a tiny model."""
+    if words[0] == "predict":
+        scenarios.make_bert(3, **scenarios.named(NAMES)).save_pretrained(words[1])
+        scenarios.make_tokenizer().save_pretrained(words[1])
+    short = ["--max-steps", "2", "--max-train-samples", "64", "--use-cpu"]
+    run_hf_plm([*words, *(short if words[0] in ("train", "compare") else [])])
 
 
 def run_example(script, arguments):
