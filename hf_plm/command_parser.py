@@ -4,6 +4,7 @@ import argparse
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
+import torch
 from transformers import HfArgumentParser
 
 from .recipes import PRETRAINED
@@ -78,7 +79,7 @@ def add_training_parser(commands: Any, name: str, help: str, description: str, u
             hidden[action], action.help = action.help, argparse.SUPPRESS
         elif action.dest not in ("file", "help"):
             action.metavar = {"max_length": "N", "max_train_samples": "N"}.get(action.dest, "NAME")
-    parser.set_defaults(output_dir=None, **dict.fromkeys(PRETRAINED))
+    parser.set_defaults(output_dir=None, dataloader_pin_memory=None, **dict.fromkeys(PRETRAINED))
     parser.add_argument("--help-all", action=ShowAll, dest="help_all", hidden=hidden, help="show every flag and exit")
     return parser
 
@@ -91,6 +92,7 @@ def task_arguments(args: argparse.Namespace) -> TaskArguments:
 
 def training_arguments(args: argparse.Namespace, defaults: dict[str, Any]) -> PLMTrainingArguments:
     """What the flags say of the training; `defaults` fill what was not given."""
+    defaults = {**defaults, "dataloader_pin_memory": torch.accelerator.is_available()}  # else it warns
     given = {name: value for name, value in vars(args).items() if value is not None}
     (found,) = CommandParser((PLMTrainingArguments,)).parse_dict({**defaults, **given}, allow_extra_keys=True)
     return found

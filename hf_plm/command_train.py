@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +24,8 @@ SHOWN = {
     "micro_f1": "micro-F1",
     "map": "mAP",
     "head_f1": "F1 of head labels",
-    "medium_f1": "of medium labels",
-    "tail_f1": "of tail labels",
+    "medium_f1": "F1 of medium labels",
+    "tail_f1": "F1 of tail labels",
 }
 
 
@@ -61,7 +62,8 @@ def run(args: argparse.Namespace) -> None:
         print("Run the same command again to go on from the last checkpoint")
         raise
     print(f"\nOn test, {len(task.data['test']):,} rows on which nothing was chosen; thresholds from validation:")
-    print(", ".join(f"{name} {metrics[f'eval_{score}']:.3f}" for score, name in SHOWN.items()))
+    scores = {name: metrics[f"eval_{score}"] for score, name in SHOWN.items()}
+    print(", ".join(f"{name} {value:.3f}" for name, value in scores.items() if not math.isnan(value)))
     print(f"Model, card (README.md) and pictures (plots/) are in {args.output_dir}. To label other rows:")
     print(f"  hf-plm predict {args.output_dir} FILE --output labels.csv")
 
