@@ -6,14 +6,14 @@ from collections.abc import Mapping
 from results import Results, values_of
 from scipy.stats import rankdata
 
+from hf_plm.comparing import TUNED
 from hf_plm.paired_differences import paired_difference
 
 DEFAULT = "PLM default"
 SCORES = {"micro_f1": "micro-F1", "macro_f1": "macro-F1", "map": "mAP"}
 
-TUNED = ", tuned thresholds"
-"""Ends the name of a row whose thresholds, one for each label, were tuned on `dev`."""
 TUNED_ROWS = ("BCE", "BCE with pos_weight", "asymmetric", DEFAULT)
+"""Of these there is another row, whose name ends with `TUNED`: with thresholds tuned on `dev`, one for each label."""
 CORRECTED = "BCE, corrected at prediction"
 """The row of BCE with one label per row, each probability divided by the class's frequency in the training data."""
 

@@ -18,7 +18,7 @@ import statistics
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager, nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -34,7 +34,7 @@ from rich.table import Table
 from sklearn.metrics import f1_score
 from sources import Source
 from studies import SEEDS
-from training import be_quiet, load_task
+from training import be_quiet, load_task, quiet_arguments
 from transformers import EvalPrediction, PrinterCallback, set_seed
 
 from hf_plm import PLMTrainer, PLMTrainingArguments, rules
@@ -102,21 +102,16 @@ def train(case: Case, rule: str, seed: int) -> dict[str, Any]:
     """Micro- and macro-F1 after each epoch, and the share of labels at the bound after the last."""
     task = load_task(case.task, Source())
     with TemporaryDirectory() as folder:
+        if case.batch_size is not None:
+            task = replace(task, batch_size=case.batch_size)
         args = PLMTrainingArguments(
             folder,
-            seed=seed,
             num_train_epochs=case.epochs or task.epochs,
             learning_rate=task.learning_rate * case.rate,
-            per_device_train_batch_size=case.batch_size or task.batch_size,
-            per_device_eval_batch_size=256,
             eval_strategy="epoch",
-            save_strategy="no",
-            report_to="none",
-            remove_unused_columns=False,
-            dataloader_pin_memory=False,
-            disable_tqdm=True,
             plm_rule="fixed" if rule == "fixed" else "marginal",
             plm_update_steps=case.update_steps,
+            **quiet_arguments(task, seed),
         )
         set_seed(seed)
         trainer = PLMTrainer(

@@ -132,6 +132,22 @@ def make_run(run: Run, source: Source) -> None:
     os.replace(temporary, path)
 
 
+def quiet_arguments(task: Task, seed: int) -> dict[str, Any]:
+    """The arguments of `PLMTrainingArguments` that all trainings on a task share: nothing is saved or sent."""
+    return {
+        "seed": seed,
+        "per_device_train_batch_size": task.batch_size,
+        "per_device_eval_batch_size": 256,
+        "save_strategy": "no",
+        "report_to": "none",
+        "remove_unused_columns": False,
+        "dataloader_pin_memory": False,
+        "disable_tqdm": True,
+        "bf16": task.bf16 or torch.cuda.is_available(),
+        "use_cpu": task.bf16 and not torch.cuda.is_available(),  # without it, bf16 is refused on a CPU
+    }
+
+
 def train(task: Task, run: Run, folder: str) -> PLMTrainer:
     settings = dict(run.settings)
     rival, rival_kwargs = settings.pop("rival", None), settings.pop("rival_kwargs", None)
@@ -140,21 +156,12 @@ def train(task: Task, run: Run, folder: str) -> PLMTrainer:
     objective = None if rival is None else rival_objective(rival, rival_kwargs)
     args = PLMTrainingArguments(
         folder,
-        seed=run.seed,
         num_train_epochs=settings.pop("epochs", task.epochs) * settings.pop("longer", 1),
         learning_rate=task.learning_rate * settings.pop("rate", 1),
-        per_device_train_batch_size=task.batch_size,
-        per_device_eval_batch_size=256,
-        save_strategy="no",
         logging_strategy="no",
-        report_to="none",
-        remove_unused_columns=False,
-        dataloader_pin_memory=False,
-        disable_tqdm=True,
         plm_preset=settings.pop("plm_preset"),
         plm_class_aware=settings.pop("class_aware", False),
-        bf16=task.bf16 or torch.cuda.is_available(),
-        use_cpu=task.bf16 and not torch.cuda.is_available(),  # without it, bf16 is refused on a CPU
+        **quiet_arguments(task, run.seed),
     )
     for name in [name for name in settings if name.startswith("plm_")]:
         setattr(args, name, settings.pop(name))

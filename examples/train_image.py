@@ -22,7 +22,6 @@ the path of a picture, with --image_folder the path in that folder.
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from datasets import DatasetDict
 from transformers import HfArgumentParser, set_seed
 
 from hf_plm import (
@@ -31,12 +30,11 @@ from hf_plm import (
     count_labels,
     label_space_of,
     multilabel_compute_metrics,
-    read_labeled,
 )
 from hf_plm.recipes import (
     EVERY_EPOCH,
     SMALL_IMAGE,
-    LabelArguments,
+    DataArguments,
     draw_rows,
     evaluate_and_save,
     image_inputs,
@@ -48,31 +46,12 @@ DATA = Path(__file__).parent / "data" / "clipart"
 
 
 @dataclass
-class ScriptArguments(LabelArguments):
-    model_name_or_path: str | None = field(default=None, metadata={"help": "Default: a small ViT, untrained."})
-    dataset_name: str | None = field(default=None, metadata={"help": "A data set of the Hub."})
-    dataset_config: str | None = field(default=None, metadata={"help": "Its configuration, if it has several."})
-    validation_split: str = field(default="validation", metadata={"help": "Its split for evaluation."})
-    train_file: str | None = field(default=None, metadata={"help": "A csv, tsv, json or parquet file of your own."})
-    validation_file: str | None = field(default=None, metadata={"help": "The same for evaluation."})
+class ScriptArguments(DataArguments):
     image_column: str = field(default="image", metadata={"help": "The column of the pictures, or of their files."})
     image_folder: str | None = field(default=None, metadata={"help": "Where the files of the pictures are."})
 
-
-def load_data(args: ScriptArguments) -> DatasetDict:
-    if (args.train_file is None) != (args.validation_file is None):
-        raise ValueError("give both --train_file and --validation_file")
-    train_file = args.train_file or str(DATA / "train.parquet")
-    files = {"train": train_file, "validation": args.validation_file or str(DATA / "validation.parquet")}
-    is_of_hub = args.dataset_name is not None
-    return read_labeled(
-        args.dataset_name if is_of_hub else files,
-        config=args.dataset_config,
-        split={"train": "train", "validation": args.validation_split} if is_of_hub else None,
-        **args.columns(),
-        image_column=args.image_column,
-        image_folder=args.image_folder,
-    )
+    def columns(self) -> dict[str, str | None]:
+        return {**super().columns(), "image_column": self.image_column, "image_folder": self.image_folder}
 
 
 def main(argv: list[str] | None = None) -> PLMTrainer:
@@ -83,7 +62,7 @@ def main(argv: list[str] | None = None) -> PLMTrainer:
     set_seed(training_args.seed)
 
     # 2. Data
-    data = load_data(script_args)
+    data = script_args.read_data(DATA)
     data["train"] = draw_rows(data["train"], script_args.max_train_samples, training_args.seed)
     space = label_space_of(*data.values())  # rare labels may be in one split only
     counts = count_labels(data["train"], space.num_labels, label_names=space.names)

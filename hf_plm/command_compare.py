@@ -5,8 +5,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from .command_parser import add_training_parser, task_arguments, training_arguments
-from .tasks import load_task
+from .command_parser import add_training_parser, read_flags
 
 NAMES = "bce, pos_weight, asymmetric, default"
 
@@ -34,9 +33,7 @@ def run(args: argparse.Namespace) -> None:
     from .comparison_plot import plot_comparison
 
     args.output_dir = args.output_dir or f"outputs/{Path(args.file).name.split('.')[0]}-comparison"
-    task = load_task(args.file, task_arguments(args), args.seed)
-    training_args = training_arguments(args, task.training)
-    print(f"{args.file}: {task.description}")
+    task, training_args = read_flags(args)
     methods = [name.strip() for name in args.methods.split(",")]
     comparison = compare_methods(
         task.make_model, training_args, task.data, task.processor, methods=methods, num_seeds=args.seeds

@@ -8,7 +8,7 @@ import torch
 from transformers import HfArgumentParser
 
 from .recipes import PRETRAINED
-from .tasks import TaskArguments
+from .tasks import Task, TaskArguments, load_task
 from .training_args import PLMTrainingArguments
 
 COMMON = {
@@ -84,18 +84,15 @@ def add_training_parser(commands: Any, name: str, help: str, description: str, u
     return parser
 
 
-def task_arguments(args: argparse.Namespace) -> TaskArguments:
-    """What the flags say of the data and the model."""
-    (found,) = CommandParser((TaskArguments,)).parse_dict(vars(args), allow_extra_keys=True)
-    return found
-
-
-def training_arguments(args: argparse.Namespace, defaults: dict[str, Any]) -> PLMTrainingArguments:
-    """What the flags say of the training; `defaults` fill what was not given."""
-    defaults = {**defaults, "dataloader_pin_memory": torch.accelerator.is_available()}  # else it warns
+def read_flags(args: argparse.Namespace) -> tuple[Task, PLMTrainingArguments]:
+    """The task and the training that the flags of a training command name; prints what the task is."""
+    (task_args,) = CommandParser((TaskArguments,)).parse_dict(vars(args), allow_extra_keys=True)
+    task = load_task(args.file, task_args, args.seed)
+    defaults = {**task.training, "dataloader_pin_memory": torch.accelerator.is_available()}  # else it warns
     given = {name: value for name, value in vars(args).items() if value is not None}
-    (found,) = CommandParser((PLMTrainingArguments,)).parse_dict({**defaults, **given}, allow_extra_keys=True)
-    return found
+    (training_args,) = CommandParser((PLMTrainingArguments,)).parse_dict({**defaults, **given}, allow_extra_keys=True)
+    print(f"{args.file}: {task.description}")
+    return task, training_args
 
 
 def one_line(message: object) -> str:

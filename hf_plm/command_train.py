@@ -9,10 +9,10 @@ from typing import Any
 from transformers import set_seed
 from transformers.trainer_utils import get_last_checkpoint
 
-from .command_parser import add_training_parser, task_arguments, training_arguments
+from .command_parser import add_training_parser, read_flags
 from .metrics import multilabel_compute_metrics
 from .recipes import EVERY_EPOCH, evaluate_and_save
-from .tasks import Task, load_task
+from .tasks import Task
 from .trainer import PLMTrainer
 from .training_args import PLMTrainingArguments
 
@@ -46,16 +46,14 @@ def add_parser(commands: Any) -> None:
 def run(args: argparse.Namespace) -> None:
     """Train, and say how well the model does and where it is. Raises a ValueError or OSError if it cannot be done."""
     args.output_dir = args.output_dir or f"outputs/{Path(args.file).name.split('.')[0]}"
-    checkpoint = args.resume_from_checkpoint or checkpoint_of(args.output_dir, flags_of(args))
-    task_args = task_arguments(args)
-    task = load_task(args.file, task_args, args.seed)
-    training_args = training_arguments(args, task.training)
-    print(f"{args.file}: {task.description}")
+    flags = flags_of(args)
+    checkpoint = args.resume_from_checkpoint or checkpoint_of(args.output_dir, flags)
+    task, training_args = read_flags(args)
     if checkpoint is not None:
         print(f"Going on from {checkpoint}")
     record = Path(args.output_dir) / RECORD
     record.parent.mkdir(parents=True, exist_ok=True)
-    record.write_text(json.dumps(flags_of(args), indent=1))
+    record.write_text(json.dumps(flags, indent=1))
     try:
         metrics = train_task(task, training_args, checkpoint)
     except KeyboardInterrupt:

@@ -42,6 +42,7 @@ COMPARED = ("macro_f1", "micro_f1", "map")
 """The scores by which a best row is named."""
 
 TUNED = ", tuned thresholds"
+"""Ends the name of a row with tuned thresholds."""
 
 SHOWN_LEVEL = 3
 """A sentence names at most this many rows that may be as good as the best."""

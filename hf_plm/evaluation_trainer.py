@@ -158,7 +158,8 @@ class EvaluationTrainer(LabelTrainer):
                 "label_report is for multi-label models, and this one predicts one class per row; "
                 "sklearn.metrics.classification_report does the same for it"
             )
-        evaluation = self._score_labels(dataset) if dataset is not None else self.run_facts().evaluation
+        facts = self.run_facts()
+        evaluation = self._score_labels(dataset) if dataset is not None else facts.evaluation
         if evaluation is None:
             raise ValueError(
                 "this model was not evaluated since it was made or trained; call trainer.evaluate() first, or "
@@ -169,9 +170,8 @@ class EvaluationTrainer(LabelTrainer):
                 "the last evaluation has no scores of single labels; give the trainer "
                 "compute_metrics=multilabel_compute_metrics(train_set), or call label_report(dataset)"
             )
-        decisions = evaluation.decisions
-        thresholds = decisions.thresholds if decisions is not None else None
-        return label_table(self.run_facts().label_counts, evaluation.label_scores, evaluation.groups, thresholds)
+        thresholds = evaluation.decisions.thresholds if evaluation.decisions is not None else None
+        return label_table(facts.label_counts, evaluation.label_scores, evaluation.groups, thresholds)
 
     def _score_labels(self, rows: Any) -> Evaluation:
         """The scores of each label on a data set, also without `compute_metrics`."""

@@ -1,9 +1,8 @@
 """Labels for all rows of a table, written into a csv file batch by batch."""
 
 import csv
-import itertools
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,13 +23,13 @@ from transformers import (
 )
 from transformers.utils import logging
 
-from .label_columns import stored_column
+from .label_columns import TEXT, cell_type, stored_column
 from .labeled_data import LABELS
 from .model_inputs import Processor
 from .picture_files import IMAGE, find_pictures
 from .predicting import BatchPredictions, predict_batches
 from .recipes import loading
-from .table_sources import file_format, read_parts
+from .table_sources import DELIMITERS, file_format, read_parts
 from .table_streams import CsvTexts
 from .tasks import choose_text_column, find_text_column
 
@@ -45,13 +44,14 @@ class InputRows:
         inputs: what `predict_batches` takes.
         num_rows: how many there are.
         column: of the texts or pictures.
-        shown: the text, or the file of the picture, of each row; None if the pictures have no files.
+        shown: gives, for the inputs of a batch and the number of its first row, the texts or the files of the
+            pictures; None if the pictures have no files.
     """
 
     inputs: Any
     num_rows: int
     column: str
-    shown: Iterable[str] | None
+    shown: Callable[[list[Any], int], list[str]] | None
 
 
 def load_classifier(name: str) -> tuple[PreTrainedModel, Processor]:
@@ -135,17 +135,16 @@ def _write(batches: Iterable[BatchPredictions], rows: InputRows, output: str | P
     """Write each batch when it is there. Returns the number of rows; an error says how many were written."""
     written = 0
     with open(output, "w", newline="", encoding="utf-8") as file, tqdm(total=rows.num_rows, unit=" rows") as bar:
-        writer, shown = csv.writer(file), iter(rows.shown or ())
+        writer = csv.writer(file)
         try:
             for batch in batches:
                 if not written:
                     writer.writerow(_header(rows, batch.label_names))
-                size = len(batch.scores)
-                first = list(itertools.islice(shown, size)) if rows.shown is not None else None
-                writer.writerows(_lines(batch, written, first))
+                shown = rows.shown(batch.rows, written) if rows.shown is not None else None
+                writer.writerows(_lines(batch, written, shown))
                 file.flush()
-                written += size
-                bar.update(size)
+                written += len(batch.rows)
+                bar.update(len(batch.rows))
         except (ValueError, OSError, RuntimeError) as error:
             raise ValueError(f"{error}. {output} holds the first {written:,} rows") from error
         except KeyboardInterrupt:
@@ -170,22 +169,25 @@ def _lines(batch: BatchPredictions, first_row: int, shown: list[str] | None) -> 
 
 def _text_rows(source: str, config: str | None, split: str, column: str | None) -> InputRows:
     kind = file_format(source)
-    if kind in ("csv", "tsv"):
-        texts, again = (CsvTexts(source, "," if kind == "csv" else "\t") for _ in range(2))
+    if kind in DELIMITERS:
+        texts = CsvTexts(source, DELIMITERS[kind])
         columns = texts.columns()
         of_text = [name for name, each in columns.items() if pa.types.is_string(each) and name != LABELS]
-        column = texts.column = again.column = choose_text_column(of_text, list(columns), column)
-        return InputRows(texts, texts.count_rows(), column, again)
+        column = texts.column = choose_text_column(of_text, list(columns), column)
+        return InputRows(texts, texts.count_rows(), column, lambda texts, first_row: texts)
     (rows,) = read_parts(source, config, split).values()
     column = find_text_column({split: rows}, column)
     rows = rows.select_columns([column])
-    return InputRows(rows, len(rows), column, (row[column] for row in rows))
+    return InputRows(rows, len(rows), column, lambda rows, first_row: [row[column] for row in rows])
 
 
 def _picture_rows(source: str, config: str | None, split: str, column: str, folder: str | Path | None) -> InputRows:
     (rows,) = read_parts(source, config, split, [column]).values()
-    shown = None
-    if column in rows.column_names and getattr(rows.features[column], "dtype", None) in ("string", "large_string"):
-        shown = stored_column(rows, column).to_pylist()
+    has_files = column in rows.column_names and cell_type(rows, column) in TEXT
+    files = stored_column(rows, column).to_pylist() if has_files else []
     rows = find_pictures(DatasetDict({split: rows}), column, folder)[split].select_columns([IMAGE])
-    return InputRows(rows, len(rows), column, shown)
+
+    def shown(batch: list[Any], first_row: int) -> list[str]:
+        return files[first_row : first_row + len(batch)]
+
+    return InputRows(rows, len(rows), column, shown if has_files else None)

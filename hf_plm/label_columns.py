@@ -123,6 +123,15 @@ def _require_column(names: Sequence[str], column: str) -> None:
         )
 
 
+TEXT = ("string", "large_string")
+"""The types of columns of text."""
+
+
+def cell_type(dataset: datasets.Dataset, column: str) -> str | None:
+    """The type of a column's cells, such as `int64`; None for lists and the like."""
+    return getattr(dataset.features[column], "dtype", None)
+
+
 def stored_column(dataset: datasets.Dataset, column: str) -> pa.ChunkedArray:
     """A column as it is stored, whatever the format or the transform of the data set."""
     return stored_columns(dataset, [column])[column]

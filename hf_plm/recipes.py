@@ -3,9 +3,10 @@
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
-from datasets import Dataset
+from datasets import Dataset, DatasetDict
 from transformers import (
     AutoConfig,
     AutoImageProcessor,
@@ -18,6 +19,7 @@ from transformers import (
 )
 
 from .label_space import LabelSpace
+from .labeled_data import read_labeled
 from .small_models import small_image_model, small_image_processor, small_text_model, train_tokenizer
 from .trainer import PLMTrainer
 
@@ -60,6 +62,39 @@ class LabelArguments:
             "label_columns": self.label_columns,
             "separator": self.separator,
         }
+
+
+@dataclass
+class DataArguments(LabelArguments):
+    """Flags of the examples: the model, and the files or the data set of the Hub with the parts."""
+
+    model_name_or_path: str | None = field(default=None, metadata={"help": "Default: a small one, untrained."})
+    dataset_name: str | None = field(default=None, metadata={"help": "A data set of the Hub."})
+    dataset_config: str | None = field(default=None, metadata={"help": "Its configuration, if it has several."})
+    validation_split: str = field(default="validation", metadata={"help": "Its split for evaluation."})
+    train_file: str | None = field(default=None, metadata={"help": "A csv, tsv, json or parquet file of your own."})
+    validation_file: str | None = field(default=None, metadata={"help": "The same for evaluation."})
+
+    def read_data(self, bundled: Path) -> DatasetDict:
+        """The parts `train` and `validation`.
+
+        Args:
+            bundled: the folder of the parquet files that are read where no other data are named.
+
+        Raises:
+            ValueError: for one file without the other, and as `read_labeled`.
+        """
+        if (self.train_file is None) != (self.validation_file is None):
+            raise ValueError("give both --train_file and --validation_file")
+        train_file = self.train_file or str(bundled / "train.parquet")
+        files = {"train": train_file, "validation": self.validation_file or str(bundled / "validation.parquet")}
+        is_of_hub = self.dataset_name is not None
+        return read_labeled(
+            self.dataset_name if is_of_hub else files,
+            config=self.dataset_config,
+            split={"train": "train", "validation": self.validation_split} if is_of_hub else None,
+            **self.columns(),
+        )
 
 
 @contextmanager

@@ -13,6 +13,9 @@ from pyarrow import csv
 from .label_space import shown_list
 
 FORMATS = {".csv": "csv", ".tsv": "tsv", ".json": "json", ".jsonl": "json", ".parquet": "parquet"}
+DELIMITERS = {"csv": ",", "tsv": "\t"}
+"""Between the columns of the formats that are read as text."""
+
 COMPRESSED = (".gz", ".bz2", ".xz", ".zst", ".zip")
 WHOLE_FILE = 1 << 30
 """Bytes of a JSON file that are read at once: types are found by all rows, not by the first ones alone."""
@@ -80,8 +83,8 @@ def _read_table(source: Any, text: Sequence[str]) -> Dataset:
             f"{', '.join(FORMATS)} file, a pandas.DataFrame or a datasets.Dataset; several as a mapping, "
             "{'train': ..., 'validation': ...}; or a DatasetDict, or the name of a data set of the Hub, alone"
         )
-    if kind in ("csv", "tsv"):
-        return _read_csv(str(source), "," if kind == "csv" else "\t", text)
+    if kind in DELIMITERS:
+        return _read_csv(str(source), DELIMITERS[kind], text)
     options = {"chunksize": WHOLE_FILE} if kind == "json" else {}
     return load_dataset(kind, data_files=str(source), split="train", **options)
 

@@ -14,12 +14,11 @@ from datasets import Dataset, DatasetDict, List, Value
 from transformers.utils import logging
 
 from .display import quoted
-from .label_columns import stored_column, with_column
+from .label_columns import TEXT, cell_type, stored_column, with_column
 from .separators import find_separator, split_names
 
 logger = logging.get_logger(__name__)
 
-TEXT = ("string", "large_string")
 WHOLE_NUMBER = r"^-?(0|[1-9]\d*)(\.0)?$"
 SIMPLE_LIST = r"^\[\s*('[^'\"\\]*'\s*(,\s*'[^'\"\\]*'\s*)*)?\]$"
 """A list of names as Python writes it, which is JSON once its quotes are double."""
@@ -40,7 +39,7 @@ def split_label_text(data: DatasetDict, column: str, separator: str | None = Non
         ValueError: if only some cells are lists, if the cells do not tell what separates the names, or if a separator
             is given and the column is not text.
     """
-    kinds = {name: _kind(rows, column) for name, rows in data.items()}
+    kinds = {name: cell_type(rows, column) for name, rows in data.items()}
     if not any(kind in TEXT for kind in kinds.values()) and set(kinds.values()) != {"null"}:  # null: no row has any
         if separator is not None:
             feature = next(iter(data.values())).features[column]
@@ -73,7 +72,7 @@ def class_ids_of_text(data: DatasetDict, column: str) -> DatasetDict:
 
     A csv file does not say whether `3` is text or a number. Empty cells become null; `007` is text.
     """
-    cells = {name: _text_cells(rows, column) for name, rows in data.items() if _kind(rows, column) in TEXT}
+    cells = {name: _text_cells(rows, column) for name, rows in data.items() if cell_type(rows, column) in TEXT}
     filled = [each.filter(pc.not_equal(each, "")) for each in cells.values()]
     is_number = [pc.all(pc.match_substring_regex(each, WHOLE_NUMBER)).as_py() is not False for each in filled]
     if not all(is_number) or not sum(map(len, filled)):
@@ -86,11 +85,6 @@ def class_ids_of_text(data: DatasetDict, column: str) -> DatasetDict:
     return DatasetDict(
         {name: with_column(rows, column, ids[name]) if name in ids else rows for name, rows in data.items()}
     )
-
-
-def _kind(rows: Dataset, column: str) -> str | None:
-    """The type of a column's cells; None for lists and the like."""
-    return getattr(rows.features[column], "dtype", None)
 
 
 def _text_cells(rows: Dataset, column: str) -> pa.ChunkedArray:

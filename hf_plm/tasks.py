@@ -9,7 +9,7 @@ from datasets import Dataset, DatasetDict, Image, concatenate_datasets, get_data
 from transformers import PreTrainedModel
 
 from .counting import count_labels, label_space_of
-from .label_columns import stored_column
+from .label_columns import TEXT, cell_type, stored_column
 from .label_counts import LabelCounts
 from .label_space import shown_list
 from .labeled_data import LABELS, read_labeled
@@ -31,7 +31,7 @@ from .recipes import (
 from .splitting import train_test_split_multilabel
 from .table_sources import file_format
 
-TEXT = "text"
+TEXT_COLUMN = "text"
 """The usual name of the column of the texts."""
 
 SHARE = 0.1
@@ -155,11 +155,11 @@ def find_text_column(parts: Mapping[str, Dataset], column: str | None) -> str:
     Raises:
         ValueError: if it is not there or not plain, or a row has no text.
     """
-    features = next(iter(parts.values())).features
-    of_text = [name for name, each in features.items() if getattr(each, "dtype", None) in ("string", "large_string")]
-    column = choose_text_column([name for name in of_text if name != LABELS], list(features), column)
+    first = next(iter(parts.values()))
+    of_text = [name for name in first.column_names if cell_type(first, name) in TEXT]
+    column = choose_text_column([name for name in of_text if name != LABELS], first.column_names, column)
     if column not in of_text:
-        raise ValueError(f"text_column is '{column}', which holds {features[column]}, no texts")
+        raise ValueError(f"text_column is '{column}', which holds {first.features[column]}, no texts")
     for part, rows in parts.items():
         if empty := stored_column(rows, column).null_count:
             raise ValueError(f"column '{column}': {empty:,} rows of '{part}' have no text; fill or drop them")
@@ -177,8 +177,8 @@ def choose_text_column(of_text: list[str], columns: list[str], column: str | Non
         if column not in columns:
             raise ValueError(f"text_column is '{column}', and the columns are {shown_list(columns, None)}")
         return column
-    if TEXT in of_text:
-        return TEXT
+    if TEXT_COLUMN in of_text:
+        return TEXT_COLUMN
     if len(of_text) != 1:
         found = (
             f"several columns hold texts: {shown_list(of_text)}" if of_text else "no column holds texts or pictures"

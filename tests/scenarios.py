@@ -11,7 +11,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import BertConfig, BertForSequenceClassification, PreTrainedTokenizerFast, TrainerCallback
 
 import hf_plm.loss
-from hf_plm import MultiLabelCollator, PLMTrainer, PLMTrainingArguments
+from hf_plm import LabelCounts, MultiLabelCollator, PLMTrainer, PLMTrainingArguments
 
 NUM_LABELS = 5
 WORDS = ["[PAD]", "[UNK]", "a", "small", "editor", "game", "library", "of", "colours"]
@@ -40,6 +40,20 @@ def make_bert(num_labels=NUM_LABELS, dropout=0.0, **kwargs):
         **kwargs,
     )
     return BertForSequenceClassification(config)
+
+
+def long_tailed_labels(num_labels):
+    """300 rows of multi-hot labels, frequent to rare; in the last label of several no row is positive."""
+    generator = np.random.default_rng(0)
+    rows = generator.random((300, num_labels)) < 0.5 * np.arange(1, num_labels + 1) ** -0.7
+    if num_labels > 1:
+        rows[:, -1] = False
+    return rows.astype(np.float32)
+
+
+def named_counts(labels):
+    """The counts of multi-hot labels, with the names `topic 0`, `topic 1`, ..."""
+    return LabelCounts(labels.sum(0), (1 - labels).sum(0), [f"topic {index}" for index in range(labels.shape[1])])
 
 
 def make_tokenizer():

@@ -33,7 +33,7 @@ def read_csv(request, tmp_path, monkeypatch):
             with open(tmp_path / f"{name}.csv", "w", newline="") as file:
                 csv.writer(file).writerows([[request.param, "labels"], *([content, text] for text in labels)])
         files = {f"{name}_file": str(tmp_path / f"{name}.csv") for name in ("train", "validation")}
-        train = example.load_data(example.ScriptArguments(**files))["train"]
+        train = example.ScriptArguments(**files).read_data(example.DATA)["train"]
         names = getattr(train.features["labels"].feature, "names", None)
         return [row if names is None else [names[index] for index in row] for row in train["labels"]]
 

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import scenarios
 import torch
 from matplotlib.text import Text
 from scipy.special import expit, logit
@@ -14,18 +15,12 @@ from hf_plm.plots import FEW_ENTRIES, MOST_LINES, plot_calibration, plot_ratios
 
 @pytest.fixture(params=[1, 10, 200], ids=lambda num_labels: f"{num_labels} labels")
 def labels(request):
-    """300 rows; in the last label of several no row is positive."""
-    generator = np.random.default_rng(0)
-    rows = generator.random((300, request.param)) < 0.5 * np.arange(1, request.param + 1) ** -0.7
-    if request.param > 1:
-        rows[:, -1] = False
-    return rows.astype(np.float32)
+    return scenarios.long_tailed_labels(request.param)
 
 
 @pytest.fixture
 def counts(labels):
-    names = [f"topic {index}" for index in range(labels.shape[1])]
-    return LabelCounts(labels.sum(0), (1 - labels).sum(0), names)
+    return scenarios.named_counts(labels)
 
 
 @pytest.fixture
