@@ -26,7 +26,7 @@ install: .venv/installed ## set up .venv with everything below (1.8 GB)
 demo: install ## train three text models, compare them, draw two pictures (4 minutes on 2 cores)
 	$(BIN)/python examples/demo.py
 
-test: install lint ## lint, check types and run all tests (6 minutes; the fast ones alone: pytest -n 2 --dist loadfile -m "not slow")
+test: install lint ## lint, check types and run all tests (8 minutes; the fast ones alone: pytest -n 2 --dist loadfile -m "not slow")
 	$(BIN)/pytest --quiet --numprocesses 2 --dist loadfile
 
 lint: install ## check style and types (corrected by: .venv/bin/ruff format .)
