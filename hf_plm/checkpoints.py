@@ -11,7 +11,7 @@ STATE_NAME = "plm_state.safetensors"
 """The file of a checkpoint that holds the `PLMState`."""
 
 
-def save_checkpoint(state: PLMState, folder: str | os.PathLike, saves_model: bool | None = None) -> None:
+def save_checkpoint(state: PLMState, folder: str | os.PathLike[str], saves_model: bool | None = None) -> None:
     """Write this rank's part of a state into a folder. One rank may call it, or all, at any time.
 
     A rank that saves the model writes `STATE_NAME`. In the middle of an epoch every rank but the first also writes its
@@ -30,7 +30,7 @@ def save_checkpoint(state: PLMState, folder: str | os.PathLike, saves_model: boo
         _path(folder, rank).unlink(missing_ok=True)
 
 
-def load_checkpoint(folder: str | os.PathLike, num_labels: int | None = None) -> PLMState:
+def load_checkpoint(folder: str | os.PathLike[str], num_labels: int | None = None) -> PLMState:
     """This rank's state, onto the CPU. There may be more or fewer ranks than when `save_checkpoint` wrote it.
 
     The ranks share out running measurements, so that their sum counts every batch once.

@@ -20,7 +20,8 @@ def logits_of(outputs: Any) -> Tensor:
     if isinstance(outputs, Tensor):
         return outputs
     if isinstance(outputs, Mapping) and "logits" in outputs:
-        return outputs["logits"]
+        logits: Tensor = outputs["logits"]
+        return logits
     if isinstance(outputs, tuple) and outputs and isinstance(outputs[0], Tensor):
         return outputs[0]
     shown = list(outputs) if isinstance(outputs, Mapping) else type(outputs).__name__

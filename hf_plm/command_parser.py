@@ -60,7 +60,7 @@ class ShowAll(argparse.Action):
 
 def add_training_parser(commands: Any, name: str, help: str, description: str, usage: str) -> CommandParser:
     """The parser of a command that trains: FILE, `TaskArguments`, and every field of `PLMTrainingArguments`."""
-    parser = commands.add_parser(
+    parser: CommandParser = commands.add_parser(
         name,
         help=help,
         description=description,

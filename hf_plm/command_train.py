@@ -101,7 +101,7 @@ def checkpoint_of(folder: str, flags: dict[str, Any]) -> str | None:
     Raises:
         ValueError: if the folder has the checkpoints of another run.
     """
-    checkpoint = get_last_checkpoint(folder) if Path(folder).is_dir() else None
+    checkpoint: str | None = get_last_checkpoint(folder) if Path(folder).is_dir() else None
     if checkpoint is None:
         return None
     record = Path(folder) / RECORD

@@ -45,7 +45,7 @@ class Decisions:
     scores: str = "trained"
     tuned_on: str | None = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.scores not in SCORES:
             raise ValueError(f"scores is {self.scores!r}; it must be one of {SCORES}")
         if self.thresholds is None:

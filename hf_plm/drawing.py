@@ -125,4 +125,6 @@ def name_line_ends(axis: Axes, heights: ArrayLike, names: Sequence[str], colours
 def spread(places: np.ndarray, gap: float) -> np.ndarray:
     """The rising places in [0, 1] that are nearest to `places`, which rise, with at least `gap` between two."""
     steps = gap * np.arange(len(places))
-    return isotonic_regression(places - steps, y_min=0.0, y_max=max(0.0, 1 - gap * (len(places) - 1))) + steps
+    room = max(0.0, 1 - gap * (len(places) - 1))
+    spread_out: np.ndarray = isotonic_regression(places - steps, y_min=0.0, y_max=room) + steps
+    return spread_out

@@ -129,7 +129,7 @@ class HubTrainer(Trainer):
         paths = self._draw_plots(self.args.output_dir or ".")
         send_plots(self.callback_handler.callbacks, paths, self.state.global_step)
 
-    def refresh_plots(self, model_folder: str | os.PathLike | None = None) -> None:
+    def refresh_plots(self, model_folder: str | os.PathLike[str] | None = None) -> None:
         """Draw pictures that lie in a folder anew, on the first rank alone; if that fails, warn and go on.
 
         Call it when scores, thresholds or probabilities have changed, or after the model was saved.
@@ -143,7 +143,7 @@ class HubTrainer(Trainer):
         if is_ours and self.is_world_process_zero():
             self._draw_plots(folder)
 
-    def _draw_plots(self, folder: str | os.PathLike) -> dict[str, Path]:
+    def _draw_plots(self, folder: str | os.PathLike[str]) -> dict[str, Path]:
         self._plotted_folders |= {os.path.abspath(folder)}
         try:
             return draw_plots(self.run_facts(), folder)

@@ -174,7 +174,8 @@ def rolling_mean(values: np.ndarray, window: int) -> np.ndarray:
     windows = np.lib.stride_tricks.sliding_window_view(values, window)
     known = ~np.isnan(windows)
     with np.errstate(invalid="ignore"):  # NaN where nothing is known
-        return np.where(known, windows, 0).sum(1) / known.sum(1)
+        means: np.ndarray = np.where(known, windows, 0).sum(1) / known.sum(1)
+    return means
 
 
 def _share_axis(axis: Axes, order: np.ndarray, name: str) -> None:

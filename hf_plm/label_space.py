@@ -41,7 +41,7 @@ class LabelSpace:
     column: str = "labels"
     form: str | None = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.num_labels < 1:
             raise ValueError(f"num_labels is {self.num_labels}; it must be 1 or more")
         if self.names is not None:

@@ -169,14 +169,14 @@ class LabelTrainer(HubTrainer):
         self._is_single_label = problem_type == "single_label_classification"
         write_labels(self._config, self.label_space, problem_type)
 
-    def get_train_dataloader(self) -> DataLoader:
+    def get_train_dataloader(self) -> DataLoader[Any]:
         """As `Trainer.get_train_dataloader`, once the labels are compared with the label space."""
         self.settle_changed_labels()
         rows = self.train_dataset
         with self._collating(rows.drawn if isinstance(rows, ClassAwareDataset) else rows):
             return super().get_train_dataloader()
 
-    def get_eval_dataloader(self, eval_dataset: Any = None) -> DataLoader:
+    def get_eval_dataloader(self, eval_dataset: Any = None) -> DataLoader[Any]:
         """As `Trainer.get_eval_dataloader`, once the labels are compared with the label space."""
         rows: Any = eval_dataset if eval_dataset is not None else self.eval_dataset
         source = "eval_dataset"
@@ -189,7 +189,7 @@ class LabelTrainer(HubTrainer):
         with self._collating(rows, source):
             return super().get_eval_dataloader(eval_dataset)
 
-    def get_test_dataloader(self, test_dataset: Any) -> DataLoader:
+    def get_test_dataloader(self, test_dataset: Any) -> DataLoader[Any]:
         """As `Trainer.get_test_dataloader`, once the labels are compared with the label space."""
         with self._collating(test_dataset, "the data set to predict"):
             return super().get_test_dataloader(test_dataset)
@@ -215,8 +215,8 @@ class LabelTrainer(HubTrainer):
         return one_hot_labels(labels, self.label_space.num_labels) if self._is_single_label else labels
 
     def get_batch_samples(
-        self, epoch_iterator: Iterator, num_batches: int, device: torch.device
-    ) -> tuple[list, Tensor]:
+        self, epoch_iterator: Iterator[Any], num_batches: int, device: torch.device
+    ) -> tuple[list[Any], Tensor]:
         """The batches of one optimizer step, and how many known labels they hold over all ranks (at least 1)."""
         batches = list(itertools.islice(epoch_iterator, num_batches))
         name = self.label_names[0]

@@ -216,7 +216,8 @@ class PLMLoss(nn.Module):
         self.state.observe_binned(fused.bins, fused.nonfinite)
         if num_known is None:
             num_known = fused.known.clamp(min=1)
-        return LossWithGradient.apply(logits, fused.total, fused.gradient[: len(logits)], num_known)
+        loss: Tensor = LossWithGradient.apply(logits, fused.total, fused.gradient[: len(logits)], num_known)
+        return loss
 
     def _objective(self) -> Callable[[Tensor, Tensor], Tensor]:
         if not self._needs_counts:

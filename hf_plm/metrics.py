@@ -286,4 +286,5 @@ def _logits_of(threshold: ArrayLike, num_labels: int) -> np.ndarray:
     probabilities = one_for_each(threshold, num_labels)
     if not ((probabilities >= 0) & (probabilities <= 1)).all():
         raise ValueError(f"threshold is {threshold!r}; give probabilities, in [0, 1]")
-    return logit(probabilities)
+    logits: np.ndarray = logit(probabilities)
+    return logits

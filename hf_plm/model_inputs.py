@@ -158,7 +158,8 @@ class InputMaker:
         tokenizer: Any = self.processor
         limit = min(tokenizer.model_max_length, self.max_length)
         cut = {"truncation": True, "max_length": limit} if limit < NO_LIMIT else {}
-        return tokenizer(texts, padding=True, return_tensors="pt", **cut)
+        tokens: Mapping[str, Tensor] = tokenizer(texts, padding=True, return_tensors="pt", **cut)
+        return tokens
 
     def _pixels(self, pictures: list[Any], first_row: int) -> Mapping[str, Tensor]:
         for row, picture in enumerate(pictures, first_row):
@@ -172,7 +173,8 @@ class InputMaker:
                 )
         paths_as_text = [picture if is_pil_image(picture) else os.fspath(picture) for picture in pictures]
         processor: Any = self.processor
-        return processor([load_image(each) for each in paths_as_text], return_tensors="pt")
+        pixels: Mapping[str, Tensor] = processor([load_image(each) for each in paths_as_text], return_tensors="pt")
+        return pixels
 
 
 def _count_rows(inputs: Mapping[str, Any]) -> int:

@@ -144,7 +144,8 @@ def _model_probabilities(state: PLMState, scores: str) -> np.ndarray:
     middles = logit((np.arange(num_bins) + 0.5) / num_bins)
     mask_shift = state.shifts[-1 if state.is_measuring or len(state.shifts) == 1 else -2].cpu().double()
     left_in_logits = 0.0 if scores == "probabilities" else state.shift_in_force.cpu().double()
-    return expit(middles - (mask_shift - left_in_logits).numpy()[:, None])
+    probabilities: np.ndarray = expit(middles - (mask_shift - left_in_logits).numpy()[:, None])
+    return probabilities
 
 
 def _calibration_axes(above: Axes, below: Axes) -> None:

@@ -57,7 +57,7 @@ class PLMSettings:
     objective_kwargs: Mapping[str, Any] = field(default_factory=dict)
     update_steps: int | None = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         object.__setattr__(self, "initial_ratio", number_or_name(self.initial_ratio))
         if isinstance(self.initial_ratio, str):
             _require(self.initial_ratio in INITIAL_RATIOS, self, "initial_ratio", f"{INITIAL_RATIOS} or a number")
@@ -170,7 +170,8 @@ class PLMSettings:
         """The settings by name, as JSON gives them back; a callable objective by its qualified name."""
         values = {name: getattr(self, name) for name in self.__dataclass_fields__}
         values["objective"] = _name_of(self.objective)
-        return json.loads(json.dumps(values, default=_name_of))
+        as_read: dict[str, Any] = json.loads(json.dumps(values, default=_name_of))
+        return as_read
 
 
 def _name_of(value: Any) -> Any:

@@ -41,7 +41,8 @@ def propensities(label_counts: LabelCounts | Mapping[str, Any], a: float = 0.55,
     if not (a > 0 and b > 0):
         raise ValueError(f"a={a} and b={b} must both be above 0")
     c = (math.log(rows) - 1) * (b + 1) ** a
-    return 1 / (1 + c * (counts.positives.double() + b) ** -a)
+    weights: Tensor = 1 / (1 + c * (counts.positives.double() + b) ** -a)
+    return weights
 
 
 class RankingComputeMetrics(BatchwiseMetrics):

@@ -150,9 +150,10 @@ def text_model(name: str | None, space: LabelSpace, tokenizer: PreTrainedTokeniz
     """A pretrained model with a new classifier for the labels of `space`; for None a small ModernBERT from scratch."""
     if name is None:
         return small_text_model(space, tokenizer)
-    return AutoModelForSequenceClassification.from_pretrained(
+    model: PreTrainedModel = AutoModelForSequenceClassification.from_pretrained(
         name, **space.config_arguments(), ignore_mismatched_sizes=True
     )
+    return model
 
 
 def image_processor(name: str | None) -> BaseImageProcessor:
@@ -160,31 +161,35 @@ def image_processor(name: str | None) -> BaseImageProcessor:
     if name is None:
         return small_image_processor()
     with loading(name):
-        return AutoImageProcessor.from_pretrained(name)
+        processor: BaseImageProcessor = AutoImageProcessor.from_pretrained(name)
+    return processor
 
 
 def image_model(name: str | None, space: LabelSpace) -> PreTrainedModel:
     """A pretrained model with a new classifier for the labels of `space`; for None a small ViT from scratch."""
     if name is None:
         return small_image_model(space)
-    return AutoModelForImageClassification.from_pretrained(
+    model: PreTrainedModel = AutoModelForImageClassification.from_pretrained(
         name, **space.config_arguments(), ignore_mismatched_sizes=True
     )
+    return model
 
 
-def text_inputs(tokenizer: PreTrainedTokenizerBase, column: str = "text") -> Callable[[dict], dict]:
+def text_inputs(
+    tokenizer: PreTrainedTokenizerBase, column: str = "text"
+) -> Callable[[dict[str, Any]], dict[str, Any]]:
     """For `with_transform`: tokens, cut at the tokenizer's `model_max_length`, and labels."""
 
-    def make(rows: dict) -> dict:
+    def make(rows: dict[str, Any]) -> dict[str, Any]:
         return {**tokenizer(rows[column], truncation=True), "labels": rows["labels"]}
 
     return make
 
 
-def image_inputs(processor: Any, column: str = "image") -> Callable[[dict], dict]:
+def image_inputs(processor: Any, column: str = "image") -> Callable[[dict[str, Any]], dict[str, Any]]:
     """For `with_transform`: the pixels of pictures, and labels."""
 
-    def make(rows: dict) -> dict:
+    def make(rows: dict[str, Any]) -> dict[str, Any]:
         pictures = [picture.convert("RGB") for picture in rows[column]]
         return {**processor(pictures, return_tensors="pt"), "labels": rows["labels"]}
 

@@ -9,7 +9,7 @@ from typing import Any
 from matplotlib.figure import Figure
 from matplotlib.image import imread
 from transformers import TrainerCallback
-from transformers.integrations import TensorBoardCallback, TrackioCallback, WandbCallback
+from transformers.integrations.integration_utils import TensorBoardCallback, TrackioCallback, WandbCallback
 from transformers.utils import logging
 
 from .plots import plot_calibration, plot_label_scores, plot_ratios
@@ -24,12 +24,12 @@ PLOTS_FOLDER = "plots"
 PICTURES = ("ideal_ratios", "calibration", "label_scores")
 
 
-def has_plots(folder: str | os.PathLike) -> bool:
+def has_plots(folder: str | os.PathLike[str]) -> bool:
     """Whether pictures of `draw_plots` lie in a folder."""
     return any((Path(folder) / PLOTS_FOLDER / f"{name}.png").is_file() for name in PICTURES)
 
 
-def draw_plots(facts: RunFacts, folder: str | os.PathLike) -> dict[str, Path]:
+def draw_plots(facts: RunFacts, folder: str | os.PathLike[str]) -> dict[str, Path]:
     """Draw the pictures of a run into `plots/` of a folder, and remove those of an earlier run or model from it.
 
     `ideal_ratios.png` and `calibration.png` once a batch was trained on; `label_scores.png` if the evaluation has the

@@ -11,7 +11,7 @@ from torch.utils.data import Dataset as TorchDataset
 from .counting import positive_entries, read_labels
 
 
-class ClassAwareDataset(TorchDataset):
+class ClassAwareDataset(TorchDataset[dict[str, Any]]):
     """As many rows as a data set has, each drawn by its labels: first a class, all alike, then one of its rows.
 
     They are drawn anew for every epoch, by the seed and the number of the epoch. It goes into `PLMTrainer` as
@@ -76,10 +76,12 @@ class ClassAwareDataset(TorchDataset):
         return len(self.dataset)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        return self.drawn[index]
+        row: dict[str, Any] = self.drawn[index]
+        return row
 
     def __getitems__(self, indices: list[int]) -> list[dict[str, Any]]:
-        return self.drawn.__getitems__(indices)
+        rows: list[dict[str, Any]] = self.drawn.__getitems__(indices)
+        return rows
 
 
 def make_long_tailed(

@@ -239,7 +239,8 @@ def _finite(scores: np.ndarray) -> np.ndarray:
 def _precision_recall_f1(positive: np.ndarray, predicted: np.ndarray, average: str | None) -> tuple[np.ndarray, ...]:
     """By scikit-learn, with an empty row and column added: it takes one label for two classes, and needs a row."""
     truth, guess = (np.pad(values, (0, 1)) for values in (positive, predicted))
-    return precision_recall_fscore_support(truth, guess, average=average, zero_division=0)[:3]
+    precision, recall, f1, _ = precision_recall_fscore_support(truth, guess, average=average, zero_division=0)
+    return precision, recall, f1
 
 
 def _mean(values: np.ndarray) -> float:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from transformers import PrinterCallback, ProgressCallback, TrainerCallback
-from transformers.utils import is_in_notebook
+from transformers.utils.import_utils import is_in_notebook
 
 
 def printers() -> list[type[TrainerCallback]]:

@@ -59,7 +59,8 @@ def small_text_model(space: LabelSpace, tokenizer: PreTrainedTokenizerBase) -> P
         eos_token_id=None,
         **space.config_arguments(),
     )
-    return AutoModelForSequenceClassification.from_config(config)
+    model: PreTrainedModel = AutoModelForSequenceClassification.from_config(config)
+    return model
 
 
 def small_image_processor() -> BaseImageProcessor:
@@ -80,4 +81,5 @@ def small_image_model(space: LabelSpace) -> PreTrainedModel:
         num_attention_heads=4,
         **space.config_arguments(),
     )
-    return AutoModelForImageClassification.from_config(config)
+    model: PreTrainedModel = AutoModelForImageClassification.from_config(config)
+    return model

@@ -198,7 +198,7 @@ class PLMState(LabelRatios):
             )
 
     @classmethod
-    def load(cls, path: str | os.PathLike, num_labels: int | None = None) -> "PLMState":
+    def load(cls, path: str | os.PathLike[str], num_labels: int | None = None) -> "PLMState":
         """Read a state, onto the CPU.
 
         Args:

@@ -63,7 +63,7 @@ class SavedTensors(nn.Module):
     def refuse(self, loaded: Any) -> None:
         """Raise a ValueError if `loaded` must not replace this module; subclasses override it."""
 
-    def save(self, path: str | os.PathLike) -> None:
+    def save(self, path: str | os.PathLike[str]) -> None:
         """Write the tensors to a safetensors file: whole, or not at all."""
         path = Path(path)
         tensors = {name: getattr(self, name).cpu().contiguous() for name in TENSORS}
@@ -161,7 +161,7 @@ def decode_facts(encoded: Tensor, source: str) -> dict[str, Any]:
     return {name: facts[name] for name in FACTS}
 
 
-def read_tensors(path: str | os.PathLike, names: Sequence[str] | None = None) -> dict[str, Tensor]:
+def read_tensors(path: str | os.PathLike[str], names: Sequence[str] | None = None) -> dict[str, Tensor]:
     """The tensors of a file that `SavedTensors.save` wrote, on the CPU: all, or those of `names` that it has.
 
     Raises:
@@ -189,7 +189,7 @@ def read_tensors(path: str | os.PathLike, names: Sequence[str] | None = None) ->
     return tensors
 
 
-def read_facts(path: str | os.PathLike) -> dict[str, Any]:
+def read_facts(path: str | os.PathLike[str]) -> dict[str, Any]:
     """The facts of a file alone. Raises as `read_tensors`, and a ValueError if they are damaged."""
     tensors = read_tensors(path, ["facts"])
     if "facts" not in tensors:

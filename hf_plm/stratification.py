@@ -59,11 +59,13 @@ class _Parts:
 
     def rows_of(self, label: int) -> np.ndarray:
         """The rows in which a label is positive."""
-        return self.by_label.indices[self.by_label.indptr[label] : self.by_label.indptr[label + 1]]
+        rows: np.ndarray = self.by_label.indices[self.by_label.indptr[label] : self.by_label.indptr[label + 1]]
+        return rows
 
     def labels_of_row(self, row: int) -> np.ndarray:
         """The labels of one row."""
-        return self.by_row.indices[self.by_row.indptr[row] : self.by_row.indptr[row + 1]]
+        labels: np.ndarray = self.by_row.indices[self.by_row.indptr[row] : self.by_row.indptr[row + 1]]
+        return labels
 
     def labels_of(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The labels of rows, one after another; and for each the index in `rows` of the row that it belongs to."""

@@ -105,7 +105,8 @@ class _Curve:
         self.num_positives = int(positive.sum())
 
     def f1(self) -> np.ndarray:
-        return 2 * self.hits / np.maximum(self.predicted + self.num_positives, 1)
+        f1: np.ndarray = 2 * self.hits / np.maximum(self.predicted + self.num_positives, 1)
+        return f1
 
     def gain(self, f1: float) -> np.ndarray:
         """`2 * hits - f1 * (predicted + positives)`: its sum over the labels is 0 at most, at the best micro-F1."""
@@ -122,7 +123,8 @@ class _Curve:
     def scores(self, objective: str) -> np.ndarray:
         """Precision or recall at each index, float64; without predictions, or positives, 0."""
         of = self.predicted if objective == "precision" else np.full(len(self.hits), self.num_positives)
-        return self.hits / np.maximum(of, 1)
+        scores: np.ndarray = self.hits / np.maximum(of, 1)
+        return scores
 
     def threshold(self, index: int) -> float:
         """The threshold that accepts what an index accepts."""
@@ -132,12 +134,12 @@ class _Curve:
 def _between(values: np.ndarray, index: int) -> float:
     """A threshold that accepts the first `index` of falling values and no others, however close they are."""
     if index == 0:
-        return max(values[0] + 1, np.nextafter(values[0], np.inf))
+        return float(max(values[0] + 1, np.nextafter(values[0], np.inf)))
     if index == len(values):
-        return values[-1] - 1
+        return float(values[-1] - 1)
     above, below = values[index - 1], values[index]
     middle = above / 2 + below / 2
-    return middle if below < middle <= above else above
+    return float(middle if below < middle <= above else above)
 
 
 def _best_micro_f1(curves: list[_Curve]) -> float:

@@ -69,8 +69,8 @@ class PLMTrainer(EvaluationTrainer):
         eval_dataset: Any = None,
         processing_class: Any = None,
         model_init: Callable[..., Any] | None = None,
-        compute_loss_func: Callable | None = None,
-        compute_metrics: Callable[[Any], dict] | None = None,
+        compute_loss_func: Callable[..., Any] | None = None,
+        compute_metrics: Callable[[Any], dict[str, Any]] | None = None,
         callbacks: list[TrainerCallback] | None = None,
         optimizers: tuple[Any, Any] = (None, None),
         optimizer_cls_and_kwargs: tuple[type[torch.optim.Optimizer], dict[str, Any]] | None = None,
@@ -105,7 +105,7 @@ class PLMTrainer(EvaluationTrainer):
         if not isinstance(self.args, PLMTrainingArguments):
             logger.info("The arguments are plain TrainingArguments: labels are masked as plm_preset='default' does")
         self.objective: Objective | None = objective
-        self._checkpoint: str | os.PathLike | None = None
+        self._checkpoint: str | os.PathLike[str] | None = None
         self._evaluations: list[Evaluation] = []
         self.settle_labels(train_dataset, label_counts)
         self.plm_loss = self._make_loss()
@@ -157,7 +157,7 @@ class PLMTrainer(EvaluationTrainer):
         self._evaluations = []
         end_decisions(self._config, "training begins")
 
-    def _resume(self, checkpoint: str | os.PathLike) -> None:
+    def _resume(self, checkpoint: str | os.PathLike[str]) -> None:
         state = load_checkpoint(checkpoint)
         found = self.plm_state.differences(state)
         if found and self._argument("plm_keep_ratios"):

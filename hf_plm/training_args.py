@@ -165,7 +165,7 @@ class PLMTrainingArguments(TrainingArguments):
         },
     )
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         self.plm_objective_kwargs = _parsed(self.plm_objective_kwargs)
         if self.plm_restart and self.plm_keep_ratios:
