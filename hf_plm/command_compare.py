@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,6 @@ def add_parser(commands: Any) -> None:
 def run(args: argparse.Namespace) -> None:
     """Compare, print and write. Raises a ValueError or OSError if it cannot be done."""
     from .comparing import COMPARED, compare_methods
-    from .comparison_plot import plot_comparison
 
     args.output_dir = args.output_dir or f"outputs/{Path(args.file).name.split('.')[0]}-comparison"
     task, training_args = read_flags(args)
@@ -40,8 +40,15 @@ def run(args: argparse.Namespace) -> None:
     )
     folder = Path(args.output_dir)
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "comparison.json").write_text(json.dumps(comparison.to_dict(), indent=1))
-    plot_comparison(comparison).savefig(folder / "comparison.png", dpi=130)
+    written = [folder / "comparison.json"]
+    written[0].write_text(json.dumps(comparison.to_dict(), indent=1))
+    try:
+        from .comparison_plot import plot_comparison  # needs matplotlib
+
+        plot_comparison(comparison).savefig(folder / "comparison.png", dpi=130)
+        written.append(folder / "comparison.png")
+    except ModuleNotFoundError as error:
+        warnings.warn(f"there is no comparison.png: {error}", stacklevel=2)
     print(
         f"\nOn test, {comparison.num_rows['test']:,} rows, in percent: mean ± standard deviation over {args.seeds} "
         f"seeds;\nin the last column the 95 % interval. {comparison.seconds / 60:.1f} minutes.\n"
@@ -51,4 +58,4 @@ def run(args: argparse.Namespace) -> None:
     for score in COMPARED:
         print(comparison.conclusion(score))
     print("Chance here is that of the seeds; other rows would add to it.")
-    print(f"Written: {folder / 'comparison.json'}, {folder / 'comparison.png'}")
+    print(f"Written: {', '.join(str(path) for path in written)}")

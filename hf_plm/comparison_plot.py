@@ -3,10 +3,12 @@
 import statistics
 from typing import Any
 
-from matplotlib.figure import Figure
-
 from .comparing import SCORES, TUNED, Comparison
 from .drawing import COLOURS
+from .extras import needed
+
+with needed("matplotlib"):
+    from matplotlib.figure import Figure
 
 
 def plot_comparison(comparison: Comparison) -> Figure:

@@ -4,16 +4,19 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 import numpy as np
-from matplotlib.artist import Artist
-from matplotlib.axes import Axes
-from matplotlib.axis import Axis
-from matplotlib.figure import Figure
-from matplotlib.font_manager import FontProperties, findfont, get_font
-from matplotlib.ticker import FuncFormatter, NullFormatter
 from numpy.typing import ArrayLike
 from sklearn.isotonic import isotonic_regression
 
 from .display import printable
+from .extras import needed
+
+with needed("matplotlib"):
+    from matplotlib.artist import Artist
+    from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
+    from matplotlib.figure import Figure
+    from matplotlib.font_manager import FontProperties, findfont, get_font
+    from matplotlib.ticker import FuncFormatter, NullFormatter
 
 WIDTH = 8.0
 """Of every picture, in inches: its text is readable where a model card shows it 800 pixels wide."""

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from . import functional
 from .label_tensors import first_in_rows, known_labels, wrong_labels
-from .packed_histograms import NOT_COUNTED, OPTIONS
+from .packed_histograms import NOT_COUNTED, compiled
 
 
 class FusedTotal(NamedTuple):
@@ -94,7 +94,21 @@ def _count(entries: Tensor) -> Tensor:
     return entries.sum(-1, dtype=torch.int32).sum()
 
 
-compiled_total = torch.compile(fused_total, fullgraph=True, dynamic=True, options=OPTIONS)
+def compiled_total(*args: Any) -> FusedTotal:
+    """`fused_total`, compiled at the first call."""
+    total: FusedTotal = compiled(fused_total)(*args)
+    return total
+
+
+class ObjectiveHasParameters(Exception):
+    """The objective depends on tensors that require a gradient; the compiled loss has only that of the logits."""
+
+
+def compilation_errors() -> tuple[type[Exception], ...]:
+    """What is raised where an objective cannot be compiled, or not one more of them."""
+    from torch._dynamo.exc import FailOnRecompileLimitHit, TorchDynamoException  # there is no public name for either
+
+    return ObjectiveHasParameters, TorchDynamoException, FailOnRecompileLimitHit
 
 
 class LossWithGradient(torch.autograd.Function):

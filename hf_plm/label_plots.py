@@ -4,9 +4,6 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 
 from .drawing import (
     AS_IT_STANDS,
@@ -20,10 +17,16 @@ from .drawing import (
     tidy,
     write_plainly,
 )
+from .extras import needed
 from .inspection import LabelReport
 from .label_counts import LabelCounts
 from .label_space import generic_names
 from .scores import LabelScores
+
+with needed("matplotlib"):
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
 
 SCORES = {"recall": "recall\n(share of positives found)", "precision": "precision\n(share of predictions right)"}
 

@@ -14,7 +14,7 @@ PRINTED = ("display.max_columns", None, "display.expand_frame_repr", False, "dis
 """The options of pandas with which tables are printed: all columns, however narrow the terminal is."""
 
 
-class LabelTable(pd.DataFrame):
+class LabelTable(pd.DataFrame):  # type: ignore[misc]  # pandas has no types
     """A data frame that prints all of its columns, with four decimals; so do its selections."""
 
     @property
@@ -23,11 +23,13 @@ class LabelTable(pd.DataFrame):
 
     def __repr__(self) -> str:
         with pd.option_context(*PRINTED):
-            return super().__repr__()
+            text: str = super().__repr__()
+        return text
 
     def _repr_html_(self) -> str | None:
         with pd.option_context(*PRINTED):
-            return super()._repr_html_()
+            html: str | None = super()._repr_html_()
+        return html
 
 
 def label_table(
@@ -68,4 +70,5 @@ def label_table(
         index=pd.Index(counts.label_names or generic_names(counts.num_labels), name="label"),
     )
     order = torch.sort(counts.positives, descending=True, stable=True).indices.numpy()
-    return table.iloc[order]
+    ordered: LabelTable = table.iloc[order]
+    return ordered

@@ -9,11 +9,10 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch._dynamo.exc import FailOnRecompileLimitHit, TorchDynamoException
 
 from .counting import count_labels
 from .functional import masked_total, sample_mask, scramble, uniform_draws
-from .fused import LossWithGradient, compiled_total
+from .fused import LossWithGradient, ObjectiveHasParameters, compilation_errors, compiled_total
 from .label_checks import LabelChecks, can_look
 from .label_counts import LabelCounts
 from .label_tensors import known_labels, multi_hot_labels, wrong_class_ids, wrong_labels
@@ -27,10 +26,6 @@ logger = logging.getLogger(__name__)
 
 MANY_LABELS = 5_000
 """From this many labels on, the loss takes a good part of a step, and is compiled by default."""
-
-
-class ObjectiveHasParameters(Exception):
-    """The objective depends on tensors that require a gradient; the compiled loss has only that of the logits."""
 
 
 class PLMLoss(nn.Module):
@@ -157,7 +152,7 @@ class PLMLoss(nn.Module):
             return self._eager_loss(logits, labels, num_known)
         try:
             return self._fused_loss(logits, labels, num_known)
-        except (TorchDynamoException, FailOnRecompileLimitHit, ObjectiveHasParameters) as error:
+        except compilation_errors() as error:
             loss = self._eager_loss(logits, labels, num_known)  # an objective that is wrong says so itself
             if self._must_be_fused:
                 raise
@@ -216,7 +211,8 @@ class PLMLoss(nn.Module):
         self.state.observe_binned(fused.bins, fused.nonfinite)
         if num_known is None:
             num_known = fused.known.clamp(min=1)
-        loss: Tensor = LossWithGradient.apply(logits, fused.total, fused.gradient[: len(logits)], num_known)
+        arguments = (logits, fused.total, fused.gradient[: len(logits)], num_known)
+        loss: Tensor = LossWithGradient.apply(*arguments)  # type: ignore[no-untyped-call]  # torch gives it no types
         return loss
 
     def _objective(self) -> Callable[[Tensor, Tensor], Tensor]:

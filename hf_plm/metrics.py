@@ -151,7 +151,7 @@ class BatchwiseMetrics:
         return _RECORD.get()
 
 
-class MultiLabelMetrics(evaluate.Metric):
+class MultiLabelMetrics(evaluate.Metric):  # type: ignore[misc]  # evaluate has no types
     """`multilabel_scores` as a metric of the `evaluate` library, made without fetching anything.
 
         metrics = MultiLabelMetrics(label_counts)

@@ -4,6 +4,8 @@ A batch of the compiled loss comes as one byte for each entry. Adding it to coun
 the histograms hold, and they are emptied into these before one can overflow.
 """
 
+import functools
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -38,7 +40,10 @@ def packed_histograms(bins: Tensor, num_bins: int) -> Tensor:
     return torch.stack(parts)
 
 
-compiled_histograms = torch.compile(packed_histograms, fullgraph=True, dynamic=True, options=OPTIONS)
+@functools.cache
+def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A function of tensors, compiled. Call it where the function is used: importing the compiler takes a second."""
+    return torch.compile(function, fullgraph=True, dynamic=True, options=OPTIONS)
 
 
 class PackedHistograms:
@@ -58,7 +63,7 @@ class PackedHistograms:
         for part in bins.chunk(-(-len(bins) // MAX_ROWS)):
             if self._rows + len(part) > MAX_ROWS:
                 self.flush(histograms)
-            counters = compiled_histograms(part, histograms.shape[1])
+            counters = compiled(packed_histograms)(part, histograms.shape[1])
             self._counters = counters if self._counters is None else self._counters.add_(counters)
             self._rows += len(part)
 

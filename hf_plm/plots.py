@@ -3,18 +3,21 @@
 import math
 
 import numpy as np
-from matplotlib.artist import Artist
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
-from matplotlib.ticker import LogLocator, MaxNLocator
 from scipy.special import expit, logit
 
 from .decisions import SCORES
 from .drawing import GROUP_COLOURS, NAMED_LABELS, WIDTH, legend_below, name_line_ends, set_title, tidy, write_plainly
+from .extras import needed
 from .label_plots import plot_label_counts, plot_label_scores
 from .label_space import generic_names
 from .state import PLMState
+
+with needed("matplotlib"):
+    from matplotlib.artist import Artist
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
+    from matplotlib.ticker import LogLocator, MaxNLocator
 
 __all__ = ["plot_calibration", "plot_label_counts", "plot_label_scores", "plot_ratios"]
 

@@ -4,16 +4,16 @@ import contextlib
 import os
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from matplotlib.figure import Figure
-from matplotlib.image import imread
 from transformers import TrainerCallback
 from transformers.integrations.integration_utils import TensorBoardCallback, TrackioCallback, WandbCallback
 from transformers.utils import logging
 
-from .plots import plot_calibration, plot_label_scores, plot_ratios
 from .run_facts import RunFacts
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 logger = logging.get_logger(__name__)
 
@@ -34,21 +34,17 @@ def draw_plots(facts: RunFacts, folder: str | os.PathLike[str]) -> dict[str, Pat
 
     `ideal_ratios.png` and `calibration.png` once a batch was trained on; `label_scores.png` if the evaluation has the
     scores of labels. An earlier picture stays until it is replaced as a whole. A picture that cannot be drawn is a
-    warning in the log; the others are drawn.
+    warning in the log; the others are drawn. Without matplotlib there are none, and one warning.
 
     Returns:
         name -> path of each picture that was drawn.
     """
-    pictures: dict[str, Callable[[], Figure]] = {}
-    if facts.state.num_batches:
-        pictures["ideal_ratios"] = lambda: plot_ratios(facts.state)
-        pictures["calibration"] = lambda: plot_calibration(facts.state, facts.decisions.scores)
-    evaluation = facts.evaluation
-    if evaluation is not None and (scores := evaluation.label_scores) is not None:
-        note = ", with other thresholds than now" if facts.was_decided_otherwise else ""
-        title = f"{evaluation.data}, after {evaluation.step:,} steps{note}"
-        pictures["label_scores"] = lambda: plot_label_scores({"evaluation": scores}, facts.label_counts, title)
     paths = {name: Path(folder) / PLOTS_FOLDER / f"{name}.png" for name in PICTURES}
+    try:
+        pictures = _pictures(facts)
+    except ModuleNotFoundError as error:
+        logger.warning_once(f"No pictures are drawn: {error}")
+        pictures = {}
     drawn = {name: paths[name] for name, plot in pictures.items() if _draw(plot, paths[name])}
     for name in PICTURES:
         if name not in drawn:
@@ -92,7 +88,23 @@ def guard_tracker(tracker: TrainerCallback) -> TrainerCallback:
     return tracker
 
 
-def _draw(plot: Callable[[], Figure], path: Path) -> bool:
+def _pictures(facts: RunFacts) -> "dict[str, Callable[[], Figure]]":
+    """What draws each picture of a run. Raises a ModuleNotFoundError without matplotlib."""
+    from . import plots  # matplotlib takes a second to import, and need not be installed
+
+    pictures: dict[str, Callable[[], Figure]] = {}
+    if facts.state.num_batches:
+        pictures["ideal_ratios"] = lambda: plots.plot_ratios(facts.state)
+        pictures["calibration"] = lambda: plots.plot_calibration(facts.state, facts.decisions.scores)
+    evaluation = facts.evaluation
+    if evaluation is not None and (scores := evaluation.label_scores) is not None:
+        note = ", with other thresholds than now" if facts.was_decided_otherwise else ""
+        title = f"{evaluation.data}, after {evaluation.step:,} steps{note}"
+        pictures["label_scores"] = lambda: plots.plot_label_scores({"evaluation": scores}, facts.label_counts, title)
+    return pictures
+
+
+def _draw(plot: "Callable[[], Figure]", path: Path) -> bool:
     """Replace a picture by what `plot` draws, whole or not at all. Returns whether it could be drawn."""
     temporary = path.parent.parent / f"_{path.name}"  # an upload that runs leaves out what begins with _
     try:
@@ -110,6 +122,8 @@ def _draw(plot: Callable[[], Figure], path: Path) -> bool:
 def _send(callback: Any, name: str, path: Path, step: int) -> None:
     """A picture to one tracker."""
     if isinstance(callback, TensorBoardCallback) and callback.tb_writer is not None:
+        from matplotlib.image import imread  # it has drawn the picture
+
         callback.tb_writer.add_image(name, imread(path), step, dataformats="HWC")
     elif isinstance(callback, WandbCallback):
         import wandb

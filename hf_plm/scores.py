@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import ArrayLike
-from sklearn.metrics import average_precision_score, precision_recall_fscore_support
 from torch import Tensor
 from transformers.utils import logging
 
@@ -132,6 +131,8 @@ def score_labels(decided: Decided) -> LabelScores:
     scored = decided.positive.any(0) & ~decided.has_nan
     each = _precision_recall_f1(decided.positive, decided.predicted, average=None)
     precision, recall, f1 = (np.where(scored, values[:-1], np.nan) for values in each)
+    from sklearn.metrics import average_precision_score  # takes a second to import
+
     average_precision = np.full(scored.shape, np.nan)
     for label in np.flatnonzero(scored):
         rows = decided.known[:, label]
@@ -238,6 +239,8 @@ def _finite(scores: np.ndarray) -> np.ndarray:
 
 def _precision_recall_f1(positive: np.ndarray, predicted: np.ndarray, average: str | None) -> tuple[np.ndarray, ...]:
     """By scikit-learn, with an empty row and column added: it takes one label for two classes, and needs a row."""
+    from sklearn.metrics import precision_recall_fscore_support  # takes a second to import
+
     truth, guess = (np.pad(values, (0, 1)) for values in (positive, predicted))
     precision, recall, f1, _ = precision_recall_fscore_support(truth, guess, average=average, zero_division=0)
     return precision, recall, f1

@@ -14,6 +14,7 @@ from transformers import (
     ViTConfig,
 )
 
+from .extras import needed
 from .label_space import LabelSpace
 
 PIXELS = 64
@@ -65,9 +66,10 @@ def small_text_model(space: LabelSpace, tokenizer: PreTrainedTokenizerBase) -> P
 
 def small_image_processor() -> BaseImageProcessor:
     """Makes pictures of any size 64 x 64 pixels, as the small ViT takes them."""
-    from transformers import ViTImageProcessorPil  # needs Pillow
+    with needed("PIL"):
+        from transformers import ViTImageProcessorPil
 
-    return ViTImageProcessorPil(size={"height": PIXELS, "width": PIXELS})
+        return ViTImageProcessorPil(size={"height": PIXELS, "width": PIXELS})
 
 
 def small_image_model(space: LabelSpace) -> PreTrainedModel:

@@ -93,7 +93,7 @@ class SavedTensors(nn.Module):
                 setattr(self, name, tensors[name].detach().clone())
 
     def _apply(self: Saved, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Saved:
-        super()._apply(fn, recurse)
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]  # torch gives it no types
         for name in TENSORS:
             if name != "facts":
                 tensor = getattr(self, name)

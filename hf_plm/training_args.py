@@ -166,7 +166,7 @@ class PLMTrainingArguments(TrainingArguments):
     )
 
     def __post_init__(self) -> None:
-        super().__post_init__()
+        super().__post_init__()  # type: ignore[no-untyped-call]  # transformers gives it no types
         self.plm_objective_kwargs = _parsed(self.plm_objective_kwargs)
         if self.plm_restart and self.plm_keep_ratios:
             raise ValueError("plm_restart and plm_keep_ratios are both True: the ideal ratios start anew, or are kept")

@@ -14,8 +14,8 @@ from datasets import ClassLabel, Dataset, List, Value
 from rich.console import Console
 
 from hf_plm import PLMLoss, inspect_labels
-from hf_plm.command_inspect import print_report
 from hf_plm.command_line import main
+from hf_plm.report_tables import print_report
 
 IDS = [[0], [0, 1], [0, 2], [], [0, 1], [0], [0, 1, 2], [0]]
 

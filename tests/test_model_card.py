@@ -12,7 +12,7 @@ from huggingface_hub import ModelCard
 from peft import LoraConfig, get_peft_model
 from transformers import ViTImageProcessorPil
 
-from hf_plm import LabelCounts, PLMTrainer, multilabel_compute_metrics, reporting
+from hf_plm import LabelCounts, PLMTrainer, multilabel_compute_metrics, plots
 from hf_plm.decisions import Decisions
 from hf_plm.model_card import make_model_card
 from hf_plm.presets import PRESETS
@@ -240,13 +240,13 @@ def test_the_picture_and_the_table_are_of_the_same_evaluation(make_trainer, monk
     trainer = make_trainer(eval_strategy="epoch", num_train_epochs=2)
     trainer.train()
     drawn = {}
-    plot = reporting.plot_label_scores
+    plot = plots.plot_label_scores
 
     def keep(runs, counts, title):
         drawn.update(runs, counts=counts, title=title)
         return plot(runs, counts, title)
 
-    monkeypatch.setattr(reporting, "plot_label_scores", keep)
+    monkeypatch.setattr(plots, "plot_label_scores", keep)
     card = card_of(trainer)
     assert "![label scores](plots/label_scores.png)" in card.text
     for label, f1 in enumerate(drawn["evaluation"].f1):

@@ -16,6 +16,7 @@ from transformers.integrations import (
     get_reporting_integration_callbacks,
 )
 
+import hf_plm.plots
 from hf_plm import PLMTrainer, calibrate, count_labels, fold_thresholds, multilabel_compute_metrics, reporting
 from hf_plm.reporting import PICTURES, TRACKERS, has_plots, send_plots
 
@@ -59,7 +60,7 @@ def drawn(monkeypatch):
         return keep
 
     for name in ("plot_ratios", "plot_calibration", "plot_label_scores"):
-        monkeypatch.setattr(reporting, name, remember(name, getattr(reporting, name)))
+        monkeypatch.setattr(hf_plm.plots, name, remember(name, getattr(hf_plm.plots, name)))
     return titles
 
 
@@ -149,7 +150,7 @@ def test_a_full_disk_while_drawing_is_a_warning_and_the_model_is_saved(train, wa
 
 
 def test_where_one_picture_fails_the_others_are_drawn(train, warned, monkeypatch):
-    monkeypatch.setattr(reporting, "plot_calibration", lambda *args: 1 / 0)
+    monkeypatch.setattr(hf_plm.plots, "plot_calibration", lambda *args: 1 / 0)
     plots = {path.name for path in (train() / "plots").iterdir()}
     assert plots == {"ideal_ratios.png", "label_scores.png"}
     assert len(warned) == 1 and "calibration.png could not be drawn: division by zero" in warned[0]
@@ -190,8 +191,8 @@ def test_names_that_break_mathematics_end_no_run(names, train, warned):
 def test_the_scores_are_drawn_with_the_names_of_the_labels(train, monkeypatch):
     names = ["a", "b", "c", "d", "e"]
     drawn = []
-    plot = reporting.plot_label_scores
-    monkeypatch.setattr(reporting, "plot_label_scores", lambda *args: drawn.append(plot(*args)) or drawn[-1])
+    plot = hf_plm.plots.plot_label_scores
+    monkeypatch.setattr(hf_plm.plots, "plot_label_scores", lambda *args: drawn.append(plot(*args)) or drawn[-1])
     train(names=names)
     (figure,) = drawn
     assert {text.get_text()[0] for text in figure.axes[0].get_yticklabels()} == set(names)
@@ -269,7 +270,7 @@ def test_after_a_training_without_evaluations_no_earlier_scores_are_left(train):
 def test_a_picture_that_cannot_be_drawn_anew_is_removed_and_the_model_is_saved(train_trainer, warned, monkeypatch):
     trainer = train_trainer()
     (Path(trainer.args.output_dir) / "plots" / "mine.txt").write_text("mine")
-    monkeypatch.setattr(reporting, "plot_ratios", lambda state: 1 / 0)
+    monkeypatch.setattr(hf_plm.plots, "plot_ratios", lambda state: 1 / 0)
     trainer.save_model()
     assert (Path(trainer.args.output_dir) / "model.safetensors").is_file()
     names = {path.name for path in (Path(trainer.args.output_dir) / "plots").iterdir()}

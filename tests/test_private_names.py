@@ -1,0 +1,120 @@
+"""Every private name of another package that is used here, and that it is still there.
+
+A private name may go with any release. One that is not listed here makes a test fail, and so does one that has gone.
+"""
+
+import argparse
+import ast
+import importlib
+import inspect
+from pathlib import Path
+
+import evaluate
+import torch
+import torch._dynamo.exc
+import torch._inductor
+from torch import nn
+from transformers import Trainer
+
+import hf_plm
+from hf_plm import LabelCounts, PLMLoss, PLMState, PLMTrainer
+from hf_plm.packed_histograms import OPTIONS
+
+FOLDER = Path(hf_plm.__file__).parent
+TREES = {path.stem: ast.parse(path.read_text()) for path in FOLDER.glob("*.py") if path.stem != "__main__"}
+
+IMPORTED = {("fused", "torch._dynamo.exc")}
+ATTRIBUTES = {("command_parser", "_actions"), ("comparing", "_asdict"), ("loss", "_modules")}
+ARGUMENTS = {("hub", "_internal_call")}
+OVERRIDDEN = {
+    ("LabelTable", "_constructor"),
+    ("LabelTable", "_repr_html_"),
+    ("MultiLabelMetrics", "_compute"),
+    ("MultiLabelMetrics", "_info"),
+    ("PLMState", "_load_from_state_dict"),
+    ("SavedTensors", "_apply"),
+    ("SavedTensors", "_load_from_state_dict"),
+    ("SavedTensors", "_save_to_state_dict"),
+}
+"""Where each is used: in a file, or for methods in a class."""
+
+
+def is_private(name):
+    return name.startswith("_") and not name.endswith("__")
+
+
+def nodes(kind):
+    return [(file, node) for file, tree in TREES.items() for node in ast.walk(tree) if isinstance(node, kind)]
+
+
+def own_names():
+    """What the package itself defines: functions, classes, variables and attributes."""
+    names = {node.name for _, node in nodes((ast.FunctionDef, ast.ClassDef))}
+    names |= {node.id for _, node in nodes(ast.Name) if isinstance(node.ctx, ast.Store)}
+    return names | {node.attr for _, node in nodes(ast.Attribute) if isinstance(node.ctx, ast.Store)}
+
+
+def test_every_private_name_is_listed():
+    imported = {(file, node.module) for file, node in nodes(ast.ImportFrom) if node.level == 0}
+    imported |= {(file, alias.name) for file, node in nodes(ast.Import) for alias in node.names}
+    assert {(file, name) for file, name in imported if any(map(is_private, name.split(".")))} == IMPORTED
+    names = {alias.name for _, node in nodes(ast.ImportFrom) if node.level == 0 for alias in node.names}
+    assert list(filter(is_private, names)) == []
+    attributes = {(file, node.attr) for file, node in nodes(ast.Attribute) if is_private(node.attr)}
+    assert {(file, name) for file, name in attributes if name not in own_names()} == ATTRIBUTES
+    arguments = {(file, node.arg) for file, node in nodes(ast.keyword) if node.arg and is_private(node.arg)}
+    assert arguments == ARGUMENTS
+
+
+def test_every_private_method_that_is_overridden_is_listed_and_still_called_so():
+    found = set()
+    for file in TREES:
+        for cls in vars(importlib.import_module(f"hf_plm.{file}")).values():
+            if inspect.isclass(cls) and cls.__module__ == f"hf_plm.{file}":
+                others = [base for base in cls.__mro__ if not base.__module__.startswith("hf_plm.")]
+                private = filter(is_private, vars(cls))
+                found |= {(cls.__name__, name) for name in private if any(name in vars(base) for base in others)}
+    assert found == OVERRIDDEN
+    assert not any(issubclass(PLMTrainer, getattr(hf_plm, cls, type(None))) for cls, _ in OVERRIDDEN)
+
+
+def test_the_errors_of_the_compiler_are_still_there():
+    assert issubclass(torch._dynamo.exc.TorchDynamoException, RuntimeError)
+    assert issubclass(torch._dynamo.exc.FailOnRecompileLimitHit, Exception)
+
+
+def test_the_options_of_the_compiler_are_still_there():
+    assert set(OPTIONS) <= set(torch._inductor.list_options())
+
+
+def test_a_module_still_keeps_its_parts_where_the_loss_looks_for_them():
+    plm_loss = PLMLoss(LabelCounts([1, 2], [3, 2]))
+    assert plm_loss._modules["state"] is plm_loss.state
+
+
+def test_a_module_still_moves_saves_and_loads_by_the_methods_that_the_state_overrides(monkeypatch):
+    called = []
+    for name in ("_apply", "_save_to_state_dict", "_load_from_state_dict"):
+        original = getattr(PLMState, name)
+        monkeypatch.setattr(
+            PLMState, name, lambda *args, _name=name, _call=original: called.append(_name) or _call(*args)
+        )
+    plm_loss = PLMLoss(LabelCounts([1, 2], [3, 2]))
+    plm_loss.to(torch.float64)
+    plm_loss.load_state_dict(plm_loss.state_dict())
+    assert called == ["_apply", "_save_to_state_dict", "_load_from_state_dict"]
+    assert isinstance(plm_loss, nn.Module)
+
+
+def test_a_trainer_still_saves_with_the_argument_that_tells_its_own_calls():
+    assert "_internal_call" in inspect.signature(Trainer.save_model).parameters
+
+
+def test_a_metric_still_asks_the_methods_that_are_overridden():
+    assert {"_info", "_compute"} <= set(vars(evaluate.Metric)) | set(vars(evaluate.EvaluationModule))
+
+
+def test_a_parser_still_keeps_its_flags_where_the_command_looks_for_them():
+    parser = argparse.ArgumentParser()
+    flag = parser.add_argument("--flag")
+    assert parser._actions[-1] is flag
