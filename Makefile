@@ -1,15 +1,18 @@
 PYTHON ?= python3
 TORCH ?= 2.13.0
+OLDEST_TORCH := $(shell sed -n 's/.*"torch>=\([0-9.]*\)".*/\1/p' pyproject.toml).0
+PYTHONS := 3.10 3.12 3.13
 BIN := .venv/bin
 
 # Without a GPU, Linux gets the CPU build of torch: the default one brings gigabytes of CUDA libraries.
 ifeq ($(shell uname -s),Linux)
 ifeq ($(shell command -v nvidia-smi),)
 CPU_BUILD := +cpu --extra-index-url https://download.pytorch.org/whl/cpu --retries 1
+NEWEST_BUILD := --torch-backend cpu
 endif
 endif
 
-.PHONY: help install demo test lint docs benchmark quality build test-oldest clean
+.PHONY: help install demo test lint docs benchmark quality build test-oldest test-matrix clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-12s %s\n", $$1, $$2}'
@@ -60,12 +63,28 @@ build: install ## make the wheel and the sdist in dist/, and try both where noth
 test-oldest: .venv-oldest/installed ## run the fast tests with the oldest versions that pyproject.toml allows (5 minutes)
 	.venv-oldest/bin/pytest --quiet --numprocesses 2 --dist loadfile -m "not slow"
 
-# All that pyproject.toml declares is the oldest, but torch: that is TORCH.
 .venv-oldest/installed: .venv/installed
 	$(PYTHON) -m venv --clear .venv-oldest
-	.venv-oldest/bin/pip install --quiet torch==$(TORCH)$(CPU_BUILD)
+	.venv-oldest/bin/pip install --quiet torch==$(OLDEST_TORCH)$(CPU_BUILD)
 	$(BIN)/uv pip install --quiet --python .venv-oldest --resolution lowest-direct --editable '.[test]'
 	@touch $@
 
-clean: ## remove .venv, .venv-build, .venv-oldest, dist and outputs
-	rm -rf .venv .venv-build .venv-oldest dist outputs
+test-matrix: $(PYTHONS:%=.venv-%/installed) .venv-newest/installed ## run the fast tests on Python 3.10, 3.12 and 3.13, and with the newest versions (20 minutes)
+	for version in $(PYTHONS) newest; do \
+	  .venv-$$version/bin/pytest --quiet --numprocesses 2 --dist loadfile -m "not slow" || exit 1; \
+	done
+
+# uv brings an interpreter that is not there.
+.venv-3.%/installed: .venv/installed
+	$(BIN)/uv venv --quiet --clear --seed --python 3.$* .venv-3.$*
+	.venv-3.$*/bin/pip install --quiet torch==$(TORCH)$(CPU_BUILD)
+	.venv-3.$*/bin/pip install --quiet --editable '.[test]'
+	@touch $@
+
+.venv-newest/installed: .venv/installed
+	$(PYTHON) -m venv --clear .venv-newest
+	$(BIN)/uv pip install --quiet --python .venv-newest --upgrade --resolution highest $(NEWEST_BUILD) --editable '.[test]'
+	@touch $@
+
+clean: ## remove every .venv, dist and outputs
+	rm -rf .venv .venv-build .venv-oldest .venv-newest $(PYTHONS:%=.venv-%) dist outputs

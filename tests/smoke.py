@@ -25,7 +25,10 @@ def check_installation() -> None:
     assert version("hf_plm") == hf_plm.__version__
     for module in pkgutil.iter_modules(hf_plm.__path__, "hf_plm."):
         if module.name != "hf_plm.__main__":
-            importlib.import_module(module.name)
+            try:
+                importlib.import_module(module.name)
+            except ModuleNotFoundError as error:  # of a package that only some users need
+                assert 'pip install "hf_plm[all]"' in str(error), error
     command = Path(sys.executable).parent / "hf-plm"
     subprocess.run([command, "--help"], check=True, stdout=subprocess.DEVNULL)
 
