@@ -7,6 +7,7 @@ import argparse
 import ast
 import importlib
 import inspect
+import sys
 from pathlib import Path
 
 import evaluate
@@ -17,7 +18,7 @@ from torch import nn
 from transformers import Trainer
 
 import hf_plm
-from hf_plm import LabelCounts, PLMLoss, PLMState, PLMTrainer
+from hf_plm import LabelCounts, PLMLoss, PLMState
 from hf_plm.packed_histograms import OPTIONS
 
 FOLDER = Path(hf_plm.__file__).parent
@@ -37,6 +38,8 @@ OVERRIDDEN = {
     ("SavedTensors", "_save_to_state_dict"),
 }
 """Where each is used: in a file, or for methods in a class."""
+
+OURS_OR_PYTHON = {"hf_plm", *sys.stdlib_module_names}
 
 
 def is_private(name):
@@ -71,11 +74,10 @@ def test_every_private_method_that_is_overridden_is_listed_and_still_called_so()
     for file in TREES:
         for cls in vars(importlib.import_module(f"hf_plm.{file}")).values():
             if inspect.isclass(cls) and cls.__module__ == f"hf_plm.{file}":
-                others = [base for base in cls.__mro__ if not base.__module__.startswith("hf_plm.")]
+                others = [base for base in cls.__mro__ if base.__module__.split(".")[0] not in OURS_OR_PYTHON]
                 private = filter(is_private, vars(cls))
                 found |= {(cls.__name__, name) for name in private if any(name in vars(base) for base in others)}
     assert found == OVERRIDDEN
-    assert not any(issubclass(PLMTrainer, getattr(hf_plm, cls, type(None))) for cls, _ in OVERRIDDEN)
 
 
 def test_the_errors_of_the_compiler_are_still_there():
