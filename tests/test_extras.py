@@ -11,7 +11,7 @@ import scenarios
 from datasets import Dataset
 
 import hf_plm
-from hf_plm import PLMTrainer, count_labels, inspect_labels, multilabel_compute_metrics
+from hf_plm import PLMTrainer, count_labels, inspect_labels, multilabel_compute_metrics, reporting
 from hf_plm.command_line import main
 from hf_plm.extras import USES, needed
 
@@ -55,8 +55,10 @@ def test_the_extra_brings_every_package_and_no_other():
     assert brought == {"pillow" if package == "PIL" else package for package in USES}
 
 
-def test_without_matplotlib_a_training_saves_model_and_card_and_warns_once(without, make_args, messages):
+def test_without_matplotlib_a_training_saves_model_and_card_and_warns_once(without, make_args, monkeypatch):
     without("matplotlib")
+    warnings = []
+    monkeypatch.setattr(reporting.logger, "warning", warnings.append)
     data = scenarios.make_rows(64)
     args = make_args(save_strategy="epoch", eval_strategy="epoch", num_train_epochs=2)
     metrics = multilabel_compute_metrics(count_labels(data))
@@ -69,7 +71,6 @@ def test_without_matplotlib_a_training_saves_model_and_card_and_warns_once(witho
     card = (folder / "README.md").read_text()
     assert "## Scores" in card and ".png" not in card
     assert not (folder / "plots").exists()
-    warnings = [each for each in messages.messages if "matplotlib" in each]
     assert warnings == [f"No pictures are drawn: matplotlib, which draws pictures, {INSTALL}"]
 
 
@@ -95,7 +96,7 @@ def test_without_rich_inspect_is_an_error_of_one_line_and_json_works(without, ta
     assert stopped.value.code == 2
     assert capsys.readouterr().err == f"hf-plm: rich, which prints tables in the terminal, {INSTALL}\n"
     main(["inspect", table, "--json"])
-    assert json.loads(capsys.readouterr().out)["num_rows"] == 16
+    assert json.loads(capsys.readouterr().out)["rows"] == 16
 
 
 def test_without_matplotlib_inspect_draws_nothing_and_says_so(without, table, tmp_path, capsys):
