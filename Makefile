@@ -1,7 +1,7 @@
 PYTHON ?= python3
 TORCH ?= 2.13.0
 OLDEST_TORCH := $(shell sed -n 's/.*"torch>=\([0-9.]*\)".*/\1/p' pyproject.toml).0
-OLD_NUMPY := pandas==1.5.3 scipy==1.10.1
+OLD := pandas==1.5.3 pyarrow==21.0.0 scipy==1.10.1
 PYTHONS := 3.10 3.12 3.13
 BIN := .venv/bin
 
@@ -64,11 +64,11 @@ build: install ## make the wheel and the sdist in dist/, and try both where noth
 test-oldest: .venv-oldest/installed ## run the fast tests with the oldest versions that pyproject.toml allows (5 minutes)
 	.venv-oldest/bin/pytest --quiet --numprocesses 2 --dist loadfile -m "not slow"
 
-# OLD_NUMPY: pandas and SciPy come with the others, and newer ones would ask for a newer NumPy.
+# OLD: what comes with the others; newer versions ask for a newer NumPy.
 .venv-oldest/installed: .venv/installed
 	$(PYTHON) -m venv --clear .venv-oldest
 	.venv-oldest/bin/pip install --quiet torch==$(OLDEST_TORCH)$(CPU_BUILD)
-	$(BIN)/uv pip install --quiet --python .venv-oldest --resolution lowest-direct --editable '.[test]' $(OLD_NUMPY)
+	$(BIN)/uv pip install --quiet --python .venv-oldest --resolution lowest-direct --editable '.[test]' $(OLD)
 	@touch $@
 
 test-matrix: $(PYTHONS:%=.venv-%/installed) .venv-newest/installed ## run the fast tests on Python 3.10, 3.12 and 3.13, and with the newest versions (20 minutes)
