@@ -23,6 +23,7 @@ from transformers import (
 )
 from transformers.utils import logging
 
+from .extras import needed
 from .label_columns import TEXT, cell_type, stored_column
 from .labeled_data import LABELS
 from .model_inputs import Processor
@@ -72,7 +73,8 @@ def load_classifier(name: str) -> tuple[PreTrainedModel, Processor]:
         processor = AutoTokenizer.from_pretrained(name)
     elif architecture.endswith("ForImageClassification"):
         model = AutoModelForImageClassification.from_pretrained(name)
-        processor = AutoImageProcessor.from_pretrained(name)
+        with needed("PIL"):
+            processor = AutoImageProcessor.from_pretrained(name)
     else:
         raise ValueError(
             f"'{name}' is a {architecture or 'model of an unknown kind'}; a classifier of texts or pictures is "

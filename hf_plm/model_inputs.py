@@ -18,7 +18,6 @@ from transformers import (
 )
 from transformers.image_utils import is_pil_image, load_image
 
-from .extras import needed
 from .label_space import shown_list
 
 Processor = PreTrainedTokenizerBase | BaseImageProcessor
@@ -174,8 +173,7 @@ class InputMaker:
                 )
         paths_as_text = [picture if is_pil_image(picture) else os.fspath(picture) for picture in pictures]
         processor: Any = self.processor
-        with needed("PIL"):
-            pixels: Mapping[str, Tensor] = processor([load_image(each) for each in paths_as_text], return_tensors="pt")
+        pixels: Mapping[str, Tensor] = processor([load_image(each) for each in paths_as_text], return_tensors="pt")
         return pixels
 
 

@@ -18,6 +18,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
+from .extras import needed
 from .label_space import LabelSpace
 from .labeled_data import read_labeled
 from .small_models import small_image_model, small_image_processor, small_text_model, train_tokenizer
@@ -160,7 +161,7 @@ def image_processor(name: str | None) -> BaseImageProcessor:
     """The image processor of a pretrained model; for None that of the small ViT."""
     if name is None:
         return small_image_processor()
-    with loading(name):
+    with loading(name), needed("PIL"):
         processor: BaseImageProcessor = AutoImageProcessor.from_pretrained(name)
     return processor
 

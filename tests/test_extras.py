@@ -5,14 +5,16 @@ import subprocess
 import sys
 from importlib.metadata import requires
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import scenarios
 from datasets import Dataset
 
 import hf_plm
-from hf_plm import PLMTrainer, count_labels, inspect_labels, multilabel_compute_metrics, reporting
+from hf_plm import PLMTrainer, command_compare, count_labels, inspect_labels, multilabel_compute_metrics, reporting
 from hf_plm.command_line import main
+from hf_plm.comparing import SCORES, Comparison
 from hf_plm.extras import USES, needed
 
 USERS = {"matplotlib": ("plots", "drawing", "label_plots", "comparison_plot"), "rich": ("report_tables",), "PIL": ()}
@@ -120,28 +122,47 @@ def test_without_rich_there_is_a_label_report(without, make_args):
     assert inspect_labels(data).warnings() is not None
 
 
-WITHOUT_PILLOW = """
+def test_without_matplotlib_a_comparison_is_printed_and_written(without, monkeypatch, tmp_path, capsys):
+    without("matplotlib")
+    scores = {"bce": dict.fromkeys(SCORES, [10.0, 20.0, 30.0]), "default": dict.fromkeys(SCORES, [11.0, 22.0, 33.0])}
+    comparison = Comparison([1, 2, 3], scores, {"train": 100, "validation": 10, "test": 10}, 60.0)
+    task = SimpleNamespace(make_model=None, data=None, processor=None)
+    monkeypatch.setattr(command_compare, "read_flags", lambda args: (task, None))
+    monkeypatch.setattr("hf_plm.comparing.compare_methods", lambda *args, **kwargs: comparison)
+    main(["compare", "rows.csv", "--output-dir", str(tmp_path)])
+    printed = capsys.readouterr()
+    assert [path.name for path in tmp_path.iterdir()] == ["comparison.json"]
+    assert printed.out.endswith(f"Written: {tmp_path / 'comparison.json'}\n")
+    assert printed.err == f"! there is no comparison.png: matplotlib, which draws pictures, {INSTALL}\n"
+
+
+WITHOUT_ALL = """
 import sys
 for name in ("PIL", "matplotlib", "rich"):
     sys.modules[name] = None
 from hf_plm import inspect_labels, read_labeled
-rows = read_labeled(sys.argv[1])["train"]
+table, folder = sys.argv[1:]
+rows = read_labeled(table)["train"]
 print(rows.column_names, inspect_labels(rows).num_rows)
-import torch
-from transformers import ViTImageProcessorPil
-from hf_plm.model_inputs import InputMaker
-from hf_plm.small_models import small_image_processor
-try:
-    small_image_processor()
-except ModuleNotFoundError as error:
-    print(error)
+
+from hf_plm.file_predictions import load_classifier
+from hf_plm.recipes import image_processor
+
+for use, name in ((image_processor, None), (image_processor, folder), (load_classifier, folder)):
+    try:
+        use(name)
+    except ModuleNotFoundError as error:
+        print(error)
 """
 
 
 @pytest.mark.slow
-def test_without_all_three_texts_are_read_and_pictures_say_what_is_missing(table):
+def test_without_all_three_texts_are_read_and_pictures_say_what_is_missing(table, make_vit, tmp_path):
+    make_vit().save_pretrained(tmp_path)
+    (tmp_path / "preprocessor_config.json").write_text('{"image_processor_type": "ViTImageProcessor"}')
     process = subprocess.run(
-        [sys.executable, "-c", WITHOUT_PILLOW, table], capture_output=True, text=True, check=False
+        [sys.executable, "-c", WITHOUT_ALL, table, str(tmp_path)], capture_output=True, text=True, check=False
     )
     assert process.returncode == 0, process.stderr
-    assert process.stdout.splitlines() == ["['text', 'labels'] 16", f"Pillow, which reads pictures, {INSTALL}"]
+    message = f"Pillow, which reads pictures, {INSTALL}"
+    assert process.stdout.splitlines() == ["['text', 'labels'] 16", message, message, message]
