@@ -19,6 +19,14 @@ from transformers import ViTConfig, ViTForImageClassification
 from hf_plm import LabelCounts, PLMLoss, PLMTrainer
 
 
+@pytest.fixture(
+    params=["cpu", pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU"))]
+)
+def device(request):
+    """The devices on which a test runs: the CPU, and the GPU where there is one."""
+    return request.param
+
+
 @pytest.fixture(autouse=True)
 def as_many_compilations_as_the_tests_need():
     """PyTorch compiles a function for so many kinds of arguments, and a training needs one."""
