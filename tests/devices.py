@@ -40,7 +40,7 @@ def loss_and_gradient(plm_loss, logits, labels, device="cpu"):
 
 @contextmanager
 def never_waiting(device):
-    """Whatever waits for the device raises an error: on a GPU by PyTorch's own check; on "meta" there are no values."""
+    """What waits for the device is an error: on a GPU by PyTorch's own check; on "meta" there are no values."""
     if device == "cuda":
         torch.cuda.set_sync_debug_mode("error")
     try:

@@ -166,9 +166,7 @@ def test_class_ids_are_the_labels_that_they_name(way, device, monkeypatch):
     labels[0, [0, 2, 36]], labels[1], labels[3, 1] = 1, torch.nan, 1
     expected = loss_and_gradient(make_loss("eager"), logits, labels)
     plm_loss = make_loss(way, sparse=True)
-    torch.testing.assert_close(
-        loss_and_gradient(plm_loss, logits, class_ids, device), expected, rtol=1e-5, atol=1e-9
-    )
+    torch.testing.assert_close(loss_and_gradient(plm_loss, logits, class_ids, device), expected, rtol=1e-5, atol=1e-9)
     assert plm_loss.state.histograms[0].sum(-1).nonzero().flatten().tolist() == [0, 1, 2, 36]
     plm_loss.raise_for_wrong_labels()
     loss_and_gradient(plm_loss, logits, class_ids + 36, device)
