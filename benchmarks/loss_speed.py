@@ -58,18 +58,20 @@ def seconds_of(step: Callable[[], Any]) -> float:
     return time.perf_counter() - start
 
 
-def measure_seconds(rows: int, num_labels: int, dtype: torch.dtype, device: str) -> list[dict]:
-    """All methods in turn, step by step."""
+def measure_seconds(
+    rows: int, num_labels: int, dtype: torch.dtype, device: str, methods: Sequence[str] = METHODS
+) -> list[dict]:
+    """All methods in turn, step by step; `FLOOR` and `BASELINE` must be among them."""
     logits, labels = make_batch(rows, num_labels, dtype, device)
-    steps = {method: make_step(method, logits, labels) for method in METHODS}
+    steps = {method: make_step(method, logits, labels) for method in methods}
     rounds = min(100, max(15, 20_000_000 // logits.numel()))
-    seconds: dict[str, list[float]] = {method: [] for method in METHODS}
+    seconds: dict[str, list[float]] = {method: [] for method in methods}
     for index in range(3 + rounds):
-        for place in range(len(METHODS)):
-            method = METHODS[(index + place) % len(METHODS)]
+        for place in range(len(methods)):
+            method = methods[(index + place) % len(methods)]
             seconds[method].append(seconds_of(steps[method]))
     results = []
-    for method in METHODS:
+    for method in methods:
         pairs = zip(seconds[method][3:], seconds[BASELINE][3:], strict=True)
         low, ratio, high = statistics.quantiles([one / baseline for one, baseline in pairs], n=4)
         median, floor = (statistics.median(seconds[name][3:]) for name in (method, FLOOR))
