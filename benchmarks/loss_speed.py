@@ -105,12 +105,17 @@ def _status(field: str) -> int:
     return int(lines[field].split()[0]) * 1024
 
 
-def measure_memory(device: str) -> dict[str, Any]:
-    """Peak memory of all methods, in bytes for each entry of `MEMORY_SHAPE`, and with dense and with sparse labels."""
+def measure_memory(
+    device: str,
+    methods: Sequence[str] = METHODS,
+    shape: tuple[int, int] = MEMORY_SHAPE,
+    sparse_shapes: Sequence[tuple[int, int]] = SPARSE_SHAPES,
+) -> dict[str, Any]:
+    """Peak memory of the methods, in bytes for each entry of a shape, and with dense and with sparse labels."""
     torch.set_num_threads(1)
-    logits, labels = make_batch(*MEMORY_SHAPE, torch.float32, device)
+    logits, labels = make_batch(*shape, torch.float32, device)
     peaks = {}
-    for method in METHODS:
+    for method in methods:
         step = make_step(method, logits, labels)
 
         def from_nothing(step: Callable[[], Any] = step) -> None:
@@ -118,7 +123,7 @@ def measure_memory(device: str) -> dict[str, Any]:
             logits.grad = None
 
         peaks[method] = peak_bytes(from_nothing) / logits.numel()
-    labels = [peak_bytes(step) for shape in SPARSE_SHAPES for step, *_ in make_label_steps(*shape, device)]
+    labels = [peak_bytes(step) for shape in sparse_shapes for step, *_ in make_label_steps(*shape, device)]
     return {"bytes_per_entry": peaks, "labels": labels}
 
 

@@ -7,6 +7,7 @@ presets `default` and `paper` make one step each in turn, on the same batches. R
 median is shown with the quartiles. Memory is the peak of a process of its own; on a GPU, that of model and optimizer.
 """
 
+import gc
 import json
 import multiprocessing
 import resource
@@ -171,6 +172,7 @@ def warm_up(trainer: Trainer, batches: Sequence[dict[str, Tensor]]) -> None:
 
 def make_trainers(kind: str, num_labels: int, folder: str, size: Size, device: str) -> tuple[dict, list, dict]:
     """A trainer for each method, the batches for all, and on a GPU the peak memory of each trainer in MB."""
+    gc.collect()  # earlier trainers, which refer to themselves
     batches = make_batches(kind, num_labels, size, device)
     trainers, peaks = {}, {}
     for method in METHODS:

@@ -2,6 +2,7 @@ import os
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # no test may need the network
 os.environ["HF_EVALUATE_OFFLINE"] = "1"
+os.environ.setdefault("CUDA_VISIBLE_DEVICES", "0")  # with several, Trainer makes each batch several times as large
 os.environ["OMP_NUM_THREADS"] = "1"  # as torchrun sets it: another number of threads adds up in another order
 
 import logging
