@@ -9,7 +9,10 @@ CPU_BUILD := +cpu --extra-index-url https://download.pytorch.org/whl/cpu --retri
 endif
 endif
 
-.PHONY: help install demo test lint docs benchmark quality build test-oldest clean
+# What `make gpu` runs with: it installs nothing, because the machine may have no network.
+GPU_PYTHON ?= $(if $(wildcard $(BIN)/python),$(BIN)/python,$(PYTHON))
+
+.PHONY: help install demo test lint docs benchmark gpu quality build test-oldest clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-12s %s\n", $$1, $$2}'
@@ -41,6 +44,9 @@ benchmark: install ## time counting and scoring, the loss up to a million labels
 	$(BIN)/python benchmarks/data_speed.py
 	$(BIN)/python benchmarks/loss_speed.py
 	$(BIN)/python benchmarks/overhead.py
+
+gpu: ## test and measure what only a CUDA device can tell: outputs/gpu (10 minutes, no network; make install first)
+	$(GPU_PYTHON) benchmarks/gpu.py
 
 quality: install ## compare methods on a third of the data: text, images, digits (10 minutes; MNIST from the Hub)
 	$(BIN)/python benchmarks/quality.py methods --quick

@@ -21,8 +21,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from gpu_page import make_page
+
+try:
+    import torch
+except ModuleNotFoundError:
+    sys.exit("PyTorch is missing: `make install` brings it; or name a Python that has it, make gpu GPU_PYTHON=...")
 
 ROOT = Path(__file__).parent.parent
 OUTPUT = Path("outputs/gpu")
