@@ -48,12 +48,12 @@ class Part:
 
 
 PARTS = {
-    "tests": Part("The tests of the device", 190),
+    "tests": Part("The tests of the device", 180),
     "waits": Part("Where a training waits for the device", 35),
-    "loss": Part("What the loss costs", 105),
+    "loss": Part("What the loss costs", 130),
     "memory": Part("Peak memory of the loss", 45),
-    "step": Part("What a step of training costs, and its peak memory", 105),
-    "quality": Part("MiniLM fine-tuned on debtags", 105),
+    "step": Part("What a step of training costs, and its peak memory", 100),
+    "quality": Part("MiniLM fine-tuned on debtags", 95),
 }
 
 

@@ -156,5 +156,8 @@ def test_no_step_of_training_waits_for_cuda(way, precision, tmp_path):
         logging_nan_inf_filter=False,
         **precision,
     )
-    trainer.train()
+    try:
+        trainer.train()
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
     assert never_waits.steps == 6
