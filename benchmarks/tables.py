@@ -3,6 +3,7 @@
 import math
 import re
 import statistics
+import textwrap
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -126,6 +127,27 @@ def overview_table(results: Mapping[str, Results]) -> str:
     return markdown(table)
 
 
+def headline(results: Mapping[str, Results]) -> str:
+    """A sentence for the first screen: the default, the rival with the best mean rank, and BCE, over all tasks."""
+    ranks = mean_ranks(results)
+    rival = min((name for name in ranks if name not in (DEFAULT, "BCE")), key=lambda name: ranks[name])
+    tasks = [rows for rows in results.values() if not is_single_label(rows)]
+
+    def mean(name: str, score: str) -> str:
+        return f"{statistics.mean(statistics.mean(values_of(rows[name], score)) for rows in tasks):.1f}"
+
+    compared = [
+        f"{SCORES[score]} {' / '.join(mean(name, score) for name in (DEFAULT, rival, 'BCE'))}" for score in SCORES
+    ]
+    return textwrap.fill(
+        f"**The default against the best other method ({rival}) and against plain BCE:** "
+        f"{', '.join(compared)} (percent, means over {len(tasks)} multi-label tasks); "
+        f"mean rank of {len(ranks)} methods over all {len(results)} tasks "
+        f"{' / '.join(f'{ranks[name]:.1f}' for name in (DEFAULT, rival, 'BCE'))}.",
+        width=119,
+    )
+
+
 def wins_table(results: Mapping[str, Results]) -> str:
     """The default against each rival over all tasks: mean rank, and wins, ties and losses on each score.
 
@@ -165,7 +187,7 @@ def method_results() -> dict[str, Results]:
     return {task: with_post_hoc(rows) for task, rows in found.items() if rows}
 
 
-SUMMARIES = {"overview": overview_table, "wins": wins_table, "losses": losses_table}
+SUMMARIES = {"headline": headline, "overview": overview_table, "wins": wins_table, "losses": losses_table}
 
 
 def table(name: str, task: str | None) -> str | None:
