@@ -44,7 +44,7 @@ def test_a_hub_that_cannot_be_reached_is_named_when_the_trainer_is_made(make_ber
             PLMTrainer(make_bert(), make_args(push_to_hub=True, **given), train_dataset=data)
         assert "offline mode is enabled" in str(error.value)
         assert "Check the network, and the token" in str(error.value)
-        assert "set push_to_hub=False, and call trainer.push_to_hub() when the model is trained" in str(error.value)
+        assert "set push_to_hub=False, and call trainer.push_to_hub() after training" in str(error.value)
 
 
 def cut_short(path):

@@ -71,7 +71,7 @@ def test_unknown_labels_and_labels_without_positives_are_counted_and_said():
     assert report.imbalance_ratios.tolist() == [2, 2, math.inf, 1]
     assert report.mean_ir == pytest.approx(5 / 3)
     text = "\n".join(report.warnings())
-    assert "LABEL_2 is never positive: nothing can be learnt" in text
+    assert "LABEL_2 is never positive: a model cannot learn" in text
     assert "LABEL_1, LABEL_3 are never negative" in text
     assert "12.5% of the labels are unknown" in text
     stored = json.loads(json.dumps(report.to_dict(), allow_nan=False))
@@ -87,7 +87,7 @@ def test_unknown_labels_and_labels_without_positives_are_counted_and_said():
         (
             [[0]] * 900 + [[1]] * 100 + [[2]] * 15,
             "The labels are imbalanced: the most frequent one occurs 2.7 times as often as a label does on average. "
-            "Beside each label in turn, it occurs 23.3 times as often, on average (MeanIR",
+            "Compared with each label in turn, it occurs 23.3 times as often on average (MeanIR",
         ),
         ([[]] * 60 + [[0], [1]] * 20, "60 of 100 rows have no label at all"),
         ([[0], [1], [2]] * 20, "Every row has one label"),

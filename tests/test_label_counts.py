@@ -174,7 +174,7 @@ def test_one_telling_row_decides_between_two_readings():
         (NAMES, {"num_labels": 4}, "the rows hold 3 distinct label names and num_labels is 4"),
         (IDS, {"label_format": "list"}, "label_format is 'list'; use"),
         (IDS, {"num_labels": 3, "label_names": ["a"]}, "has 1 label names and num_labels is 3"),
-        ({"a": 3}, {}, "says nothing about its negatives"),
+        ({"a": 3}, {}, "without its negatives"),
         ({"a": (3, 2, 1)}, {}, r"the count of label 'a' is \(3, 2, 1\)"),
     ],
 )
@@ -197,8 +197,8 @@ def test_names_in_another_order_than_the_columns_are_put_in_theirs_and_others_ar
     [
         (([1, 2], [3]), "positives has 2 labels and negatives 1"),
         (([1, -2], [3, 4]), "positives holds -2; a count cannot be negative"),
-        (([1, 2], [3, 0.5]), "negatives holds a count that is no whole number"),
-        (([1, 2], [3, np.nan]), "negatives holds a count that is no whole number"),
+        (([1, 2], [3, 0.5]), "negatives holds a count that is not a whole number"),
+        (([1, 2], [3, np.nan]), "negatives holds a count that is not a whole number"),
         (([[1]], [[2]]), r"positives has shape \(1, 1\)"),
         (([1, 2], [3, 4], ["a", "a"]), "label_names has 2 names, 1 of them distinct, for 2 labels"),
     ],
@@ -217,7 +217,7 @@ def test_groups_are_cut_by_frequency_and_hold_each_label_once():
     wider = LabelCounts(positives, 100 - positives).groups(head=0.3, tail=0.2)
     assert wider["head"].nonzero().flatten().tolist() == [1, 3, 6]  # of two equally frequent labels, the first
     assert wider["tail"].nonzero().flatten().tolist() == [2, 9]
-    with pytest.raises(ValueError, match="together at most 1"):
+    with pytest.raises(ValueError, match="a sum of at most 1"):
         LabelCounts(positives, 100 - positives).groups(head=0.6, tail=0.6)
 
 

@@ -197,7 +197,7 @@ def test_values_by_name_train_the_outputs_of_their_names(make_bert, make_args):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"label_columns": "toxic,obsc"}, "label_columns names 'obsc', and 'train' has no such column, only"),
+        ({"label_columns": "toxic,obsc"}, "label_columns names 'obsc', and 'train' has no such column; it has"),
         ({"label_columns": "text,toxic"}, "label column 'text', row 0 of 'train': 'x' is neither 1, 0 nor unknown"),
         ({"label_columns": "toxic", "separator": ","}, "there is separator=',' as well"),
         ({"label_columns": "toxic", "label_column": "tags"}, "there is label_column='tags' as well"),
