@@ -119,7 +119,7 @@ CASES = {
     ),
     "counts of other labels": (
         lambda env: train(env, rows(GOOD), label_counts=COUNTS),
-        "num_labels=3, there are counts of 2 labels",
+        "num_labels=3, but there are counts of 2 labels",
     ),
     "negative counts": (lambda env: LabelCounts([-1, 2], [3, 4]), "positives holds -1"),
     # logits

@@ -168,7 +168,7 @@ def test_a_long_list_of_labels_is_cut_in_the_middle():
     [
         (
             ["data.parquet", "--label-column", "tags"],
-            "there is no column 'tags' in .*, only text, labels; name it with",
+            "there is no column 'tags' in .*, only text, labels; name the label column with",
         ),
         (["data.parquet", "--num-labels", "2"], "the rows hold 3 distinct label names and num_labels is 2"),
         (["none.parquet"], "none.parquet"),

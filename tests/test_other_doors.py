@@ -46,7 +46,7 @@ def test_rows_without_names_have_one_order(door, order, rows, make_bert, make_ar
     if order == ANIMALS:
         assert PLMTrainer(model, args, collator, data, label_counts=given).label_space.names == tuple(ANIMALS)
         return
-    with pytest.raises(ValueError, match=r"\['zebra', 'yak', 'ant'\].*\['ant', 'yak', 'zebra'\], in another order"):
+    with pytest.raises(ValueError, match=r"\['zebra', 'yak', 'ant'\].*\['ant', 'yak', 'zebra'\], in a different order"):
         PLMTrainer(model, args, collator, data, label_counts=given)
 
 

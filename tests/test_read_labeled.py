@@ -199,8 +199,8 @@ def test_values_by_name_train_the_outputs_of_their_names(make_bert, make_args):
     [
         ({"label_columns": "toxic,obsc"}, "label_columns names 'obsc', and 'train' has no such column; it has"),
         ({"label_columns": "text,toxic"}, "label column 'text', row 0 of 'train': 'x' is neither 1, 0 nor unknown"),
-        ({"label_columns": "toxic", "separator": ","}, "there is separator=',' as well"),
-        ({"label_columns": "toxic", "label_column": "tags"}, "there is label_column='tags' as well"),
+        ({"label_columns": "toxic", "separator": ","}, "separator=',' is also given"),
+        ({"label_columns": "toxic", "label_column": "tags"}, "label_column='tags' is also given"),
         ({}, r"no column 'labels' in 'train', only text, .*label_columns='toxic,obscene,threat' \(--label-columns\)"),
         ({"label_column": "toxic", "separator": ","}, "separator is ',', and column 'labels' is not text"),
         ({"config": "en", "label_columns": "toxic"}, "config is 'en', and only a data set of the Hub has"),
@@ -246,9 +246,9 @@ def test_sources_that_cannot_be_read_are_named():
 
 
 def test_two_columns_that_might_be_the_labels_are_refused():
-    with pytest.raises(ValueError, match="label_column is 'tags', and 'train' has a column 'labels' as well"):
+    with pytest.raises(ValueError, match="label_column is 'tags', and 'train' also has a column 'labels'"):
         read_labeled(FRAME.assign(tags=["a", "b", "c"]), label_column="tags")
-    with pytest.raises(ValueError, match="there is a column 'labels' as well"):
+    with pytest.raises(ValueError, match="there is also a column 'labels'"):
         read_labeled(FRAME.assign(a=[1, 0, 1]), label_columns="a")
 
 
