@@ -121,7 +121,7 @@ class LabelReport:
             ),
             (
                 self.form != "class_id" and self.cardinality == 1 and self.rows_without_label == 0,
-                "Every row has exactly one label: if that must be so, give class ids, and train a "
+                "Every row has one label: if that must be so, give class ids, and train a "
                 "single_label_classification model.",
             ),
         ]

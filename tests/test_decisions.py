@@ -56,7 +56,7 @@ def test_decisions_end_with_another_head(tmp_path, caplog):
     model.save_pretrained(tmp_path)
     again = BertForSequenceClassification.from_pretrained(tmp_path, num_labels=3, ignore_mismatched_sizes=True)
     assert thresholds_of(again.config) is None
-    assert "are removed: they are for 5 labels, and the model has 3" in caplog.text
+    assert "are removed: they are for 5 labels, but the model has 3" in caplog.text
     assert not hasattr(again.config, "plm")
     calibrate(again, state_of(3))
     assert read_decisions(again.config).scores == "probabilities"

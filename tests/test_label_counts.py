@@ -124,7 +124,7 @@ def test_reordered_follows_the_names():
 
 def test_two_labels_as_zero_and_one_need_a_declared_form():
     rows = Dataset.from_dict({"labels": [[0, 1], [1, 0]]})
-    with pytest.raises(ValueError, match="can be read in 2 ways, as ids and as multi_hot.*pass label_format='ids'"):
+    with pytest.raises(ValueError, match="can be read in 2 ways, as ids and as multi_hot.*Pass label_format='ids'"):
         count_labels(rows)
     assert_counts(count_labels(rows, label_format="ids"), [2, 2], [0, 0])
     assert_counts(count_labels(rows, label_format="multi_hot"), [1, 1], [1, 1])
