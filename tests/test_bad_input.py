@@ -165,7 +165,7 @@ CASES = {
         lambda env: resume(env, lambda path: path.unlink()),
         "there is no PLM state at .* set plm_restart=True",
     ),
-    "a damaged state": (lambda env: resume(env, cut_short), "is damaged or no safetensors file"),
+    "a damaged state": (lambda env: resume(env, cut_short), "is damaged or not a safetensors file"),
     "a state of other labels": (
         lambda env: resume(env, lambda path: 4),
         "there are 5 labels there and 4 here. Set it as it was; or begin the ideal ratios anew .plm_restart=True",

@@ -58,7 +58,7 @@ def test_brackets_may_belong_to_a_name(read_csv):
 
 @pytest.mark.parametrize("text", ["['cat' 'dog']", "['cat'\n 'dog']", "['bird', 'cat' 'dog']"])
 def test_names_that_numpy_prints_are_not_joined_to_one(text, read_csv):
-    with pytest.raises(ValueError, match="is no list of names"):
+    with pytest.raises(ValueError, match="is not a list of names"):
         read_csv([text, "['dog']"])
 
 

@@ -70,7 +70,7 @@ def test_where_a_look_would_wait_a_wrong_label_is_refused_at_the_end_of_the_epoc
     plm_loss(*batch(value, dtype))
     plm_loss(*batch(2, dtype, rows=2))  # not the first
     before = plm_loss.state.history.clone()
-    with pytest.raises(ValueError, match=rf"row 3 of .*label 'c\\nat': the label is {shown}.* \(2 rows have wrong labels"):
+    with pytest.raises(ValueError, match=rf"row 3 of .*label 'c\\nat': the label is {shown}.* \(2 rows have wrong"):
         plm_loss.end_epoch()
     assert torch.equal(plm_loss.state.history, before)
     plm_loss.raise_for_wrong_labels()  # it has been said

@@ -46,7 +46,7 @@ def test_rows_without_names_have_one_order(door, order, rows, make_bert, make_ar
     if order == ANIMALS:
         assert PLMTrainer(model, args, collator, data, label_counts=given).label_space.names == tuple(ANIMALS)
         return
-    with pytest.raises(ValueError, match=r"\['zebra', 'yak', 'ant'\].*\['ant', 'yak', 'zebra'\], in a different order"):
+    with pytest.raises(ValueError, match=r"\['zebra', 'yak', 'ant'\].*\['ant', 'yak', 'zebra'\], in a different"):
         PLMTrainer(model, args, collator, data, label_counts=given)
 
 
@@ -225,7 +225,7 @@ def test_names_of_evaluation_rows_of_any_kind_are_said_when_the_trainer_is_made(
 
 
 def test_data_sets_of_different_forms_have_no_label_space():
-    with pytest.raises(ValueError, match="data set 0 as names, data set 1 as ids can be read. Give lists of names in all of them"):
+    with pytest.raises(ValueError, match="data set 0 as names, data set 1 as ids can be read. Give lists of names"):
         label_space_of(rows_with([["a"], ["b"]]), rows_with([[0], [2, 1]]))
 
 

@@ -203,7 +203,7 @@ def test_values_by_name_train_the_outputs_of_their_names(make_bert, make_args):
         ({"label_columns": "toxic", "label_column": "tags"}, "label_column='tags' is also given"),
         ({}, r"no column 'labels' in 'train', only text, .*label_columns='toxic,obscene,threat' \(--label-columns\)"),
         ({"label_column": "toxic", "separator": ","}, "separator is ',', and column 'labels' is not text"),
-        ({"config": "en", "label_columns": "toxic"}, "config is 'en', and only a data set of the Hub has"),
+        ({"config": "en", "label_columns": "toxic"}, "config is 'en', but only data sets of the Hub have"),
         ({"label_columns": "toxic", "image_folder": "none"}, "image_folder is 'none', and there is no such folder"),
         ({"label_columns": "toxic", "image_column": "file"}, "image_column is 'file', and the columns are"),
     ],
@@ -229,10 +229,10 @@ def test_sources_that_cannot_be_read_are_named():
         ("other.csv", r"no column 'labels' .*pandas.read_csv\(file, sep=\.\.\.\)"),
         ("ragged.csv", "ragged.csv cannot be read: .*Expected 2 columns, got 3"),
         ("twice.csv", "has a column name twice"),
-        ("notes.txt", "is a file of another kind than .csv, .tsv"),
-        (["a.csv"], "list is no table: .*several as a mapping"),
-        (Dataset.from_pandas(FRAME).to_iterable_dataset(), "IterableDataset is no table"),
-        ({"train": FRAME, "test": "organisation/name"}, "organisation/name is no table"),
+        ("notes.txt", "is not a .csv, .tsv"),
+        (["a.csv"], "list is not a table: .*several of them a mapping"),
+        (Dataset.from_pandas(FRAME).to_iterable_dataset(), "IterableDataset is not a table"),
+        ({"train": FRAME, "test": "organisation/name"}, "organisation/name is not a table"),
     ):
         with pytest.raises(ValueError, match=message):
             read_labeled(source)

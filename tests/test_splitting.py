@@ -131,7 +131,7 @@ def test_a_size_out_of_range_is_named(argument, size):
     "sizes, message",
     [
         ({"test_size": 400}, "test_size is 400; this leaves none of the 400 rows of the data set for train"),
-        ({"test_size": 0.5, "validation_size": 200}, "validation_size is 200 and test_size is 0.5; this leaves none of the 400 rows"),
+        ({"test_size": 0.5, "validation_size": 200}, "validation_size is 200 and test_size is 0.5; this leaves none"),
     ],
 )
 def test_sizes_that_leave_no_row_to_train_are_named(sizes, message):

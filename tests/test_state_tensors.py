@@ -47,16 +47,16 @@ def test_a_truncated_file_is_refused(trained, tmp_path, size):
     path = tmp_path / "state.safetensors"
     trained.state.save(path)
     path.write_bytes(path.read_bytes()[:size])
-    with pytest.raises(ValueError, match="is damaged or no safetensors file"):
+    with pytest.raises(ValueError, match="is damaged or not a safetensors file"):
         PLMState.load(path)
 
 
 def test_a_foreign_file_is_refused(tmp_path):
     save_file({"weight": torch.zeros(3)}, tmp_path / "model.safetensors")
-    with pytest.raises(ValueError, match="holds no PLM state"):
+    with pytest.raises(ValueError, match="without a PLM state"):
         PLMState.load(tmp_path / "model.safetensors")
     (tmp_path / "text").write_text("hello" * 100)
-    with pytest.raises(ValueError, match="is damaged or no safetensors file"):
+    with pytest.raises(ValueError, match="is damaged or not a safetensors file"):
         PLMState.load(tmp_path / "text")
 
 

@@ -174,7 +174,8 @@ def test_a_streams_counts_are_estimated_on_the_way(endless, text_data, make_bert
     args = make_args(max_steps=12, plm_update_steps=4, plm_rule="fixed")  # 4 steps hold every row once
     logging.get_logger("transformers").addHandler(caplog.handler)
     trainer = PLMTrainer(make_bert(), args, train_dataset=endless)
-    assert "counted during training, every 4 steps (plm_update_steps); no label is masked before the first count" in caplog.text
+    said = "during training, every 4 steps (plm_update_steps); no label is masked before the first count"
+    assert said in caplog.text
     trainer.train()
     state, positives = trainer.plm_state, torch.as_tensor(multi_hot(text_data).sum(0))
     assert torch.equal(state.positives, 3 * positives)
