@@ -109,7 +109,7 @@ def test_a_file_of_an_earlier_version_is_refused_with_the_way_on(tmp_path):
 def test_names_that_are_not_those_of_all_labels_are_refused(trained, tmp_path):
     trained.state.label_names = ["a", "b"]
     trained.state.save(tmp_path / "state")
-    with pytest.raises(ValueError, match="it has 2 label names and counts of 3 labels"):
+    with pytest.raises(ValueError, match="has 2 label names and counts of 3 labels"):
         PLMState.load(tmp_path / "state")
 
 
