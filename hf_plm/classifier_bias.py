@@ -120,7 +120,7 @@ def _call(model: nn.Module, batch: Any) -> Any:
 
 
 def _made_up_inputs(model: nn.Module, device: torch.device) -> list[Any]:
-    """Four random rows. Each is a batch of its own: models without a padding token take only one row at a time."""
+    """Four random rows; rows of tokens one per batch, because models without a padding token take only one."""
     name, config = getattr(model, "main_input_name", None), getattr(model, "config", None)
     generator = torch.Generator().manual_seed(0)
     if name == "input_ids" and (vocabulary := _setting(config, "vocab_size")):

@@ -32,7 +32,7 @@ class Decisions:
         names: `names_fingerprint` of the model's label names; None for generic names, and fits any names.
         thresholds: logits, one for each label; a label is predicted if its logit is at least this. None for 0.
         scores: what the model's scores are: `trained` (as masked training leaves them), `probabilities` (for the
-            frequencies of the training data, after `calibrate`), or `decisions` (right only when cut at 0.5, after
+            frequencies of the training data, after `calibrate`), or `decisions` (to be cut at 0.5, after
             `fold_thresholds`).
         tuned_on: `labels_digest` of the labels on which the thresholds were chosen.
 

@@ -230,7 +230,7 @@ def collator_for(collator: Any, space: LabelSpace, rows: Any) -> Any:
     """A collator that converts the labels of a data set to those of a label space, in the order of the space.
 
     Args:
-        collator: the trainer's collator; it is wrapped in a `MultiLabelCollator` unless it is one.
+        collator: the trainer's collator; if it makes no labels, it is wrapped in a `MultiLabelCollator`.
         rows: the data set; None for rows whose class ids are in the order of the space.
     """
     source = f"column '{space.column}' of the data set"

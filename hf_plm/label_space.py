@@ -27,7 +27,7 @@ class LabelSpace:
     """The labels of a task.
 
     Args:
-        num_labels: the number of labels, 1 or more, and of the model's outputs.
+        num_labels: the number of labels and of the model's outputs, 1 or more.
         names: the label names in the order of the model's outputs, each once; None if there are none.
         column: the column of a data set that holds the labels.
         form: the form of a row: `multi_hot`, `ids`, `names` or `class_id`; None if it is not known yet.

@@ -19,7 +19,7 @@ from .state import PLMState
 __all__ = ["plot_calibration", "plot_label_counts", "plot_label_scores", "plot_ratios"]
 
 MOST_LINES = 500
-"""The most lines that are drawn for a group; of more labels, this number is chosen evenly by id."""
+"""The most lines that are drawn for a group; of more labels, an evenly spaced selection by id is drawn."""
 
 FEW_ENTRIES = 10
 """The share of positives among fewer entries than this is mostly chance, and is not drawn."""

@@ -98,9 +98,9 @@ def update_ideal_ratio(
     """The ideal ratios I after an update.
 
     The rule `marginal` accumulates errors faster than the model can react to them. To prevent oscillation and drift,
-    its steps shrink with the square root of the number of updates, and `DRIFT_BOUND` limits their sum. A class keeps
-    its ideal ratio, and is left out of the z-scores, if the data have no positive or no negative of it (`valid`), or
-    if the histograms have none.
+    its steps shrink with the square root of the number of updates, and `DRIFT_BOUND` limits the total change. A class
+    keeps its ideal ratio, and is left out of the z-scores, if the data have no positive or no negative of it
+    (`valid`), or if the histograms have none.
 
     Args:
         ideal_ratio, initial, ratio (float, `(num_labels,)`): I, I at the start, and R.

@@ -53,9 +53,9 @@ def multilabel_scores(
     out labels that have no positive in `references`. Macro scores and group scores are means over labels; the
     precision of a label that is never predicted counts as 0. Unknown entries are ignored.
 
-    Scores that cannot be computed are NaN. This holds for the scores of a group without such labels. If there is no
-    positive at all, it holds for all scores but `exact_match`. If a score is NaN where its label is known, it holds
-    for micro scores, exact match, and all means that include this label. In the last two cases a warning is logged.
+    Results that cannot be computed are NaN: those of a group in which no label has a positive; without any positive,
+    all but `exact_match`; and if a score is NaN where its label is known, micro scores, exact match, and all means
+    that include this label. In the last two cases a warning is logged.
 
     Args:
         scores (float, `(rows, num_labels)`): probabilities or logits; they may be infinite.
@@ -89,7 +89,7 @@ def detail_scores(groups: Iterable[str]) -> set[str]:
 
 @dataclass(frozen=True)
 class Decided:
-    """Scores, and which labels are known, which of these positive and which predicted, all `(rows, num_labels)`.
+    """Scores, which labels are known, and which of these are positive and predicted, all `(rows, num_labels)`.
 
     Attributes:
         has_nan (bool, `(num_labels,)`): whether a label has a score that is NaN where the label is known.
