@@ -31,9 +31,8 @@ def settle_labels(
 ) -> tuple[LabelSpace, LabelCounts]:
     """The label space of a training run, and the counts of its labels in the order of that space.
 
-    The first of these sources that has names sets their order: the model, the column's type, the given counts, the
-    collator. If none has names, the names in the rows are sorted. All other sources are compared with that order, and
-    put into it.
+    The first source with names sets their order: the model, the column's type, the given counts, the collator. If none
+    has names, the names in the rows are sorted. All other sources are compared with that order and put into it.
 
     Args:
         train_dataset: the training data; None to evaluate or predict only: then all counts are 0.

@@ -223,7 +223,7 @@ def test_names_in_the_rows_follow_the_models_names_when_counts_are_given(make_be
 
 def test_one_class_per_row_is_refused_by_a_multi_label_model(make_bert, make_args):
     data = Dataset.from_dict({"input_ids": [[1, 2]] * 4, "labels": [0, 1, 2, 0]})
-    with pytest.raises(ValueError, match="is 'multi_label_classification' and the labels are of the form 'class_id'"):
+    with pytest.raises(ValueError, match="is 'multi_label_classification' and the labels have the form 'class_id'"):
         PLMTrainer(make_bert(problem_type="multi_label_classification"), make_args(), train_dataset=data)
 
 
