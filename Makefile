@@ -9,7 +9,7 @@ CPU_BUILD := +cpu --extra-index-url https://download.pytorch.org/whl/cpu --retri
 endif
 endif
 
-.PHONY: help install demo test lint docs benchmark quality build test-oldest clean
+.PHONY: help install demo test lint docs benchmark quality build test-oldest licences clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-12s %s\n", $$1, $$2}'
@@ -66,6 +66,9 @@ test-oldest: .venv-oldest/installed ## run the fast tests with the oldest versio
 	.venv-oldest/bin/pip install --quiet torch==$(TORCH)$(CPU_BUILD)
 	$(BIN)/uv pip install --quiet --python .venv-oldest --resolution lowest-direct --editable '.[test]'
 	@touch $@
+
+licences: install ## make the tables of docs/licences.md anew
+	$(BIN)/python docs/licences.py
 
 clean: ## remove .venv, .venv-build, .venv-oldest, dist and outputs
 	rm -rf .venv .venv-build .venv-oldest dist outputs
