@@ -4,6 +4,7 @@ os.environ["HF_HUB_OFFLINE"] = "1"  # no test may need the network
 os.environ["HF_EVALUATE_OFFLINE"] = "1"
 os.environ["OMP_NUM_THREADS"] = "1"  # as torchrun sets it: another number of threads adds up in another order
 
+import gc
 import logging
 import subprocess
 import sys
@@ -14,9 +15,18 @@ import pytest
 import scenarios
 import torch
 from datasets import Dataset
+from matplotlib.figure import Figure
+from PIL import Image
 from transformers import ViTConfig, ViTForImageClassification
 
 from hf_plm import LabelCounts, PLMLoss, PLMTrainer
+
+
+@pytest.fixture(scope="module", autouse=True)
+def garbage_is_sought_in_what_the_tests_make():
+    """`Trainer` looks for garbage after each training; in all that was imported it would take longer than to train."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)
@@ -36,8 +46,20 @@ def no_pictures_of_runs_that_save_nothing(request, monkeypatch):
         )
 
 
+@pytest.fixture(autouse=True)
+def pictures_of_one_pixel(request, monkeypatch):
+    """Figures are made, but not rendered, which takes ten times as long; they are in slow tests and by `rendered`."""
+    if "rendered" not in request.fixturenames and request.node.get_closest_marker("slow") is None:
+        monkeypatch.setattr(Figure, "savefig", lambda figure, path, **kwargs: Image.new("RGB", (1, 1)).save(path))
+
+
 @pytest.fixture
-def with_pictures():
+def rendered():
+    """Pictures are drawn whole, as for users."""
+
+
+@pytest.fixture
+def with_pictures(rendered):
     """Runs that save nothing draw their pictures, as they do for users."""
 
 

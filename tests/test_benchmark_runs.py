@@ -134,7 +134,7 @@ def test_a_single_label_run_reports_its_error(tiny_task, monkeypatch, digits, se
     assert scores["error"] < 0.7  # of 0.9 by chance
 
 
-def test_the_calibration_error_is_measured_before_and_after(tiny_task, monkeypatch, tmp_path):
+def test_the_calibration_error_is_measured_before_and_after(tiny_task, rendered, monkeypatch, tmp_path):
     monkeypatch.setattr(calibration, "TASK", "tiny")
     monkeypatch.setattr(calibration, "SEEDS", (0, 1))
     monkeypatch.setattr(calibration, "OUTPUT", tmp_path)

@@ -143,7 +143,7 @@ def test_with_one_label_per_row_bce_is_corrected_at_prediction():
     assert comparisons.CORRECTED not in comparisons.with_post_hoc({"BCE": default, "PLM default": default})
 
 
-def test_pictures_have_a_panel_for_each_task(monkeypatch, tmp_path):
+def test_pictures_have_a_panel_for_each_task(rendered, monkeypatch, tmp_path):
     drawn = []
     monkeypatch.setattr(pictures.plt, "close", drawn.append)
     found = runs([0.5, 0.6, 0.7], [0.4, 0.4, 0.4], [0.1, 0.2, 0.3])

@@ -51,9 +51,7 @@ def make_trainer(make_bert, make_args):
 def test_label_names_may_be_any_text(names, make_trainer, tmp_path, monkeypatch):
     monkeypatch.setenv("TENSORBOARD_LOGGING_DIR", str(tmp_path / "board"))
     trainer = make_trainer(names, report_to="tensorboard")
-    with warnings.catch_warnings():
-        warnings.filterwarnings("error", message=".*[Gg]lyph.*")
-        trainer.train()
+    trainer.train()
     trainer.tune_thresholds()
     trainer.evaluate()
     trainer.save_model()
@@ -71,7 +69,18 @@ def test_label_names_may_be_any_text(names, make_trainer, tmp_path, monkeypatch)
 
 
 @pytest.mark.parametrize("names", ODD_NAMES.values(), ids=list(ODD_NAMES))
-def test_label_names_of_any_text_are_inspected(names, tmp_path, monkeypatch, capsys):
+def test_label_names_of_any_text_are_drawn(names, make_trainer, rendered):
+    trainer = make_trainer(names)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message=".*[Gg]lyph.*")
+        trainer.train()
+    trainer.tune_thresholds()
+    pictures = {path.name for path in Path(trainer.args.output_dir, "plots").iterdir()}
+    assert pictures >= {"ideal_ratios.png", "label_scores.png"}
+
+
+@pytest.mark.parametrize("names", ODD_NAMES.values(), ids=list(ODD_NAMES))
+def test_label_names_of_any_text_are_inspected(names, rendered, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "cache"))
     labels = make_rows(64)["labels"]
     rows = make_rows(64).remove_columns("labels")

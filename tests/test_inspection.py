@@ -146,7 +146,7 @@ def test_the_command_reads_files_of_every_kind(files, capsys, monkeypatch):
         assert report["rows"] == 8
 
 
-def test_the_command_prints_a_table_and_draws(files, capsys):
+def test_the_command_prints_a_table_and_draws(files, rendered, capsys):
     main(["inspect", str(files / "data.parquet"), "--plot", str(files / "counts.png")])
     printed = capsys.readouterr().out
     assert "8 rows, 3 labels (names)" in printed

@@ -15,6 +15,8 @@ from hf_plm.label_plots import rolling_mean, rolling_window
 from hf_plm.plots import plot_label_counts, plot_label_scores, plot_ratios
 from hf_plm.scores import label_scores
 
+pytestmark = pytest.mark.usefixtures("rendered")
+
 
 @pytest.fixture(params=[1, 10, 200], ids=lambda num_labels: f"{num_labels} labels")
 def labels(request):

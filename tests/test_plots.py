@@ -12,6 +12,8 @@ from hf_plm.decisions import log_odds_shift
 from hf_plm.drawing import spread
 from hf_plm.plots import FEW_ENTRIES, MOST_LINES, plot_calibration, plot_ratios
 
+pytestmark = pytest.mark.usefixtures("rendered")
+
 
 @pytest.fixture(params=[1, 10, 200], ids=lambda num_labels: f"{num_labels} labels")
 def labels(request):

@@ -63,7 +63,7 @@ def drawn(monkeypatch):
     return titles
 
 
-def test_the_pictures_lie_in_the_output_folder(train):
+def test_the_pictures_lie_in_the_output_folder(train, rendered):
     plots = {path.name: path.stat().st_size for path in (train() / "plots").iterdir()}
     assert set(plots) == {"ideal_ratios.png", "calibration.png", "label_scores.png"}
     assert min(plots.values()) > 10_000
@@ -182,7 +182,7 @@ def test_a_tracker_that_raises_is_a_warning_and_the_others_get_the_pictures(warn
 
 
 @pytest.mark.parametrize("names", [["$", "$$", "$$$", r"\frac{$", ""], ["[/]", "\n", "😀", "x" * 2000, "_"]])
-def test_names_that_break_mathematics_end_no_run(names, train, warned):
+def test_names_that_break_mathematics_end_no_run(names, train, warned, rendered):
     plots = {path.name for path in (train(names=names) / "plots").iterdir()}
     assert plots == {"ideal_ratios.png", "calibration.png", "label_scores.png"} and warned == []
 
@@ -198,7 +198,7 @@ def test_the_scores_are_drawn_with_the_names_of_the_labels(train, monkeypatch):
     assert figure.get_suptitle().endswith("64 rows, after 8 steps")
 
 
-def test_a_picture_is_there_while_it_is_replaced(train, monkeypatch):
+def test_a_picture_is_there_while_it_is_replaced(train, rendered, monkeypatch):
     """An upload in the background may read it at any time."""
     folder = train()
     seen = []
@@ -214,7 +214,7 @@ def test_a_picture_is_there_while_it_is_replaced(train, monkeypatch):
     assert [path.name for path in folder.iterdir() if path.name.startswith("_")] == []
 
 
-def test_scores_are_drawn_anew_after_an_evaluation_and_after_new_thresholds(train_trainer, drawn):
+def test_scores_are_drawn_anew_after_an_evaluation_and_after_new_thresholds(train_trainer, drawn, rendered):
     trainer = train_trainer()
     picture = Path(trainer.args.output_dir) / "plots" / "label_scores.png"
     rows = trainer.eval_dataset.select(range(40))
