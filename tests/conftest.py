@@ -16,15 +16,21 @@ import scenarios
 import torch
 from datasets import Dataset
 from matplotlib.figure import Figure
-from PIL import Image
 from transformers import ViTConfig, ViTForImageClassification
 
 from hf_plm import LabelCounts, PLMLoss, PLMTrainer
 
 
+def pytest_collection_modifyitems(items):
+    """Whatever needs the runs of several processes is slow."""
+    for item in items:
+        if "killed_runs" in item.fixturenames:
+            item.add_marker(pytest.mark.slow)
+
+
 @pytest.fixture(scope="module", autouse=True)
 def garbage_is_sought_in_what_the_tests_make():
-    """`Trainer` looks for garbage after each training; in all that was imported it would take longer than to train."""
+    """`Trainer` looks for garbage when it begins; in all that was imported, that takes longer than to train."""
     gc.collect()
     gc.freeze()
 
@@ -48,9 +54,9 @@ def no_pictures_of_runs_that_save_nothing(request, monkeypatch):
 
 @pytest.fixture(autouse=True)
 def pictures_of_one_pixel(request, monkeypatch):
-    """Figures are made, but not rendered, which takes ten times as long; they are in slow tests and by `rendered`."""
+    """Slow tests render their pictures, and so do those with `rendered`."""
     if "rendered" not in request.fixturenames and request.node.get_closest_marker("slow") is None:
-        monkeypatch.setattr(Figure, "savefig", lambda figure, path, **kwargs: Image.new("RGB", (1, 1)).save(path))
+        monkeypatch.setattr(Figure, "savefig", scenarios.save_one_pixel)
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 Each rank is a process of its own, forked after the imports, which take longer than the runs.
 """
 
+import gc
 import multiprocessing
 import os
 import signal
@@ -31,6 +32,7 @@ def free_port():
 
 
 def main():
+    gc.freeze()  # `Trainer` looks for garbage when it begins to train
     fork = multiprocessing.get_context("fork")
     for world_size in (1, 2):
         for case in scenarios.CHECKPOINTS:
