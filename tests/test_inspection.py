@@ -199,7 +199,7 @@ def odd_file(tmp_path, monkeypatch):
     return str(tmp_path / "odd.parquet")
 
 
-def test_names_of_any_text_are_shown_as_they_stand_or_escaped(odd_file, capsys, tmp_path):
+def test_names_of_any_text_are_shown_as_they_stand_or_escaped(odd_file, rendered, capsys, tmp_path):
     main(["inspect", odd_file, "--plot", str(tmp_path / "counts.svg")])
     printed = capsys.readouterr().out
     for name in ("$x$", "[bold]b[/bold]", "[/]", "a|b", r"line\nbreak", '"q"', "''", "😀", ":smile:", r"\x1b[31mred"):
@@ -236,7 +236,7 @@ def test_a_terminal_without_these_characters_shows_them_escaped(odd_file):
 
 
 @pytest.mark.parametrize("file", ["counts.nothing", "missing/counts.png"])
-def test_a_picture_that_cannot_be_written_is_named(file, files, capsys):
+def test_a_picture_that_cannot_be_written_is_named(file, files, rendered, capsys):
     with pytest.raises(SystemExit) as exit_info:
         main(["inspect", str(files / "data.parquet"), "--plot", str(files / file)])
     assert exit_info.value.code == 2

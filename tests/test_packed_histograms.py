@@ -19,7 +19,7 @@ def batch(rows, seed=0):
     return logits, labels
 
 
-@pytest.mark.parametrize("num_bins", [2, 7, 20, 127])
+@pytest.mark.parametrize("num_bins", [2, 7, 20, pytest.param(127, marks=pytest.mark.slow)])
 def test_they_count_what_histograms_count(num_bins):
     packed, histograms = PackedHistograms(), torch.zeros(2, num_bins, NUM_LABELS, dtype=torch.int32)
     expected = torch.zeros(2, NUM_LABELS, num_bins, dtype=torch.int32)
