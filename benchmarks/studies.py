@@ -176,13 +176,13 @@ BINS = {
 }
 
 STUDIES: dict[str, Study] = {
-    "methods": Study("Against what does it help?", METHODS, ALL_TASKS),
+    "methods": Study("Which methods does it beat?", METHODS, ALL_TASKS),
     "pretrained": Study(
         "Does it help pretrained models?", {name: [settings] for name, settings in MAIN_METHODS.items()}, PRETRAINED
     ),
     "starts": Study("Which initial ideal ratio?", STARTS, MULTI_LABEL),
     "settings": Study("What does each setting of the default do?", SETTINGS, (*MULTI_LABEL, *QUICK_TASKS)),
-    "epochs": Study("Trained to the end?", EPOCHS, (*MULTI_LABEL, *QUICK_TASKS), epochs_row("BCE", 1)),
+    "epochs": Study("Does longer training change the result?", EPOCHS, (*MULTI_LABEL, *QUICK_TASKS), epochs_row("BCE", 1)),
     "bins": Study("Which bins and rate for the paper's rule?", BINS, ("debtags", "multimnist")),
 }
 
