@@ -139,8 +139,8 @@ def headline(results: Mapping[str, Results]) -> str:
 
     return textwrap.fill(
         f"**Means over {len(tasks)} multi-label tasks, {' / '.join(SCORES.values())} in percent:** the default "
-        f"{means(DEFAULT)}, the best other method ({rival}) {means(rival)}, plain BCE {means('BCE')}. Their mean ranks "
-        f"among {len(ranks)} methods, over {len(results)} tasks: {ranks[DEFAULT]:.1f}, {ranks[rival]:.1f} and "
+        f"{means(DEFAULT)}, the best other method ({rival}) {means(rival)}, plain BCE {means('BCE')}. Their mean "
+        f"ranks among {len(ranks)} methods, over {len(results)} tasks: {ranks[DEFAULT]:.1f}, {ranks[rival]:.1f} and "
         f"{ranks['BCE']:.1f} (1 is best).",
         width=119,
     )
@@ -180,7 +180,7 @@ def losses_table(results: Mapping[str, Results]) -> str:
 
 
 def method_results() -> dict[str, Results]:
-    """The small runs of the studies in `COMPARED` by task, see `with_post_hoc`; only tasks that have the default's runs."""
+    """The small runs of the studies in `COMPARED` by task, see `with_post_hoc`; only tasks with the default's runs."""
     found = {task: read_results(STUDIES[name], task, Source()) for name in COMPARED for task in STUDIES[name].tasks}
     return {task: with_post_hoc(rows) for task, rows in found.items() if DEFAULT in rows}
 
