@@ -1,4 +1,4 @@
-"""The ratios move when they should, the log says so, and checkpoints bring them back."""
+"""The ideal ratios change when they should, the log has them, and checkpoints restore them."""
 
 import json
 from pathlib import Path
@@ -34,11 +34,11 @@ def test_ratios_are_updated_every_so_many_steps_instead(make_bert, text_data, ma
 @pytest.mark.parametrize(
     ("arguments", "seen"),
     [
-        ({}, [32, 64, 64]),  # rows that the updates looked at
+        ({}, [32, 64, 64]),  # rows that the updates used
         ({"plm_rule": "kl"}, [64, 64, 64]),
         ({"plm_update_steps": 6}, [48, 96]),
         ({"gradient_accumulation_steps": 2}, [32, 64, 64]),
-        ({"per_device_train_batch_size": 64}, [64, 64, 64]),  # one step has no later half
+        ({"per_device_train_batch_size": 64}, [64, 64, 64]),  # one step has no second half
     ],
 )
 def test_the_rule_marginal_forgets_the_first_half_of_the_first_window(
@@ -171,7 +171,7 @@ def test_a_checkpoint_without_a_state_is_named(make_bert, text_data, make_args):
         trainer.train(resume_from_checkpoint=f"{trainer.args.output_dir}/checkpoint-8")
     trainer.args.plm_restart = True
     trainer.train(resume_from_checkpoint=f"{trainer.args.output_dir}/checkpoint-4")
-    assert len(trainer.plm_state.history) == 2  # of the second epoch alone
+    assert len(trainer.plm_state.history) == 2  # only of the second epoch
 
 
 def test_wrong_labels_behind_the_last_update_end_training_where_a_device_works_on_its_own(

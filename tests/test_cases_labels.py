@@ -1,4 +1,4 @@
-"""Names and their order mean the same wherever they come from: rows, counts, model, metrics, collator."""
+"""Names and their order mean the same in rows, counts, model, metrics and collator."""
 
 import itertools
 import json
@@ -45,7 +45,7 @@ def model_names(trainer):
 
 
 def assert_rows_are_learnt_by_name(trainer, truth):
-    """In what is trained on, row i has the labels `truth[i]` by the names of the model's outputs."""
+    """Check that training row i has the labels `truth[i]`, by the names of the model's outputs."""
     names, seen = model_names(trainer), 0
     for batch in trainer.get_train_dataloader():
         for row, labels in zip(batch["input_ids"][:, 0].tolist(), batch["labels"], strict=True):
@@ -56,7 +56,7 @@ def assert_rows_are_learnt_by_name(trainer, truth):
 
 
 def assert_one_order(trainer, positives, truth):
-    """Model, counts, state and batches mean the same label by each output."""
+    """Check that each output is the same label in model, counts, state and batches."""
     names = model_names(trainer)
     assert set(names) == set(positives)
     for counts in (trainer.label_counts, trainer.plm_state):

@@ -1,4 +1,4 @@
-"""Two processes compute what one computes; both run on the CPU with gloo."""
+"""Two processes give the same results as one; they run on the CPU with gloo."""
 
 import subprocess
 import sys
@@ -18,7 +18,7 @@ MIDDLE = "in the middle of an epoch"
 
 @pytest.fixture(scope="module")
 def ranks(killed_runs):
-    """What each of two ranks found."""
+    """The results of each of two ranks."""
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
     worker = [str(TESTS / "two_ranks.py"), str(killed_runs)]
     process = subprocess.run([*launch, *worker], capture_output=True, text=True, check=False)
@@ -81,7 +81,7 @@ def test_two_killed_ranks_resume_to_the_last_bit(case, ranks):
 
 
 def test_a_run_resumed_on_another_number_of_ranks_has_the_right_totals(ranks, killed_runs, tmp_path):
-    """Three steps of two ranks and five of one, and the other way round: every row of the epoch is counted once."""
+    """Three steps on two ranks, then five on one, and vice versa: every row of the epoch is counted once."""
     checkpoint = scenarios.killed_folder(killed_runs, MIDDLE, 2) / "checkpoint-3"
     two_then_one = scenarios.run_resumable(tmp_path, MIDDLE, resume=str(checkpoint), max_steps=8)
     counts = count_labels(scenarios.make_rows(64))
@@ -94,7 +94,7 @@ def test_a_run_resumed_on_another_number_of_ranks_has_the_right_totals(ranks, ki
 
 
 def test_one_rank_may_save_the_model_in_the_middle_of_an_epoch(ranks, killed_runs):
-    """Nothing waits for the other rank; what all save behind it is whole, and is resumed to the last bit."""
+    """One rank saves without waiting for the other. A later save by all ranks is complete, and is resumed exactly."""
     for result in ranks:
         for name in ("saved by one", "resumed"):
             for key in ("history", "histograms"):
@@ -106,7 +106,7 @@ def test_one_rank_may_save_the_model_in_the_middle_of_an_epoch(ranks, killed_run
 
 
 def test_one_rank_may_save_in_the_middle_of_an_epoch_and_both_may(ranks):
-    """Two batches of 2 rows on one rank and of 5 on the other, with 3 labels; nobody waits for anybody."""
+    """Two batches of 2 rows on one rank and of 5 on the other, with 3 labels; no rank waits for the other."""
     first, second = (result["saved in the middle"] for result in ranks)
     assert (first["own"], second["own"]) == (12, 30)  # DDP has not broadcast them
     for seen in (first, second):

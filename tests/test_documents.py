@@ -1,7 +1,7 @@
-"""Every code block of README, CONTRIBUTING and docs runs, in its order, with small stand-ins for data and models.
+"""Every code block of README, CONTRIBUTING and docs runs, in order, with small stand-ins for data and models.
 
-Python blocks of a document share their names. A line of a shell block is run if a few seconds suffice, else checked:
-that its target, its files and its arguments exist.
+The Python blocks of a document share their names. A line of a shell block is run if it takes a few seconds. Otherwise
+the test checks that its target, its files and its arguments exist.
 """
 
 import re
@@ -38,7 +38,7 @@ def blocks(document, language):
 
 
 def texts(rows, first=0):
-    """So many texts, each another."""
+    """This many texts, all different."""
     return [f"{TEXTS[row % len(TEXTS)]} {first + row}" for row in range(rows)]
 
 
@@ -74,7 +74,7 @@ def save_image_model(path):
 
 @pytest.fixture
 def stand_ins(tmp_path, monkeypatch):
-    """A folder with what the documents read, under the names that they read it by; and the names they use."""
+    """A folder with the files that the documents read, and the Python names that they use."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "cache"))
     (tmp_path / "examples").symlink_to(ROOT / "examples")
@@ -114,7 +114,7 @@ def stand_ins(tmp_path, monkeypatch):
 
 @pytest.fixture
 def reported(monkeypatch):
-    """The texts of the rows that thresholds were tuned on, trained on, and that scores were reported of."""
+    """The texts of the rows that were used for training, for tuning thresholds, and for reported scores."""
     seen = {"tuned": set(), "trained": set(), "reported": set(), "held out": set()}
     tune, evaluate = PLMTrainer.tune_thresholds, PLMTrainer.evaluate
 
@@ -148,14 +148,14 @@ def test_python_blocks_run_and_do_what_their_comments_state(document, stand_ins,
     names, other, used = dict(stand_ins), STATED.get(document.name, {}), set()
     for block in blocks(document, "python"):
         used |= run_block(block, str(document), names, other)
-    assert used == set(other)  # each still stands there
+    assert used == set(other)  # each comment is still in the document
     CHECKS.get(document.name, lambda names: None)(names)
     assert not reported["tuned"] & reported["trained"]
     assert not reported["tuned"] & (reported["reported"] or reported["held out"]), "tuned on what is reported"
 
 
 def check_filled_class_ids(names):
-    """-100 pads a row, and -1 says that none of its labels is known: neither changes the loss."""
+    """Padding with -100, and a row of -1 (none of its labels is known), do not change the loss."""
     counts, logits = names["counts"], torch.randn(2, names["counts"].num_labels)
     loss = PLMLoss(counts, sparse=True).eval()
     one = loss(logits[:1], torch.tensor([[1]]))
@@ -186,7 +186,7 @@ STATED = {
     },
     "sharing.md": {"True for a model of 2 GB and more": None},
 }
-"""By document: comments with numbers that are sentences, and what checks them; None for what nothing here can."""
+"""By document: comments that are sentences with numbers, and the function that checks each; None if none can."""
 
 
 def check_readme(names):

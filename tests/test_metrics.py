@@ -1,4 +1,4 @@
-"""Metrics score the model that is evaluated: its order, its thresholds, nothing of another evaluation."""
+"""Metrics use the label order and thresholds of the evaluated model, and nothing of a different evaluation."""
 
 import functools
 
@@ -93,7 +93,7 @@ def test_a_wrapped_metrics_object_scores_each_model_with_its_own_thresholds(wrap
     assert (one.label_scores.predicted.tolist(), other.label_scores.predicted.tolist()) == ([0] * 3, [3] * 3)
     assert one.labels_digest == other.labels_digest == labels_digest(LABELS)
     assert one.was_scored
-    assert compute_metrics(prediction)["labels_never_predicted"] == 0  # of its own again, cut at 0.5
+    assert compute_metrics(prediction)["labels_never_predicted"] == 0  # its own scores again, at the threshold 0.5
 
 
 def test_a_record_without_a_scorer_says_so():
@@ -162,7 +162,7 @@ def test_a_digest_tells_labels_apart_whatever_their_dtype():
     labels = np.array([[1, 0, -100], [0, 1, 1]])
     digest = labels_digest(labels)
     assert digest == labels_digest(np.where(labels == -100, np.nan, labels).astype(np.float16))
-    assert digest == labels_digest(labels[::-1])  # rows in another order are the same data
+    assert digest == labels_digest(labels[::-1])  # the order of the rows does not matter
     assert digest != labels_digest(labels[:, ::-1])
     assert digest != labels_digest(labels.reshape(3, 2))
     assert digest != labels_digest(np.where(labels == -100, 0, labels))

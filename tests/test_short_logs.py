@@ -1,4 +1,4 @@
-"""A terminal shows a handful of an evaluation's metrics; logs, trackers and `evaluate` have all."""
+"""A terminal shows a few metrics of an evaluation; logs, trackers and `evaluate` have all of them."""
 
 import ast
 
@@ -138,7 +138,7 @@ def test_what_training_logs_is_printed_in_full(make_trainer, capsys):
 
 
 def test_a_notebooks_table_has_the_handful(make_trainer):
-    """The callback of notebooks reads the metrics of `on_evaluate`, and takes some out of them."""
+    """The callback of notebooks reads the metrics of `on_evaluate`, and removes some of them."""
 
     class Notebook(Tracker):
         def on_evaluate(self, args, state, control, metrics=None, **kwargs):

@@ -1,4 +1,4 @@
-"""The arguments can be read from a command line, and every field is explained."""
+"""The arguments can be read from a command line, and every field has a help text."""
 
 import dataclasses
 import json

@@ -1,6 +1,6 @@
 """Runs on each of two ranks, under torchrun: `torchrun --nproc_per_node 2 two_ranks.py FOLDER`.
 
-`FOLDER` holds what `killed.py` left. What the tests look at is written to `FOLDER/rank0.pt` and `FOLDER/rank1.pt`.
+`FOLDER` holds the checkpoints of `killed.py`. The results are written to `FOLDER/rank0.pt` and `FOLDER/rank1.pt`.
 """
 
 import os
@@ -51,7 +51,7 @@ def masks(folder):
 
 
 def resumed(folder):
-    """Resumes what `killed.py` left, beside runs that were never interrupted, and a run that one rank began."""
+    """Resumes the runs of `killed.py` and a run that one rank began, and makes the same runs without a break."""
     results = {}
     for case in scenarios.CHECKPOINTS:
         left = scenarios.killed_folder(folder, case, 2)
@@ -63,7 +63,7 @@ def resumed(folder):
 
 
 def sharded(folder):
-    """A model that FSDP2 shards (`distributed_config`), beside one that DDP copies; both accumulate and learn."""
+    """A model that FSDP2 shards (`distributed_config`), and the same model with DDP; both accumulate and learn."""
     scenarios.make_bert().save_pretrained(folder / "start")  # rank 0 writes
     dist.barrier()
     shards = DistributedConfig(fsdp_size=2, fsdp_plan={"bert.encoder.layer.*": "free_full_weight"})
@@ -78,7 +78,7 @@ def sharded(folder):
             learning_rate=1e-2,
             logging_steps=1,
             save_strategy="epoch",
-            save_only_model=True,  # which Trainer demands of sharded models
+            save_only_model=True,  # Trainer requires it for sharded models
         )
         data = scenarios.make_rows(40, unknown=0.2)
         trainer = scenarios.PLMTrainer(model, args, train_dataset=data, eval_dataset=data)
@@ -102,7 +102,7 @@ class SaveOnFirstRank(TrainerCallback):
 
 
 def saved_by_one(folder):
-    """A run in the middle of which rank 0 alone saves, beside one without; its checkpoint is resumed."""
+    """A run in which rank 0 alone saves in the middle, and one without this save; the first is resumed from there."""
     results = {}
     for name in ("whole", "saved by one"):
         args = scenarios.make_args(
@@ -139,7 +139,7 @@ class WithLoss(nn.Module):
 
 
 def saved_in_the_middle(folder):
-    """A state that rank 0 saves alone, then both; each rank has seen other rows, in a model that DDP wraps."""
+    """A state that first rank 0 and then both ranks save. Each rank has seen other rows, in a model that DDP wraps."""
     rank = dist.get_rank()
     wrapped = DistributedDataParallel(WithLoss())
     state = wrapped.module.plm_loss.state
