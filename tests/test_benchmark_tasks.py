@@ -129,6 +129,8 @@ def test_tuned_thresholds_are_rows_of_their_own_that_have_no_rank_and_are_no_los
     lines = tables.wins_table({"keywords": rows}).splitlines()
     assert lines[-2] == f"| {tuned[0]} | - | 0, 0, 1 | 0, 0, 1 | 0, 1, 0 | - |"
     assert "| keywords |" in tables.overview_table({"keywords": rows})
+    sentence = " ".join(tables.headline({"keywords": rows}).split())
+    assert "best other method (ZLPR)" in sentence and "macro-F1 50.0 / 10.0 / 10.0" in sentence
     cells = tables.study_table(tables.STUDIES["methods"], {"BCE": bce, "PLM default": default}).splitlines()[-2]
     assert cells.split(" | ")[:6] == ["| BCE, tuned thresholds", "70.0 ± 0.0", "60.0 ± 0.0", "-", "50.0 ± 0.0", "-"]
 
