@@ -53,7 +53,7 @@ TASK_DESCRIPTIONS = {
     "debtags": "365 labels, 18,391 texts, ModernBERT from scratch",
     "clipart": "113 labels, 4,052 pictures, ViT from scratch",
     "multimnist": "10 labels, 10,800 pictures, convolutions",
-    "keywords": "10 labels, 1,200 made texts, BERT from scratch",
+    "keywords": "10 labels, 1,200 synthetic texts, BERT from scratch",
     "features-debtags-500": "365 labels, 500 texts, MiniLM's features",
     "features-debtags-1500": "365 labels, 1,500 texts, MiniLM's features",
     "features-debtags-5000": "365 labels, 5,000 texts, MiniLM's features",
@@ -138,7 +138,7 @@ def headline(results: Mapping[str, Results]) -> str:
         return " / ".join(f"{mean:.1f}" for mean in each)
 
     return textwrap.fill(
-        f"**Means over {len(tasks)} multi-label tasks, {' / '.join(SCORES.values())} in percent:** the default "
+        f"**Means over {len(tasks)} multi-label tasks, {' / '.join(SCORES.values())} in percent:** PLM's default preset "
         f"{means(DEFAULT)}, the best other method ({rival}) {means(rival)}, plain BCE {means('BCE')}. Their mean "
         f"ranks among {len(ranks)} methods, over {len(results)} tasks: {ranks[DEFAULT]:.1f}, {ranks[rival]:.1f} and "
         f"{ranks['BCE']:.1f} (1 is best).",
