@@ -137,10 +137,11 @@ def headline(results: Mapping[str, Results]) -> str:
         each = (statistics.mean(statistics.mean(values_of(rows[name], score)) for rows in tasks) for score in SCORES)
         return " / ".join(f"{mean:.1f}" for mean in each)
 
+    scores = " / ".join(SCORES.values())
     return textwrap.fill(
-        f"**Means over {len(tasks)} multi-label tasks, {' / '.join(SCORES.values())} in percent:** PLM's default preset "
-        f"{means(DEFAULT)}, the best other method ({rival}) {means(rival)}, plain BCE {means('BCE')}. Their mean "
-        f"ranks among {len(ranks)} methods, over {len(results)} tasks: {ranks[DEFAULT]:.1f}, {ranks[rival]:.1f} and "
+        f"**Means over {len(tasks)} multi-label tasks, {scores} in percent:** PLM's default preset {means(DEFAULT)}, "
+        f"the best other method ({rival}) {means(rival)}, plain BCE {means('BCE')}. Their mean ranks among "
+        f"{len(ranks)} methods, over {len(results)} tasks: {ranks[DEFAULT]:.1f}, {ranks[rival]:.1f} and "
         f"{ranks['BCE']:.1f} (1 is best).",
         width=119,
     )
