@@ -10,7 +10,7 @@ from transformers import TrainerCallback, TrainingArguments
 from transformers.trainer_utils import TrainOutput, get_last_checkpoint
 from transformers.utils import logging
 
-from .callback import PLMCallback
+from .callback import SUMMARY_DETAILS, PLMCallback
 from .checkpoints import load_checkpoint, save_checkpoint
 from .classifier_bias import logits_of
 from .decisions import end_decisions
@@ -198,7 +198,17 @@ class PLMTrainer(EvaluationTrainer):
             self.begin_training()  # a state that does not fit is named before anything else is read
         output = super().train(resume_from_checkpoint, trial, ignore_keys_for_eval)
         self.warn_of_failed_uploads()
-        return output
+        return output._replace(training_loss=output.metrics["train_loss"])
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """As `Trainer.log`; the `train_loss` of several ranks is their mean.
+
+        `Trainer` averages each loss that it logs, and of the steps since the last log takes those of its own rank.
+        """
+        if self.args.world_size > 1 and {"train_loss", "train_runtime"} <= logs.keys():  # all ranks log it, at the end
+            own = torch.tensor(logs["train_loss"], device=self.args.device)
+            logs["train_loss"] = self.accelerator.reduce(own, reduction="mean").item()
+        super().log(logs, start_time)
 
     def end_training(self) -> None:
         """With `load_best_model_at_end`, take the state that belongs to the best model; then draw the run."""
@@ -248,6 +258,10 @@ class PLMTrainer(EvaluationTrainer):
         elif isinstance(outputs, Mapping) and next(name for name in outputs if name != "loss") != "logits":
             outputs = {"logits": outputs["logits"], **outputs}  # metrics take what comes first
         return (loss, outputs) if return_outputs else loss
+
+    def left_out_of_short_logs(self) -> set[str]:
+        """As in `EvaluationTrainer`, and of the summaries of the ideal ratios `SUMMARY_DETAILS`."""
+        return super().left_out_of_short_logs() | SUMMARY_DETAILS
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
         """As `Trainer.save_model`, with the `PLMState` as `plm_state.safetensors` beside the model.
