@@ -69,7 +69,9 @@ def test_a_resumed_run_logs_the_updates_by_steps_that_a_whole_one_logs(make_bert
     whole.train()
     resumed = PLMTrainer(make_bert(), make_args(**arguments, save_steps=3), train_dataset=text_data)
     resumed.train(resume_from_checkpoint=f"{whole.args.output_dir}/checkpoint-3")  # an update behind the last log
-    steps = [[(log["step"], log["plm/tail_shift"]) for log in logs_with(t, "plm/tail_shift")] for t in (whole, resumed)]
+    steps = [
+        [(log["step"], log["plm/tail_shift"]) for log in logs_with(t, "plm/tail_shift")] for t in (whole, resumed)
+    ]
     assert [step for step, _ in steps[0]] == [3, 5, 6, 9, 10, 12]
     assert steps[0] == steps[1]
 
