@@ -90,12 +90,12 @@ def test_each_row_of_a_stream_counts_once(name, ranks, tmp_path):
 
 
 def test_shards_that_each_rank_reads_count_once_where_they_end_together(ranks, tmp_path):
-    whole = scenarios.run_scale(tmp_path, "default", 16, 1, rows=37)
+    whole = scenarios.run_scale(tmp_path, "paper", 16, 1, rows=37)
     for result in ranks:
         assert torch.equal(result["shards"]["histograms"], whole["histograms"])
         assert result["shards"]["eval_loss"] == pytest.approx(whole["eval_loss"], rel=1e-6)
         assert len(result["shards"]["losses"]) == 3
-    assert not torch.equal(ranks[0]["shards"]["histograms"], torch.zeros(2, 5, 20))
+    assert whole["histograms"].sum() > 100
 
 
 def test_a_stream_whose_rows_the_ranks_would_repeat_is_refused(ranks):

@@ -83,7 +83,7 @@ def streams(folder):
             folder, "default", batch_size, 1, rows=37, stream=stream, max_steps=3, **how
         )
     results["shards"] = scenarios.run_scale(
-        folder, "default", 8, 1, rows=37, stream=shards, eval_stream=lambda data: data, max_steps=3, **EACH_RANK_READS
+        folder, "paper", 8, 1, rows=37, stream=shards, eval_stream=lambda data: data, max_steps=3, **EACH_RANK_READS
     )
     results["refused"] = refused_streams(folder) | {"unequal": unequal_streams(folder)}
     return results
