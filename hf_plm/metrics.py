@@ -193,7 +193,8 @@ class MultiLabelMetrics(evaluate.Metric):
 class PredictionScorer(BatchwiseMetrics):
     """A `compute_metrics` for `Trainer`: `multilabel_scores` of logits. See `multilabel_compute_metrics`.
 
-    With `batch_eval_metrics` it collects the batches until the last; `eval_do_concat_batches=False` gives lists of them.
+    With `batch_eval_metrics` it collects the batches until the last; it takes lists of batches, too
+    (`eval_do_concat_batches=False`).
 
     Attributes:
         label_scores: the scores of each label in the last evaluation; None before.

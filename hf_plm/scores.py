@@ -221,7 +221,7 @@ def first_array(values: Any) -> np.ndarray:
 
 
 def batches_of(logits: Any, labels: Any) -> list[tuple[Any, Any]]:
-    """Pairs of logits and labels `(rows, num_labels)`: one, or several in lists, as `eval_do_concat_batches=False` has."""
+    """Pairs of logits and labels `(rows, num_labels)`: one; of lists (`eval_do_concat_batches=False`), several."""
     if isinstance(labels, list) and all(np.ndim(batch) == 2 for batch in labels):
         return list(zip(logits, labels, strict=True))
     return [(logits, labels)]
