@@ -41,7 +41,8 @@ class PLMTrainingArguments(TrainingArguments):
             `balanced` (all classes equally frequent) or `data` (the training data). None for the preset's; with one
             class per row, preset `default` has `balanced`.
         plm_update_steps (`int`, *optional*):
-            Adapt the ideal ratios every so many optimizer steps, 1 or more; None for every epoch.
+            Adapt the ideal ratios every so many optimizer steps, 1 or more; None for every epoch. What is logged of
+            them then follows `logging_steps`.
         plm_class_aware (`bool`, defaults to `False`):
             Draw the training rows by class-aware sampling, see `ClassAwareDataset`; with masks or without.
         plm_fused (`bool`, *optional*):
