@@ -5,7 +5,9 @@ Imported by the tests, and by `two_ranks.py` on each rank.
 
 import math
 import os
+import re
 import signal
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -14,7 +16,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import BertConfig, BertForSequenceClassification, PreTrainedTokenizerFast, TrainerCallback
 
 import hf_plm.loss
-from hf_plm import LabelCounts, MultiLabelCollator, PLMTrainer, PLMTrainingArguments
+from hf_plm import LabelCounts, MultiLabelCollator, PLMTrainer, PLMTrainingArguments, count_labels
 
 NUM_LABELS = 5
 WORDS = ["[PAD]", "[UNK]", "a", "small", "editor", "game", "library", "of", "colours"]
@@ -153,18 +155,35 @@ def mask_by_content(labels, keep_positive, keep_negative, generator):
     return (draws < torch.where(labels == 1, keep_positive, keep_negative)) & known
 
 
-def run_scale(output_dir, name, batch_size, accumulation, rows=40, unknown=0.2, sparse=False, **kwargs):
-    """One epoch that does not change the weights: gradients and losses of each step, and the loss in evaluation."""
+def documented_trainer():
+    """The subclass of `PLMTrainer` in docs/from-trainer.md, which adds losses of its own."""
+    document = (Path(__file__).parent.parent / "docs/from-trainer.md").read_text()
+    names = {}
+    exec(re.search(r"```python\n([^`]*class WithLossesOfItsOwn.*?)```", document, re.DOTALL)[1], names)
+    return names["WithLossesOfItsOwn"]
+
+
+def run_scale(
+    output_dir,
+    name,
+    batch_size,
+    accumulation,
+    rows=40,
+    unknown=0.2,
+    sparse=False,
+    stream=lambda data: data,
+    eval_stream=None,
+    trainer_class=PLMTrainer,
+    **kwargs,
+):
+    """One epoch that leaves the weights as they are: gradients and losses of each step, and the loss in evaluation.
+
+    `stream` and `eval_stream` make streams of the rows; the evaluation has the rows of training.
+    """
+    defaults = {"per_device_train_batch_size": batch_size, "per_device_eval_batch_size": batch_size}
+    defaults |= {"learning_rate": 0.0, "max_grad_norm": 0.0, "logging_steps": 1}
     args = make_args(
-        output_dir,
-        **OBJECTIVES[name],
-        per_device_train_batch_size=batch_size,
-        per_device_eval_batch_size=batch_size,
-        gradient_accumulation_steps=accumulation,
-        learning_rate=0.0,
-        max_grad_norm=0.0,
-        logging_steps=1,
-        **kwargs,
+        output_dir, **OBJECTIVES[name], gradient_accumulation_steps=accumulation, **{**defaults, **kwargs}
     )
     original = hf_plm.loss.sample_mask
     hf_plm.loss.sample_mask = mask_by_content
@@ -172,17 +191,20 @@ def run_scale(output_dir, name, batch_size, accumulation, rows=40, unknown=0.2, 
         gradients = Gradients()
         data = make_rows(rows, unknown)
         data = with_class_ids(data) if sparse else data
-        trainer = PLMTrainer(
+        trainer = trainer_class(
             make_bert(),
             args,
             MultiLabelCollator(NUM_LABELS, sparse=sparse),
-            train_dataset=data,
-            eval_dataset=data,
+            train_dataset=stream(data),
+            eval_dataset=(eval_stream or stream)(data),
             callbacks=[gradients],
+            label_counts=count_labels(data, NUM_LABELS),
         )
-        trainer.train()
+        output = trainer.train()
         return {
             "gradients": gradients.steps,
+            "train_loss": output.training_loss,
+            "logged train_loss": trainer.state.log_history[-1]["train_loss"],
             "losses": [log["loss"] for log in trainer.state.log_history if "loss" in log],
             "eval_loss": trainer.evaluate()["eval_loss"],
             "histograms": trainer.plm_state.histograms,

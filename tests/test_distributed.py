@@ -56,6 +56,73 @@ def test_rows_that_only_even_out_the_ranks_count_once(ranks, tmp_path):
         scenarios.assert_same(result["uneven"], whole)
 
 
+@pytest.mark.parametrize("cut", ["4 x 4", "2 x 2 x 4"])
+def test_losses_of_a_subclass_that_the_documents_scale_are_the_same_of_any_cut(cut, ranks, tmp_path):
+    def run(*size):
+        trainer_class = scenarios.documented_trainer()
+        return scenarios.run_scale(tmp_path, "default", *size, rows=37, trainer_class=trainer_class)
+
+    whole = run(16, 1)
+    plain = scenarios.run_scale(tmp_path, "default", 16, 1, rows=37)
+    assert scenarios.largest_difference(whole["gradients"][0], plain["gradients"][0]) > 0.01
+    assert whole["eval_loss"] == plain["eval_loss"]
+    for result in [run(4, 4)] if cut == "4 x 4" else [result["own losses"] for result in ranks]:
+        scenarios.assert_same(result, whole)
+
+
+def test_the_train_loss_is_that_of_all_ranks(ranks, tmp_path):
+    """Two of the three steps are logged; of the last, each rank has the loss of its own rows."""
+    whole = scenarios.run_scale(tmp_path, "default", 16, 1, logging_steps=2)
+    assert len(whole["losses"]) == 1
+    for result in ranks:
+        for key in ("train_loss", "logged train_loss"):
+            assert result["rarely logged"][key] == pytest.approx(whole["train_loss"], rel=1e-6)
+
+
+STREAMS = ["one shard", "two shards", "of torch", "of torch, with a length", "split", "rows, split"]
+
+
+@pytest.mark.parametrize("name", STREAMS)
+def test_each_row_of_a_stream_counts_once(name, ranks, tmp_path):
+    whole = scenarios.run_scale(tmp_path, "default", 16, 1, rows=37)
+    for result in ranks:
+        scenarios.assert_same(result["stream", name], whole)
+
+
+def test_shards_that_each_rank_reads_count_once_where_they_end_together(ranks, tmp_path):
+    whole = scenarios.run_scale(tmp_path, "paper", 16, 1, rows=37)
+    for result in ranks:
+        assert torch.equal(result["shards"]["histograms"], whole["histograms"])
+        assert result["shards"]["eval_loss"] == pytest.approx(whole["eval_loss"], rel=1e-6)
+        assert len(result["shards"]["losses"]) == 3
+    assert whole["histograms"].sum() > 100
+
+
+def test_a_stream_whose_rows_the_ranks_would_repeat_is_refused(ranks):
+    for refused in (result["refused"] for result in ranks):
+        assert [len(refused[name]) for name in ("one shard", "shards", "length")] == [3, 2, 3]
+        for name in ("one shard", "length"):
+            train, evaluate, predict = refused[name]
+            assert train.startswith("train_dataset is a stream, and accelerator_config has dispatch_batches=False")
+            assert "on 2 ranks the last batch would count rows twice" in train
+            assert "leave dispatch_batches out of accelerator_config" in train
+            assert evaluate.startswith("eval_dataset is a stream") and "evaluate a datasets.Dataset" in evaluate
+            assert predict.startswith("the data set to predict is a stream")
+        assert [each.split(" is a stream")[0] for each in refused["shards"]] == [
+            "eval_dataset",
+            "the data set to predict",
+        ]
+
+
+def test_shards_that_do_not_end_together_end_training(ranks):
+    assert ranks[1]["refused"]["unequal"] is None
+    message = ranks[0]["refused"]["unequal"]
+    assert message.startswith(
+        "train_dataset ended on rank 0 (0 batches in the last step) before it ended on the others"
+    )
+    assert "(1 on all 2 together)" in message and "leave dispatch_batches out" in message
+
+
 def test_two_ranks_and_accumulation_compute_the_same_of_class_ids(ranks, tmp_path):
     whole = scenarios.run_scale(tmp_path, "default", 16, 1, rows=37, unknown=0)
     for result in ranks:
