@@ -1,6 +1,6 @@
 """Trains every case of `scenarios.CHECKPOINTS`, on one rank and on two, until it is killed: `python killed.py FOLDER`.
 
-Each rank is a process of its own, forked after the imports, which take longer than the runs.
+Each rank is its own process, forked after the imports, which take longer than the runs.
 """
 
 import gc
@@ -17,7 +17,7 @@ import scenarios
 
 
 def train(folder, case, world_size, rank, port):
-    """One rank of a run; it does not return."""
+    """Train one rank of a run; does not return."""
     ranks = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": world_size, "MASTER_PORT": port}
     os.environ.update({name: str(value) for name, value in ranks.items()}, MASTER_ADDR="127.0.0.1")
     scenarios.run_resumable(

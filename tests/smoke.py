@@ -1,4 +1,4 @@
-"""What `make build` runs where nothing but the wheel, or the sdist, and what it depends on is installed."""
+"""`make build` runs this in an environment with only the wheel, or the sdist, and its dependencies."""
 
 import importlib
 import pkgutil

@@ -1,4 +1,4 @@
-"""What is said of a data set's labels before training is right, in Python and on the command line."""
+"""The report on a data set's labels before training is right, in Python and on the command line."""
 
 import json
 import math
