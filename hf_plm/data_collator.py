@@ -62,11 +62,14 @@ class MultiLabelCollator:
         self.sparse = sparse
         self.order: np.ndarray | None = None
 
-    def fitted(self, space: LabelSpace, order: np.ndarray | None = None) -> "MultiLabelCollator":
+    def fitted(
+        self, space: LabelSpace, order: np.ndarray | None = None, form: str | None = None
+    ) -> "MultiLabelCollator":
         """This collator with the names and form of a label space; a copy, unless nothing changes.
 
         Args:
             order: see the attribute `order`.
+            form: the form of the rows of this data set; None for that of the space.
 
         Raises:
             ValueError: if the two disagree about the number, names, form or column of the labels.
@@ -81,7 +84,7 @@ class MultiLabelCollator:
                     f"the data_collator (MultiLabelCollator) has {name}={own!r}, and the training data and the model "
                     f"have {other!r}; make it with {name}={other!r}"
                 )
-        form, names = space.form or self.label_format, self.label_names
+        form, names = form or space.form or self.label_format, self.label_names
         if space.names is not None:
             if names is not None:
                 label_order(names, "the data_collator", space.names, "the model")

@@ -7,7 +7,7 @@ import datasets
 from transformers.trainer_utils import has_length
 from transformers.utils import logging
 
-from .counting import read_labels
+from .counting import form_of_rows, read_labels
 from .data_collator import ClassIdCollator, MultiLabelCollator
 from .display import quoted
 from .label_columns import check_column, feature_names_of
@@ -239,4 +239,4 @@ def collator_for(collator: Any, space: LabelSpace, rows: Any) -> Any:
     if not isinstance(collator, MultiLabelCollator):
         is_sparse = space.form in ("ids", "names") and space.num_labels >= MANY_LABELS
         collator = MultiLabelCollator(space.num_labels, collator, space.column, sparse=is_sparse)
-    return collator.fitted(space, order)
+    return collator.fitted(space, order, form_of_rows(rows, space))

@@ -20,6 +20,7 @@ from .label_space import shown_list
 from .scores import (
     Groups,
     LabelScores,
+    batches_of,
     decide,
     first_array,
     labels_digest,
@@ -195,7 +196,8 @@ class MultiLabelMetrics(evaluate.Metric):
 class PredictionScorer(BatchwiseMetrics):
     """A `compute_metrics` for `Trainer` that returns `multilabel_scores` of logits; see `multilabel_compute_metrics`.
 
-    With `batch_eval_metrics` it collects all batches and scores them after the last.
+    With `batch_eval_metrics` it collects all batches and scores them after the last. It also takes lists of batches
+    (`eval_do_concat_batches=False`).
 
     Attributes:
         label_scores: the scores of each label in the last evaluation; None before the first.
@@ -221,7 +223,8 @@ class PredictionScorer(BatchwiseMetrics):
         self.label_scores: LabelScores | None = None
 
     def __call__(self, prediction: EvalPrediction, compute_result: bool = True) -> dict[str, float]:
-        batches = [*(self._take() or []), (first_array(prediction[0]), first_array(prediction[1]))]
+        new = [tuple(map(first_array, batch)) for batch in batches_of(prediction[0], prediction[1])]
+        batches = [*(self._take() or []), *new]
         if not compute_result:
             self._keep(batches)
             return {}

@@ -4,10 +4,11 @@ import functools
 import json
 import math
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import numpy as np
 import torch
 
 from .objectives import OBJECTIVES, Objective, needs_counts
@@ -18,9 +19,13 @@ MASKS = ("random", "expected")
 PRIORS = ("ideal", "balanced", "data")
 
 
+class SettingWithoutEffect(UserWarning):
+    """A changed setting has no effect with the other settings."""
+
+
 @dataclass(frozen=True)
 class PLMSettings:
-    """The settings of Partial Label Masking; their values are checked.
+    """The settings of Partial Label Masking; their values are checked, and NumPy numbers become plain ones.
 
     Args:
         initial_ratio: the start of the ideal ratios: `tempered` (`R ** temper`), `mean` (the mean R over the classes),
@@ -59,6 +64,11 @@ class PLMSettings:
     update_steps: int | None = None
 
     def __post_init__(self):
+        for name in self.__dataclass_fields__:
+            object.__setattr__(self, name, plain_number(getattr(self, name)))
+        if isinstance(self.objective_kwargs, Mapping):
+            plain = {name: plain_number(value) for name, value in self.objective_kwargs.items()}
+            object.__setattr__(self, "objective_kwargs", plain)
         object.__setattr__(self, "initial_ratio", number_or_name(self.initial_ratio))
         if isinstance(self.initial_ratio, str):
             _require(self.initial_ratio in INITIAL_RATIOS, self, "initial_ratio", f"{INITIAL_RATIOS} or a number")
@@ -109,17 +119,29 @@ class PLMSettings:
     def from_preset(cls, preset: str, **changes: Any) -> "PLMSettings":
         """The settings of a preset; each of `changes` that is not None replaces one.
 
-        A changed objective uses its own default arguments. A warning names each change that has no effect with the
-        other settings.
+        A changed objective uses its own default arguments. A warning (`SettingWithoutEffect`) names each change that
+        has no effect with the other settings.
         """
         if preset not in PRESETS:
             raise ValueError(f"preset is {preset!r}; use one of {tuple(PRESETS)}")
         changes = {name: value for name, value in changes.items() if value is not None}
         settings = replace(PRESETS[preset], **changes)
-        for name, reason in settings._without_effect().items():
-            if name in changes:
-                warnings.warn(f"{name} is {changes[name]!r} and has no effect: {reason}", stacklevel=3)
+        for message in settings.without_effect(changes):
+            warnings.warn(message, SettingWithoutEffect, stacklevel=3)
         return settings
+
+    def without_effect(self, names: Iterable[str], prefix: str = "") -> list[str]:
+        """A message for each of these settings that changes nothing beside the others.
+
+        Args:
+            prefix: stands before the names of settings in the messages.
+        """
+        reasons = self._reasons(prefix)
+        return [
+            f"{prefix}{name} is {getattr(self, name)!r} and has no effect: {reasons[name]}"
+            for name in names
+            if name in reasons
+        ]
 
     @property
     def adapts(self) -> bool:
@@ -131,23 +153,25 @@ class PLMSettings:
         """Whether the ideal ratios start at the ratios of the data."""
         return self.initial_ratio == "dataset" or (self.initial_ratio == "tempered" and self.temper == 1)
 
-    def _without_effect(self) -> dict[str, str]:
-        """The settings that have no effect with the others, and why: name -> reason."""
+    def _reasons(self, prefix: str) -> dict[str, str]:
+        """The settings that have no effect with the others, and why; `prefix` as for `without_effect`."""
         reasons = {}
         if self.initial_ratio != "tempered":
-            reasons["temper"] = f"initial_ratio is {self.initial_ratio!r}, and only 'tempered' uses it"
+            reasons["temper"] = f"{prefix}initial_ratio is {self.initial_ratio!r}, and only 'tempered' uses it"
         if self.rule == "fixed":
-            reasons["change_rate"] = "rule is 'fixed', so the ideal ratios do not adapt"
+            reasons["change_rate"] = f"{prefix}rule is 'fixed', so the ideal ratios do not adapt"
         elif not self.adapts:
-            reasons["rule"] = "change_rate is 0, so the ideal ratios do not adapt"
+            reasons["rule"] = f"{prefix}change_rate is 0, so the ideal ratios do not adapt"
         cause = None
         if self.starts_at_data and not self.adapts:
-            start = "initial_ratio is 'dataset'" if self.initial_ratio == "dataset" else "temper is 1"
-            rest = "rule is 'fixed'" if self.rule == "fixed" else "change_rate is 0"
+            start = (
+                f"{prefix}initial_ratio is 'dataset'" if self.initial_ratio == "dataset" else f"{prefix}temper is 1"
+            )
+            rest = f"{prefix}rule is 'fixed'" if self.rule == "fixed" else f"{prefix}change_rate is 0"
             cause = f"{start} and {rest}"
             reasons["max_shift"] = f"{cause}, so no ideal ratio moves"
         if self.max_shift == 1:
-            cause = "max_shift is 1"
+            cause = f"{prefix}max_shift is 1"
             names = ("initial_ratio", "temper", "rule", "change_rate")
             reasons |= dict.fromkeys(names, f"{cause}, so the ideal ratios stay those of the data")
         if cause is not None:
@@ -187,6 +211,11 @@ def _name_of(value: Any) -> Any:
         arguments += [f"{name}={json.dumps(each, default=_name_of)}" for name, each in value.keywords.items()]
         return f"{_name_of(value.func)}({', '.join(arguments)})"
     return getattr(value, "__qualname__", type(value).__qualname__)
+
+
+def plain_number(value: Any) -> Any:
+    """A number of NumPy as one of Python; everything else as it is."""
+    return value.item() if isinstance(value, np.generic) else value
 
 
 def number_or_name(value: str | float) -> str | float:

@@ -13,6 +13,7 @@ from .counting import count_labels
 from .label_counts import LabelCounts
 from .label_tensors import known_labels, wrong_labels
 from .metrics import BatchwiseMetrics
+from .scores import batches_of
 
 logger = logging.get_logger(__name__)
 
@@ -104,7 +105,8 @@ class RankingComputeMetrics(BatchwiseMetrics):
         sums = self._take()  # the sums are dropped even if this call fails
         if sums is None:
             sums = torch.zeros(6, max(self.top), dtype=torch.float64)
-        sums += self._sums_of(_first_tensor(prediction[0]), _first_tensor(prediction[1]))
+        for logits, labels in batches_of(prediction[0], prediction[1]):
+            sums += self._sums_of(_first_tensor(logits), _first_tensor(labels))
         if not compute_result:
             self._keep(sums)
             return {}

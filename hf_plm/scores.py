@@ -220,6 +220,13 @@ def first_array(values: Any) -> np.ndarray:
     return np.asarray(first)
 
 
+def batches_of(logits: Any, labels: Any) -> list[tuple[Any, Any]]:
+    """Pairs of logits and labels `(rows, num_labels)`: one; of lists (`eval_do_concat_batches=False`), several."""
+    if isinstance(labels, list) and all(np.ndim(batch) == 2 for batch in labels):
+        return list(zip(logits, labels, strict=True))
+    return [(logits, labels)]
+
+
 def one_for_each(threshold: ArrayLike, num_labels: int) -> np.ndarray:
     """A threshold for each label, float64; rounding one could move it to the other side of a score."""
     limits = np.asarray(threshold, np.float64)

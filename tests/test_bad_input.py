@@ -1,4 +1,4 @@
-"""Forty-three ways to get it wrong, each with the words that help."""
+"""Wrong inputs, each with an error message that helps."""
 
 import warnings
 from types import SimpleNamespace
@@ -28,7 +28,7 @@ def train(env, data, num_labels=3, eval_data=None, **kwargs):
 
 
 def resume(env, change, **kwargs):
-    """Resume from a checkpoint to which something was done, with other arguments."""
+    """Resume with other arguments from a checkpoint that was changed."""
     PLMTrainer(scenarios.make_bert(), env.args(save_strategy="epoch"), train_dataset=scenarios.make_rows(16)).train()
     (checkpoint,) = env.folder.glob("run/checkpoint-*")
     num_labels = change(checkpoint / "plm_state.safetensors") or 5
@@ -181,7 +181,7 @@ CASES = {
 @pytest.mark.parametrize("case", CASES)
 def test_bad_input_is_named(case, make_args, tmp_path):
     action, message = CASES[case]
-    warnings.simplefilter("error", UserWarning)  # what training survives is a warning
+    warnings.simplefilter("error", UserWarning)  # a problem that does not stop training is a warning
     with pytest.raises((ValueError, FileNotFoundError, UserWarning), match=message):
         action(SimpleNamespace(args=make_args, folder=tmp_path))
 

@@ -1,4 +1,4 @@
-"""Masked training shifts scores; calibrating shifts them back, folding makes them decisions: none changes."""
+"""Masked training shifts scores. Calibrating shifts them back, folding moves thresholds to 0.5; decisions stay."""
 
 import json
 
@@ -45,7 +45,7 @@ from hf_plm.presets import MASKS
 
 @pytest.fixture(params=MASKS)
 def trained(request):
-    """A logistic regression on data of which the probabilities are known, trained with a tenth of the negatives."""
+    """A logistic regression on data with known probabilities, trained with a tenth of the negatives."""
     generator = torch.Generator().manual_seed(0)
     inputs = torch.randn(20_000, 2, generator=generator)
     truth = torch.sigmoid(inputs @ torch.tensor([[1.0, 0.0], [0.5, -1.0]]) + torch.tensor([-3.0, 2.0]))

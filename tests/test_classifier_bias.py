@@ -1,4 +1,4 @@
-"""The classifier's bias is found by its effect, whatever it is called; every other head is refused, unchanged."""
+"""The classifier's bias is found by its effect, not its name. Every other head is refused and left unchanged."""
 
 import numpy as np
 import pytest
@@ -37,7 +37,7 @@ from hf_plm.decisions import (
 
 
 class Head(nn.Module):
-    """A hidden layer as wide as there are labels, and a head that is not like others."""
+    """A hidden layer with one unit for each label, and an unusual head."""
 
     def __init__(self, kind, num_labels=4):
         super().__init__()

@@ -1,4 +1,4 @@
-"""Batches have the same labels whatever form the rows have, and wrong rows are named."""
+"""Batches have the same labels for every form of the rows, and errors name wrong rows."""
 
 import numpy as np
 import pytest
@@ -63,7 +63,7 @@ def test_integers_are_class_ids_where_labels_are_sparse():
 
 def test_the_form_is_decided_once_and_not_row_by_row():
     collator = MultiLabelCollator(3)
-    collator(rows_of([[], []]))  # tells nothing
+    collator(rows_of([[], []]))  # does not decide the form
     assert collator.label_format == "auto"
     collator(rows_of([[0, 2], [1]]))
     assert collator.label_format == "ids"

@@ -1,4 +1,4 @@
-"""What was decided belongs to its model, and ends with its head; predicting and evaluating decide alike."""
+"""Thresholds belong to a model and are removed with its head. Predicting and evaluating decide in the same way."""
 
 import json
 

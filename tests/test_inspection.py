@@ -1,4 +1,4 @@
-"""What is said of a data set's labels before training is right, in Python and on the command line."""
+"""The report on a data set's labels before training is right, in Python and on the command line."""
 
 import json
 import math
@@ -146,7 +146,7 @@ def test_the_command_reads_files_of_every_kind(files, capsys, monkeypatch):
         assert report["rows"] == 8
 
 
-def test_the_command_prints_a_table_and_draws(files, capsys):
+def test_the_command_prints_a_table_and_draws(files, rendered, capsys):
     main(["inspect", str(files / "data.parquet"), "--plot", str(files / "counts.png")])
     printed = capsys.readouterr().out
     assert "8 rows, 3 labels (names)" in printed
@@ -199,7 +199,7 @@ def odd_file(tmp_path, monkeypatch):
     return str(tmp_path / "odd.parquet")
 
 
-def test_names_of_any_text_are_shown_as_they_stand_or_escaped(odd_file, capsys, tmp_path):
+def test_names_of_any_text_are_shown_as_they_stand_or_escaped(odd_file, rendered, capsys, tmp_path):
     main(["inspect", odd_file, "--plot", str(tmp_path / "counts.svg")])
     printed = capsys.readouterr().out
     for name in ("$x$", "[bold]b[/bold]", "[/]", "a|b", r"line\nbreak", '"q"', "''", "😀", ":smile:", r"\x1b[31mred"):
@@ -236,7 +236,7 @@ def test_a_terminal_without_these_characters_shows_them_escaped(odd_file):
 
 
 @pytest.mark.parametrize("file", ["counts.nothing", "missing/counts.png"])
-def test_a_picture_that_cannot_be_written_is_named(file, files, capsys):
+def test_a_picture_that_cannot_be_written_is_named(file, files, rendered, capsys):
     with pytest.raises(SystemExit) as exit_info:
         main(["inspect", str(files / "data.parquet"), "--plot", str(files / file)])
     assert exit_info.value.code == 2

@@ -1,4 +1,4 @@
-"""Counting the labels of every kind of data set gives the same counts, and bad data are named."""
+"""All kinds of data sets with the same labels give the same counts, and errors name bad data."""
 
 import numpy as np
 import pytest
@@ -131,7 +131,7 @@ def test_two_labels_as_zero_and_one_need_a_declared_form():
 
 
 def test_one_telling_row_decides_between_two_readings():
-    # A list of ids names no class twice, so these can only be multi-hot.
+    # A list of ids has no class twice, so these can only be multi-hot.
     assert_counts(count_labels([[0, 1], [1, 1]]), [1, 2], [1, 0])
     assert_counts(count_labels([[0, 1], [0, 0]]), [0, 1], [2, 1])
 
@@ -215,7 +215,7 @@ def test_groups_are_cut_by_frequency_and_hold_each_label_once():
     assert groups["medium"].nonzero().flatten().tolist() == [3, 4, 6, 7]
     assert groups["tail"].nonzero().flatten().tolist() == [0, 2, 5, 8, 9]
     wider = LabelCounts(positives, 100 - positives).groups(head=0.3, tail=0.2)
-    assert wider["head"].nonzero().flatten().tolist() == [1, 3, 6]  # of two equally frequent labels, the first
+    assert wider["head"].nonzero().flatten().tolist() == [1, 3, 6]  # the first of two equally frequent labels
     assert wider["tail"].nonzero().flatten().tolist() == [2, 9]
     with pytest.raises(ValueError, match="a sum of at most 1"):
         LabelCounts(positives, 100 - positives).groups(head=0.6, tail=0.6)
@@ -231,7 +231,7 @@ def test_torch_rows_that_take_long_to_count_are_shown(monkeypatch, messages, cap
     assert "Counting labels" in capsys.readouterr().err
     messages.clear()
     assert_counts(count_labels([{"labels": row} for row in IDS]))
-    assert messages.text == ""  # these rows were made before
+    assert messages.text == ""  # these rows were already computed
 
 
 def test_with_label_counts_no_torch_row_is_made(make_bert, make_args, monkeypatch):

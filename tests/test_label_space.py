@@ -1,4 +1,4 @@
-"""Names, their order and their number are decided once; what disagrees is named, another order is put right."""
+"""Names, their order and their number are decided once; a different order is corrected, errors name differences."""
 
 import inspect
 import json

@@ -1,4 +1,4 @@
-"""Doors by which names, their order, and what is no logit come in without a word from their type."""
+"""Unusual sources of names, orders and logits, whose types give no names."""
 
 import numpy as np
 import pytest
@@ -174,7 +174,7 @@ def test_logits_that_are_only_unpacked_are_logits(scored, messages):
 
 
 class ProbabilitiesFirst(torch.nn.Module):
-    """A model whose output holds something of the logits' shape before them."""
+    """A model whose output has another tensor of the same shape before the logits."""
 
     main_input_name = "input_ids"
 

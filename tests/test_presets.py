@@ -1,4 +1,4 @@
-"""Settings are checked, have one form on disk, and those without effect are said."""
+"""Settings are checked and have one form on disk, and a warning names those without effect."""
 
 import functools
 import json

@@ -1,4 +1,4 @@
-"""What is not used, cannot be decided, or was done before, is said."""
+"""Messages name settings that are not used, questions that cannot be decided, and steps that were already done."""
 
 import pytest
 import scenarios

@@ -1,4 +1,4 @@
-"""Splits and folds: every label has its share in each part, and each row is in one."""
+"""Splits and folds: every label has its share in each part, and each row is in one part."""
 
 import tracemalloc
 
@@ -74,7 +74,7 @@ def test_each_label_is_in_every_part_or_in_as_many_as_it_has_positives(kind, see
 
 
 def test_a_split_that_no_rows_allow_is_said():
-    rows = Dataset.from_dict({"labels": [["a", "b"], ["b", "c"], ["a", "c"]]})  # two of the three must lie together
+    rows = Dataset.from_dict({"labels": [["a", "b"], ["b", "c"], ["a", "c"]]})  # two of them must be in one part
     with pytest.warns(UserWarning, match=r"labels are missing from a part, because .* rare labels: \['[abc]'\]"):
         train_test_split_multilabel(rows, 0.4)
     with pytest.warns(UserWarning, match=r"labels are missing from a part, because .* rare labels: \['[abc]'\]"):

@@ -1,4 +1,4 @@
-"""A state is compared with an earlier one, by names, settings and counts, before it goes on."""
+"""Before a run goes on, its state is compared with the saved one: names, settings and counts."""
 
 from dataclasses import replace
 
@@ -131,7 +131,7 @@ def test_ratios_that_are_kept_need_the_same_labels_and_a_ratio(trained):
         PLMLoss(LabelCounts([1], [2])).state.adopt_ratios(trained.state)
     state = PLMLoss(LabelCounts([0, 100, 10], [1000, 900, 990])).state
     state.adopt_ratios(trained.state)
-    assert state.ideal_ratio[0] == state.ratio[0] == 1  # nothing of it is masked
+    assert state.ideal_ratio[0] == state.ratio[0] == 1  # none of its labels is masked
     assert torch.equal(state.ideal_ratio[1:], trained.state.ideal_ratio[1:])
     stream = PLMLoss(LabelCounts([0] * 3, [0] * 3))
     stream(torch.randn(50, 3, generator=torch.Generator().manual_seed(0)), (torch.rand(50, 3) < 0.3).float())

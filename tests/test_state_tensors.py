@@ -1,4 +1,4 @@
-"""The state moves, is saved and comes back, alone and as a part of other modules."""
+"""The state is moved, saved and loaded, alone and as a part of other modules."""
 
 import copy
 import os
@@ -159,7 +159,7 @@ def test_names_and_settings_come_back(tmp_path):
 
 
 def go_on(plm_loss):
-    """A batch and an update: all that a state ends with."""
+    """The whole state after a batch and an update."""
     logits = torch.randn(32, 3, generator=torch.Generator().manual_seed(9)).requires_grad_()
     loss = plm_loss(logits, (logits > 0).float())
     loss.backward()

@@ -1,4 +1,4 @@
-"""Labels that a file holds as text become lists, in the way that the cells tell, or an error asks."""
+"""Labels that are text in a file become lists. The cells show how; if they do not, an error asks."""
 
 import pytest
 from datasets import Dataset, DatasetDict, load_dataset
@@ -22,7 +22,7 @@ def read(cells, separator=None, **others):
         (["[0, 1, 1]", "[1, 0, 0]"], [[0, 1, 1], [1, 0, 0]]),
         (["[0.0, 1.0]", "[1.0, 0.0]"], [[0.0, 1.0], [1.0, 0.0]]),
         ([None, None], [[], []]),
-        ([[1, 2], [0]], [[1, 2], [0]]),  # no text
+        ([[1, 2], [0]], [[1, 2], [0]]),  # not text
     ],
 )
 def test_cells_become_lists(cells, expected):

@@ -1,4 +1,4 @@
-"""Thresholds are those of a search through all of them, and are drawn towards the common one where data are few."""
+"""Thresholds equal those of an exhaustive search, and with few data they are closer to the common threshold."""
 
 import itertools
 import warnings
@@ -13,7 +13,7 @@ from hf_plm.scores import multilabel_scores
 
 @pytest.fixture
 def data():
-    """A small problem, with ties and unknown labels: all thresholds can be tried."""
+    """A small problem with ties and unknown labels, for which all thresholds can be tried."""
     generator = np.random.default_rng(0)
     labels = (generator.random((14, 3)) < [0.5, 0.3, 0.2]).astype(float)
     labels[0] = 1

@@ -1,4 +1,4 @@
-"""What a `PLMTrainer` finds out about its labels: their counts, names and form."""
+"""A `PLMTrainer` finds the counts, names and form of its labels."""
 
 from dataclasses import replace
 
@@ -161,7 +161,7 @@ def test_what_does_not_fit_together_is_named(change, arguments, message, make_be
 
 @pytest.fixture
 def endless(text_data):
-    """A stream without an end, which nobody can count beforehand."""
+    """A stream without an end, which cannot be counted beforehand."""
 
     def rows():
         while True:
