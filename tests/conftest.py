@@ -16,6 +16,7 @@ import scenarios
 import torch
 from datasets import Dataset
 from matplotlib.figure import Figure
+from one_pixel import save_one_pixel
 from transformers import ViTConfig, ViTForImageClassification
 
 from hf_plm import LabelCounts, PLMLoss, PLMTrainer
@@ -56,7 +57,7 @@ def no_pictures_of_runs_that_save_nothing(request, monkeypatch):
 def pictures_of_one_pixel(request, monkeypatch):
     """Slow tests render their pictures, and so do those with `rendered`."""
     if "rendered" not in request.fixturenames and request.node.get_closest_marker("slow") is None:
-        monkeypatch.setattr(Figure, "savefig", scenarios.save_one_pixel)
+        monkeypatch.setattr(Figure, "savefig", save_one_pixel)
 
 
 @pytest.fixture

@@ -12,7 +12,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from datasets import ClassLabel, Dataset, List
-from PIL import Image
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import BertConfig, BertForSequenceClassification, PreTrainedTokenizerFast, TrainerCallback
 
@@ -136,11 +135,6 @@ def make_args(output_dir, **kwargs):
         "dataloader_pin_memory": False,
     }
     return PLMTrainingArguments(str(output_dir), **{**defaults, **kwargs})
-
-
-def save_one_pixel(figure, path, **kwargs):
-    """`Figure.savefig` for runs whose pictures nobody looks at: rendering takes ten times as long as making them."""
-    Image.new("RGB", (1, 1)).save(path)
 
 
 class Gradients(TrainerCallback):

@@ -127,7 +127,7 @@ def test_settings_without_effect_are_named_as_they_were_written_and_once(make_be
         trainer.train()
     messages = [str(each.message) for each in said if "has no effect" in str(each.message)]
     assert messages == [
-        "plm_temper is 0.5 and has no effect: plm_max_shift is 1, so the ideal ratios stay the data's own",
+        "plm_temper is 0.5 and has no effect: plm_max_shift is 1, so the ideal ratios stay those of the data",
         "plm_class_weight is 0.5 and has no effect: plm_max_shift is 1, so no label is masked",
     ]
 

@@ -15,6 +15,7 @@ import scenarios
 import torch
 import torch.distributed as dist
 from matplotlib.figure import Figure
+from one_pixel import save_one_pixel
 from torch import nn
 from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
@@ -251,7 +252,7 @@ MIDDLE = "in the middle of an epoch"
 
 def main():
     gc.freeze()  # `Trainer` looks for garbage when it begins to train
-    Figure.savefig = scenarios.save_one_pixel
+    Figure.savefig = save_one_pixel
     folder = Path(sys.argv[1])
     args = scenarios.make_args(folder)
     assert args.world_size == 2, args.world_size
