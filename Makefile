@@ -13,12 +13,15 @@ NEWEST_BUILD := --torch-backend cpu
 endif
 endif
 
-.PHONY: help install demo test lint docs benchmark quality build test-oldest test-matrix clean
+# What `make gpu` runs with: it installs nothing, because the machine may have no network.
+GPU_PYTHON ?= $(if $(wildcard $(BIN)/python),$(BIN)/python,$(PYTHON))
 
-help: ## this list
+.PHONY: help install demo test lint docs benchmark gpu quality build test-oldest test-matrix licences clean
+
+help: ## show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-12s %s\n", $$1, $$2}'
 
-install: .venv/installed ## set up .venv with everything below (1.8 GB)
+install: .venv/installed ## set up .venv with all that the other targets need (1.8 GB)
 
 .venv/installed: pyproject.toml
 	@echo "Installing into .venv: about two minutes, 1.8 GB"
@@ -27,29 +30,32 @@ install: .venv/installed ## set up .venv with everything below (1.8 GB)
 	$(BIN)/pip install --quiet --editable '.[test]'
 	@touch $@
 
-demo: install ## train three text models, compare them, draw two pictures (4 minutes on 2 cores)
+demo: install ## train three text models, compare them, draw two pictures (4 minutes on two cores)
 	$(BIN)/python examples/demo.py
 
-test: install lint ## lint, check types and run all tests (8 minutes; the fast ones alone: pytest -n 2 --dist loadfile -m "not slow")
+test: install lint ## lint, check types and run all tests (8 minutes; only the fast tests: pytest -n 2 --dist loadfile -m "not slow")
 	$(BIN)/pytest --quiet --numprocesses 2 --dist loadfile
 
-lint: install ## check style and types (corrected by: .venv/bin/ruff format .)
+lint: install ## check style and types (to correct the style: .venv/bin/ruff format .)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-docs: install ## build the site of README.md, docs/ and the docstrings: outputs/site/index.html (half a minute)
+docs: install ## build a site from README.md, docs/ and the docstrings: outputs/site/index.html (half a minute)
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
-benchmark: install ## time counting and scoring, the loss up to a million labels, and a step of training (9 minutes)
+benchmark: install ## measure the speed of counting, scoring, the loss (up to a million labels) and training (9 minutes)
 	$(BIN)/python benchmarks/data_speed.py
 	$(BIN)/python benchmarks/loss_speed.py
 	$(BIN)/python benchmarks/overhead.py
 
+gpu: ## test and measure what only a CUDA device can tell: outputs/gpu (10 minutes, no network; make install first)
+	$(GPU_PYTHON) benchmarks/gpu.py
+
 quality: install ## compare methods on a third of the data: text, images, digits (10 minutes; MNIST from the Hub)
 	$(BIN)/python benchmarks/quality.py methods --quick
 
-build: install ## make the wheel and the sdist in dist/, and try both where nothing else is installed (3 minutes)
+build: install ## make the wheel and the sdist in dist/, and test both in a new environment (3 minutes)
 	rm -rf dist
 	$(BIN)/python -m build --outdir dist
 	$(BIN)/check-wheel-contents --toplevel hf_plm --package hf_plm dist/*.whl
@@ -87,6 +93,9 @@ test-matrix: $(PYTHONS:%=.venv-%/installed) .venv-newest/installed ## run the fa
 	$(PYTHON) -m venv --clear .venv-newest
 	$(BIN)/uv pip install --quiet --python .venv-newest --upgrade --resolution highest $(NEWEST_BUILD) --editable '.[test]'
 	@touch $@
+
+licences: install ## make the tables of docs/licences.md again
+	$(BIN)/python docs/licences.py
 
 clean: ## remove every .venv, dist and outputs
 	rm -rf .venv .venv-build .venv-oldest .venv-newest $(PYTHONS:%=.venv-%) dist outputs

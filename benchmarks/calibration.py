@@ -1,9 +1,9 @@
-"""How far `calibrate` brings a trained model's probabilities back to the frequencies of real data.
+"""How well a trained model's probabilities fit the frequencies of real data, before and after `calibrate`.
 
     python benchmarks/calibration.py    # seeds 0 to 2, ten minutes; writes outputs/benchmarks/calibration.*
 
-Trains the small ModernBERT on debtags without masks, with masks on BCE, and with the default preset; shown is the
-expected calibration error on the validation data before and after `calibrate`, over all labels and each group.
+Trains the small ModernBERT on debtags without masks, with masks on BCE, and with the default preset. The table has the
+expected calibration error on the validation data before and after `calibrate`, over all labels and for each group.
 """
 
 import json
@@ -31,7 +31,7 @@ MOMENTS = ("before", "after")
 
 
 def errors(trainer: PLMTrainer, task: Task) -> dict[str, float]:
-    """The calibration error on `validation`, over all labels and over those of each group, in percent."""
+    """The calibration error on `validation`, over all labels and for each group, in percent."""
     output = trainer.predict(task.validation)
     probabilities, labels = expit(output.predictions.astype(np.float64)), output.label_ids
     groups = {"all": np.full(task.counts.num_labels, True)}

@@ -1,4 +1,4 @@
-"""Is one method better than another? Over seeds and tasks, also with what can be done after training."""
+"""Compares methods over seeds and tasks, also with steps after training (thresholds, corrected probabilities)."""
 
 import statistics
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ DEFAULT = "PLM default"
 SCORES = {"micro_f1": "micro-F1", "macro_f1": "macro-F1", "map": "mAP"}
 
 TUNED_ROWS = ("BCE", "BCE with pos_weight", "asymmetric", DEFAULT)
-"""Of these there is another row, whose name ends with `TUNED`: with thresholds tuned on `dev`, one for each label."""
+"""Each of these has a second row, whose name ends with `TUNED`: with thresholds tuned on `dev`, one for each label."""
 CORRECTED = "BCE, corrected at prediction"
 """The row of BCE with one label per row, each probability divided by the class's frequency in the training data."""
 
@@ -24,10 +24,10 @@ def is_tuned(name: str) -> bool:
 
 
 def with_post_hoc(results: Results) -> Results:
-    """The rows, and after them some again with what can be done after training, without training anew.
+    """The rows, and after them some of the same runs with a further step after training.
 
-    With several labels per row that is `TUNED_ROWS` with tuned thresholds (each of macro-F1 and micro-F1 with those
-    tuned for it; mAP has none), with one label per row `CORRECTED`.
+    With several labels per row these are `TUNED_ROWS` with tuned thresholds (tuned for macro-F1 and for micro-F1
+    separately; mAP has no threshold), with one label per row `CORRECTED`.
     """
     if is_single_label(results):
         derived = {CORRECTED: ("BCE", corrected_scores)}
@@ -42,7 +42,7 @@ def with_post_hoc(results: Results) -> Results:
 
 
 def corrected_scores(scores: dict[str, float]) -> dict[str, float]:
-    """Of one part; empty where a result of an earlier version does not have them."""
+    """The scores of one part; empty if the result is of an earlier version, which did not save them."""
     error = scores.get("corrected_error")
     return {} if error is None else {"error": error, "accuracy": 1 - error}
 
@@ -56,12 +56,12 @@ def is_single_label(results: Results) -> bool:
 
 
 def scores_of(results: Results) -> tuple[str, ...]:
-    """What a task is compared by; `accuracy` where each row has one label."""
+    """The scores that a task is compared by; `accuracy` if each row has one label."""
     return ("accuracy",) if is_single_label(results) else tuple(SCORES)
 
 
 def outcomes(results: Mapping[str, Results], rival: str, score: str) -> list[tuple[str, str]]:
-    """How the default does against a rival: `(task, outcome)` for each task that both have been run on."""
+    """The default against a rival: `(task, outcome)` for each task that both have been run on."""
     return [
         (task, paired_difference(values_of(rows[DEFAULT], score), values_of(rows[rival], score)).outcome)
         for task, rows in results.items()
@@ -70,7 +70,7 @@ def outcomes(results: Mapping[str, Results], rival: str, score: str) -> list[tup
 
 
 def mean_ranks(results: Mapping[str, Results]) -> dict[str, float]:
-    """Of each trained method, its mean rank over tasks and scores, 1 is best; of the seeds' mean on `validation`."""
+    """The mean rank of each trained method over tasks and scores, by its mean over the seeds; 1 is best."""
     ranks: dict[str, list[float]] = {}
     for each in results.values():
         rows = {name: runs for name, runs in each.items() if not is_tuned(name) and name != CORRECTED}

@@ -1,10 +1,10 @@
-"""How fast labels are counted and scored, beside the plain alternative, in the same run.
+"""How fast labels are counted and scored, compared in the same run with a plain alternative.
 
     python benchmarks/data_speed.py            # seed 0; writes outputs/benchmarks/data_speed.json and .png
 
-Counting: `count_labels` of a `datasets.Dataset` with 4 of 365 class ids per row, beside a loop over its rows with a
-`collections.Counter`. Scoring: 10,000 rows of 500 labels by `multilabel_compute_metrics`, beside `MultiLabelMetrics`,
-which passes them through the Arrow buffer of the `evaluate` library.
+Counting: `count_labels` on a `datasets.Dataset` with 4 of 365 class ids per row, compared with a loop over its rows
+and a `collections.Counter`. Scoring: `multilabel_compute_metrics` on 10,000 rows of 500 labels, compared with
+`MultiLabelMetrics`, which passes them through the Arrow buffer of the `evaluate` library.
 """
 
 import json

@@ -8,13 +8,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 STAGES = ((1, 3, 1, 16, 1), (6, 3, 2, 24, 2), (6, 5, 2, 40, 2), (6, 3, 2, 80, 3), (6, 5, 1, 112, 3), (6, 5, 2, 192, 4))
-"""Expansion, kernel size, stride of the first block, channels, blocks; a last stage is one block of 320 channels."""
+"""Expansion, kernel size, stride of the first block, channels, blocks; the last stage is one block of 320 channels."""
 
 NUM_FEATURES = 1280
 
 
 class SameConv(nn.Conv2d):
-    """A convolution padded as in TensorFlow: with a stride, more on the right and below."""
+    """A convolution with TensorFlow's padding: with a stride, it pads more on the right and at the bottom."""
 
     def forward(self, input: Tensor) -> Tensor:
         size, stride = self.kernel_size[0], self.stride[0]
@@ -49,7 +49,7 @@ class Block(nn.Module):
 
 
 class EfficientNetLite0(nn.Module):
-    """Pictures, float `(batch, 3, height, width)` from -1 to 1, to logits of `num_labels`."""
+    """From pictures, float `(batch, 3, height, width)` from -1 to 1, to logits of `num_labels`."""
 
     def __init__(self, num_labels: int = 1000):
         super().__init__()

@@ -1,4 +1,4 @@
-"""What pretrained models make of the data, computed once and kept; and the weights that packages ship."""
+"""The features of the data from pretrained models, computed once and kept; and the weights, which packages ship."""
 
 import importlib.util
 import os
@@ -22,11 +22,11 @@ NUM_PIXELS = 224
 
 
 class FeatureNet(nn.Module):
-    """A head on features that are there already: they are standardized in each row; two linear layers with a ReLU."""
+    """A head on frozen features: standardizes each row, then has two linear layers with a ReLU between them."""
 
     def __init__(self, num_features: int, num_labels: int):
         super().__init__()
-        self.config = PretrainedConfig(num_labels=num_labels)  # a few rows, or rows drawn by class, lack some labels
+        self.config = PretrainedConfig(num_labels=num_labels)  # few rows, or rows drawn by class, may lack some labels
         self.norm = nn.LayerNorm(num_features, elementwise_affine=False)
         self.hidden = nn.Linear(num_features, 512)
         self.classifier = nn.Linear(512, num_labels)
@@ -36,7 +36,7 @@ class FeatureNet(nn.Module):
 
 
 def mean_over_tokens(encoder: nn.Module, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-    """What an encoder makes of each text, the mean over its tokens. Float `(batch, hidden_size)`."""
+    """An encoder's output for each text, the mean over its tokens. Float `(batch, hidden_size)`."""
     hidden = encoder(input_ids, attention_mask=attention_mask).last_hidden_state
     mask = attention_mask.unsqueeze(-1)
     return (hidden * mask).sum(1) / mask.sum(1)
@@ -45,10 +45,10 @@ def mean_over_tokens(encoder: nn.Module, input_ids: Tensor, attention_mask: Tens
 class PooledEncoder(nn.Module):
     """A pretrained encoder of texts, and one linear layer on the mean over the tokens, standardized in each row.
 
-    `AutoModelForSequenceClassification` takes the first token, which MiniLM's embeddings were not trained to use.
-    The layer's weights are stored divided by `SCALE`: it learns that many times as fast as the encoder. With the
-    encoder's small learning rate alone, its biases would not come down to rare labels in a few hundred steps, and the
-    encoder ends at one output for all texts.
+    `AutoModelForSequenceClassification` takes the first token, which MiniLM's embeddings were not trained to use. The
+    layer's weights are stored divided by `SCALE`, so it learns that many times as fast as the encoder. With only the
+    encoder's small learning rate, a few hundred steps are not enough to lower its biases for rare labels, and the
+    encoder then gives the same output for all texts.
     """
 
     SCALE = 50
@@ -68,7 +68,7 @@ class PooledEncoder(nn.Module):
 
 
 def package_folder(module: str) -> Path:
-    """The folder of a package that ships weights. Raises an ImportError that says how to get it."""
+    """The folder of a package that ships weights. Raises an ImportError with the remedy if it is not installed."""
     found = importlib.util.find_spec(module)
     if found is None or found.origin is None:
         raise ImportError(
@@ -108,7 +108,7 @@ def text_features(rows: Dataset, batch_size: int = 64) -> Tensor:
     texts = list(rows["text"])
     tokenizer = AutoTokenizer.from_pretrained(minilm_folder())
     model = AutoModel.from_pretrained(minilm_folder()).eval()
-    order = np.argsort([len(text) for text in texts])  # texts of a length together, for little padding
+    order = np.argsort([len(text) for text in texts])  # texts of similar length together, for little padding
     embedded = torch.empty(len(texts), model.config.hidden_size)
     for index in track(np.array_split(order, -(-len(order) // batch_size)), description="embeddings"):
         batch = tokenizer(

@@ -1,31 +1,31 @@
-"""A made set of short texts with a few labels, most of them rare: each label has a word of its own."""
+"""Synthetic short texts with a few labels, most of them rare. Each label has its own word."""
 
 import numpy as np
 import torch
 from torch import Tensor
 
 POSITIVES = (697, 418, 251, 150, 90, 54, 32, 19, 12, 7)
-"""Of each label, among `NUM_ROWS` rows of training data."""
+"""The number of positives of each label in `NUM_ROWS` rows of training data."""
 
 NUM_ROWS = 1200
 NUM_TOKENS = 12
 FIRST_TOKEN = 2
-"""Of every text, of which a BERT takes its output."""
+"""The first token of every text; a BERT takes its output from it."""
 
 NUM_FILLERS = 80
 FIRST_FILLER = 20
-"""Tokens below it are special (0 to 4) or the labels' words (from 5 on)."""
+"""Smaller token ids are special tokens (0 to 4) or the labels' words (from 5 on)."""
 
 VOCABULARY = FIRST_FILLER + NUM_FILLERS
 SHOWN = 0.95
-"""How often a label's word is in the text of a row that has the label."""
+"""The share of the rows with a label whose text has the label's word."""
 
 
 def make_keyword_texts(num_rows: int, seed: int) -> tuple[Tensor, list[list[int]]]:
     """Token ids, int64 `(num_rows, NUM_TOKENS)`, and the labels of each row.
 
-    Each label has exactly its share of the rows, rounded; which rows, is drawn for each label on its own. A text is
-    filler words, of which one per label of the row is replaced by the label's word, but for one in twenty.
+    Each label has exactly its share of the rows, rounded; the rows are drawn for each label independently. A text has
+    filler words. For each label of the row, one of them is replaced by the label's word, except in one case of twenty.
     """
     generator = np.random.default_rng(seed)
     positive = np.zeros((num_rows, len(POSITIVES)), bool)

@@ -58,18 +58,20 @@ def seconds_of(step: Callable[[], Any]) -> float:
     return time.perf_counter() - start
 
 
-def measure_seconds(rows: int, num_labels: int, dtype: torch.dtype, device: str) -> list[dict]:
-    """All methods in turn, step by step."""
+def measure_seconds(
+    rows: int, num_labels: int, dtype: torch.dtype, device: str, methods: Sequence[str] = METHODS
+) -> list[dict]:
+    """All methods in turn, step by step; `FLOOR` and `BASELINE` must be among them."""
     logits, labels = make_batch(rows, num_labels, dtype, device)
-    steps = {method: make_step(method, logits, labels) for method in METHODS}
+    steps = {method: make_step(method, logits, labels) for method in methods}
     rounds = min(100, max(15, 20_000_000 // logits.numel()))
-    seconds: dict[str, list[float]] = {method: [] for method in METHODS}
+    seconds: dict[str, list[float]] = {method: [] for method in methods}
     for index in range(3 + rounds):
-        for place in range(len(METHODS)):
-            method = METHODS[(index + place) % len(METHODS)]
+        for place in range(len(methods)):
+            method = methods[(index + place) % len(methods)]
             seconds[method].append(seconds_of(steps[method]))
     results = []
-    for method in METHODS:
+    for method in methods:
         pairs = zip(seconds[method][3:], seconds[BASELINE][3:], strict=True)
         low, ratio, high = statistics.quantiles([one / baseline for one, baseline in pairs], n=4)
         median, floor = (statistics.median(seconds[name][3:]) for name in (method, FLOOR))
@@ -103,12 +105,17 @@ def _status(field: str) -> int:
     return int(lines[field].split()[0]) * 1024
 
 
-def measure_memory(device: str) -> dict[str, Any]:
-    """Peak memory of all methods, in bytes for each entry of `MEMORY_SHAPE`, and with dense and with sparse labels."""
+def measure_memory(
+    device: str,
+    methods: Sequence[str] = METHODS,
+    shape: tuple[int, int] = MEMORY_SHAPE,
+    sparse_shapes: Sequence[tuple[int, int]] = SPARSE_SHAPES,
+) -> dict[str, Any]:
+    """Peak memory of the methods, in bytes for each entry of a shape, and with dense and with sparse labels."""
     torch.set_num_threads(1)
-    logits, labels = make_batch(*MEMORY_SHAPE, torch.float32, device)
+    logits, labels = make_batch(*shape, torch.float32, device)
     peaks = {}
-    for method in METHODS:
+    for method in methods:
         step = make_step(method, logits, labels)
 
         def from_nothing(step: Callable[[], Any] = step) -> None:
@@ -116,7 +123,7 @@ def measure_memory(device: str) -> dict[str, Any]:
             logits.grad = None
 
         peaks[method] = peak_bytes(from_nothing) / logits.numel()
-    labels = [peak_bytes(step) for shape in SPARSE_SHAPES for step, *_ in make_label_steps(*shape, device)]
+    labels = [peak_bytes(step) for shape in sparse_shapes for step, *_ in make_label_steps(*shape, device)]
     return {"bytes_per_entry": peaks, "labels": labels}
 
 

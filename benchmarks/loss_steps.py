@@ -13,7 +13,7 @@ from hf_plm.objectives import asymmetric, focal
 
 SEED = 0
 POSITIVES = 5
-"""So many positive labels has a row, on average."""
+"""The mean number of positive labels of a row."""
 
 BASELINE, FLOOR = "BCE", "floor"
 PLM = {"PLM's masks on BCE": "bce", "PLM default": "asymmetric"}
@@ -67,8 +67,8 @@ def make_step(method: str, logits: Tensor, labels: Tensor) -> Callable[[], Any]:
 
 
 def make_label_steps(rows: int, num_labels: int, device: str) -> Iterator[tuple[Callable, Callable, int]]:
-    """With dense labels and with sparse ones: a step from lists of class ids to loss and gradient, the step without
-    the collator, and how many bytes the labels of a batch have."""
+    """Dense and sparse labels: a step from lists of class ids to loss and gradient, the step without the collator, and
+    the number of bytes of a batch's labels."""
     logits, labels = make_batch(rows, num_labels, torch.float32, device)
     features = [{"input": 0.0, "labels": row.nonzero().flatten().tolist()} for row in labels.cpu()]
     del labels

@@ -1,4 +1,4 @@
-"""What the models of the comparisons take, and the models of images: small ones from scratch, or a pretrained one."""
+"""The inputs of the compared models, and the models: small ones from scratch, or a pretrained one."""
 
 import copy
 import functools
@@ -24,7 +24,7 @@ from transformers import (
 from hf_plm.small_models import train_tokenizer
 
 IMAGE_MODEL = "google/vit-base-patch16-224-in21k"
-"""What `Source.full` trains on images."""
+"""The model for images with `Source.full`."""
 
 
 def rows_of(inputs: dict[str, Tensor], labels: list) -> Dataset:
@@ -52,7 +52,7 @@ def scaled_pictures(pictures: Sequence[Any], size: int) -> Tensor:
 
 
 def tokenized(tokenizer: PreTrainedTokenizerBase, max_length: int) -> Callable[[Dataset], Dataset]:
-    """How rows of texts become inputs, all of one length."""
+    """A function from rows of texts to inputs, all of the same length."""
 
     def encode(rows: Dataset) -> Dataset:
         encoded = tokenizer(
@@ -64,7 +64,7 @@ def tokenized(tokenizer: PreTrainedTokenizerBase, max_length: int) -> Callable[[
 
 
 def pretrained_text_model(name: str | Path, num_labels: int, max_length: int) -> tuple[Callable, Callable]:
-    """How texts become inputs, and a pretrained model that takes them."""
+    """A function from texts to inputs, and a function that makes the pretrained model for them."""
     make_model = functools.partial(
         AutoModelForSequenceClassification.from_pretrained, name, num_labels=num_labels, ignore_mismatched_sizes=True
     )
@@ -72,7 +72,7 @@ def pretrained_text_model(name: str | Path, num_labels: int, max_length: int) ->
 
 
 def small_modernbert(texts: list[str], num_labels: int, max_length: int) -> tuple[Callable, Callable]:
-    """How texts become inputs, by a tokenizer trained on `texts`, and a small ModernBERT from scratch."""
+    """As above, with a tokenizer trained on `texts` and a small ModernBERT from scratch."""
     tokenizer = train_tokenizer(texts)
     config = ModernBertConfig(
         vocab_size=len(tokenizer),
@@ -92,7 +92,7 @@ def small_modernbert(texts: list[str], num_labels: int, max_length: int) -> tupl
 
 
 def image_model(size: int, num_labels: int, full: bool) -> tuple[Callable, Callable[[], nn.Module]]:
-    """How pictures become inputs, and a ViT: a small one from scratch, or a pretrained one of full size."""
+    """As above, for pictures and a ViT: a small one from scratch, or a pretrained one of full size."""
     if full:
         processor = AutoImageProcessor.from_pretrained(IMAGE_MODEL)
         make_model = functools.partial(
@@ -129,7 +129,7 @@ def image_model(size: int, num_labels: int, full: bool) -> tuple[Callable, Calla
 
 
 def from_config(auto_class: Any, config: PreTrainedConfig) -> nn.Module:
-    """A new model with a configuration of its own: training and calibration write into it."""
+    """A new model with its own copy of the configuration, because training and calibration write into it."""
     return auto_class.from_config(copy.deepcopy(config))
 
 

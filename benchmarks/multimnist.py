@@ -12,17 +12,17 @@ def make_multi_digit(
     canvas: int = 48,
     max_digits: int = 4,
 ) -> tuple[np.ndarray, list[list[int]]]:
-    """Pictures of 1 to `max_digits` objects of different classes at random places, and which classes they show.
+    """Pictures of 1 to `max_digits` objects of different classes at random places, and the classes that they show.
 
     Args:
         images (uint8, `(count, height, width)`): one object each, bright on black; of any single-label data set.
         classes (int, `(count,)`): their classes, from 0.
         num_rows: how many pictures to make.
-        imbalance_factor: a picture shows class 0 this many times as often as the last class, about; the frequencies
-            between fall exponentially. 1 for equal frequencies.
+        imbalance_factor: class 0 is about this many times as frequent as the last class; the frequencies between them
+            fall exponentially. 1 for equal frequencies.
         seed: of every choice.
         canvas: height and width of the pictures, in pixels.
-        max_digits: at most so many objects; they may overlap.
+        max_digits: the largest number of objects in a picture; they may overlap.
 
     Returns:
         the pictures (uint8, `(num_rows, canvas, canvas)`), and for each the sorted list of its classes.

@@ -4,15 +4,17 @@
 
 For a BERT-like and a ViT-like model and 20, 365 and 5,000 labels, the stock `Trainer` and `PLMTrainer` with the
 presets `default` and `paper` make one step each in turn, on the same batches. Ratios are taken step by step, and their
-median is shown with the quartiles. Memory is the peak of a process of its own.
+median is shown with the quartiles. Memory is the peak of a process of its own; on a GPU, that of model and optimizer.
 """
 
-import itertools
+import gc
 import json
 import multiprocessing
 import resource
 import statistics
 import time
+from collections.abc import Sequence
+from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -24,6 +26,7 @@ from matplotlib import pyplot as plt
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
+from torch import Tensor
 from transformers import (
     BertConfig,
     BertForSequenceClassification,
@@ -42,52 +45,96 @@ SEED = 0
 STEPS = 42
 WARM_UP = 6
 BATCHES = 6
-BATCH_SIZE = 16
+KINDS = ("BERT", "ViT")
 METHODS = ("stock", "default", "paper")
 LABELS = (20, 365, 5000)
-SIZE = {"hidden_size": 256, "num_hidden_layers": 4, "num_attention_heads": 4, "intermediate_size": 1024}
 
 
-def make_model(kind: str, num_labels: int) -> PreTrainedModel:
+@dataclass(frozen=True)
+class Size:
+    """How large the models are, and their batches.
+
+    Attributes:
+        hidden, layers, heads: of both models; what lies between the layers is four times as wide as they are.
+        rows: of a batch.
+        vocabulary, tokens: of BERT, and of its texts.
+        pixels, patch: the side of ViT's pictures and of its patches.
+    """
+
+    hidden: int
+    layers: int
+    heads: int
+    rows: int
+    vocabulary: int
+    tokens: int
+    pixels: int
+    patch: int
+
+
+SIZES = {
+    "tiny": Size(16, 1, 2, 4, vocabulary=100, tokens=8, pixels=16, patch=8),
+    "small": Size(256, 4, 4, 16, vocabulary=1000, tokens=64, pixels=64, patch=8),
+    "base": Size(768, 12, 12, 32, vocabulary=30522, tokens=128, pixels=224, patch=16),
+}
+
+
+def make_model(kind: str, num_labels: int, size: Size) -> PreTrainedModel:
     task = {"num_labels": num_labels, "problem_type": "multi_label_classification"}
+    shape = {"hidden_size": size.hidden, "num_hidden_layers": size.layers, "num_attention_heads": size.heads}
+    shape["intermediate_size"] = 4 * size.hidden
     if kind == "BERT":
-        return BertForSequenceClassification(BertConfig(vocab_size=1000, **SIZE, **task))
-    return ViTForImageClassification(ViTConfig(image_size=64, patch_size=8, **SIZE, **task))
+        return BertForSequenceClassification(BertConfig(vocab_size=size.vocabulary, **shape, **task))
+    return ViTForImageClassification(ViTConfig(image_size=size.pixels, patch_size=size.patch, **shape, **task))
 
 
-def make_rows(kind: str, num_labels: int) -> Dataset:
-    rows = BATCH_SIZE * BATCHES
-    columns = {"labels": [sorted({row % num_labels, row * 7 % num_labels}) for row in range(rows)]}
-    if kind == "BERT":
-        columns["input_ids"] = torch.randint(0, 1000, (rows, 64)).tolist()
-    else:
-        columns["pixel_values"] = torch.rand(rows, 3, 64, 64).numpy()
-    return Dataset.from_dict(columns).with_format(
-        "numpy", columns=[name for name in columns if name != "labels"], output_all_columns=True
-    )
+def make_batches(kind: str, num_labels: int, size: Size, device: str) -> list[dict[str, Tensor]]:
+    generator = torch.Generator().manual_seed(SEED)
+    collator = MultiLabelCollator(num_labels, label_format="ids")
+    batches = []
+    for first in range(0, BATCHES * size.rows, size.rows):
+        if kind == "BERT":
+            inputs = {"input_ids": torch.randint(size.vocabulary, (size.rows, size.tokens), generator=generator)}
+        else:
+            inputs = {"pixel_values": torch.rand(size.rows, 3, size.pixels, size.pixels, generator=generator)}
+        rows = range(first, first + size.rows)
+        labels = collator([{"row": row, "labels": labels_of(row, num_labels)} for row in rows])["labels"]
+        batches.append({name: tensor.to(device) for name, tensor in {**inputs, "labels": labels}.items()})
+    return batches
 
 
-def make_trainer(kind: str, num_labels: int, method: str, folder: str) -> Trainer:
+def labels_of(row: int, num_labels: int) -> list[int]:
+    return sorted({row % num_labels, row * 7 % num_labels})
+
+
+def make_trainer(kind: str, num_labels: int, method: str, folder: str, size: Size, device: str) -> Trainer:
+    """On a GPU in bfloat16."""
     set_seed(SEED)
     args = PLMTrainingArguments(
         folder,
         plm_preset="default" if method == "stock" else method,
-        per_device_train_batch_size=BATCH_SIZE,
+        per_device_train_batch_size=size.rows,
         save_strategy="no",
         logging_strategy="no",
         report_to="none",
         dataloader_pin_memory=False,
+        use_cpu=device == "cpu",
+        bf16=device == "cuda",
     )
-    collator = MultiLabelCollator(num_labels, label_format="ids")
+    rows = Dataset.from_dict({"labels": [labels_of(row, num_labels) for row in range(BATCHES * size.rows)]})
+    with torch.device(device):
+        model = make_model(kind, num_labels, size)
     trainer_class = Trainer if method == "stock" else PLMTrainer
-    trainer = trainer_class(make_model(kind, num_labels), args, collator, make_rows(kind, num_labels))
+    collator = MultiLabelCollator(num_labels, label_format="ids")
+    trainer = trainer_class(model, args, collator, rows)
+    trainer.model = trainer.accelerator.prepare_model(trainer.model)  # its forward pass is now in bfloat16
     trainer.current_gradient_accumulation_steps = 1
     trainer.create_optimizer()
     return trainer
 
 
-def step(trainer: Trainer, batch: dict) -> float:
+def step(trainer: Trainer, batch: dict[str, Tensor]) -> float:
     """One step of training as `Trainer` makes it; its seconds."""
+    batch = dict(batch)
     start = time.perf_counter()
     (batch,), num_items = trainer.get_batch_samples(iter([batch]), 1, trainer.args.device)
     trainer.training_step(trainer.model, batch, num_items)
@@ -98,37 +145,56 @@ def step(trainer: Trainer, batch: dict) -> float:
     return time.perf_counter() - start
 
 
-def peak_memory(kind: str, num_labels: int, method: str) -> float:
-    """MB, of a process of its own (on a GPU: of the device) that makes three steps."""
-    # On a CPU a fork is enough, and saves the import; CUDA wants a process from scratch.
-    context = multiprocessing.get_context("spawn" if torch.cuda.is_available() else "fork")
+def peak_memory(kind: str, num_labels: int, method: str, size: Size) -> float:
+    """MB, of a process of its own that makes three steps on the CPU."""
+    context = multiprocessing.get_context("fork")  # saves the import
     receiver, sender = context.Pipe(duplex=False)
-    process = context.Process(target=_send_peak_memory, args=(sender, kind, num_labels, method))
+    process = context.Process(target=_send_peak_memory, args=(sender, kind, num_labels, method, size))
     process.start()
     peak = receiver.recv()
     process.join()
     return peak
 
 
-def _send_peak_memory(pipe: Connection, kind: str, num_labels: int, method: str) -> None:
+def _send_peak_memory(pipe: Connection, kind: str, num_labels: int, method: str, size: Size) -> None:
     with TemporaryDirectory() as folder:
-        trainer = make_trainer(kind, num_labels, method, folder)
-        for batch in itertools.islice(trainer.get_train_dataloader(), 3):
-            step(trainer, batch)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    pipe.send(torch.cuda.max_memory_allocated() / 2**20 if torch.cuda.is_available() else peak)
+        warm_up(
+            make_trainer(kind, num_labels, method, folder, size, "cpu"), make_batches(kind, num_labels, size, "cpu")
+        )
+    pipe.send(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
 
 
-def measure(kind: str, num_labels: int) -> list[dict]:
+def warm_up(trainer: Trainer, batches: Sequence[dict[str, Tensor]]) -> None:
+    """Three steps: memory is then at its peak, and what is compiled is compiled."""
+    for batch in batches[:3]:
+        step(trainer, batch)
+
+
+def make_trainers(kind: str, num_labels: int, folder: str, size: Size, device: str) -> tuple[dict, list, dict]:
+    """A trainer for each method, the batches for all, and on a GPU the peak memory of each trainer in MB."""
+    gc.collect()  # earlier trainers, which refer to themselves
+    batches = make_batches(kind, num_labels, size, device)
+    trainers, peaks = {}, {}
+    for method in METHODS:
+        if device == "cuda":
+            torch.cuda.reset_peak_memory_stats()
+            before = torch.cuda.memory_allocated()
+        trainers[method] = make_trainer(kind, num_labels, method, folder, size, device)
+        warm_up(trainers[method], batches)
+        if device == "cuda":
+            peaks[method] = (torch.cuda.max_memory_allocated() - before) / 2**20
+    return trainers, batches, peaks
+
+
+def measure(kind: str, num_labels: int, size: Size, device: str, steps: int = STEPS) -> list[dict]:
     """All methods in turn, step by step on the same batches."""
     with TemporaryDirectory() as folder:
-        trainers = {method: make_trainer(kind, num_labels, method, folder) for method in METHODS}
-        batches = list(trainers["stock"].get_train_dataloader())
+        trainers, batches, peaks = make_trainers(kind, num_labels, folder, size, device)
         seconds: dict[str, list[float]] = {method: [] for method in METHODS}
-        for index in range(STEPS):
+        for index in range(steps):
             order = METHODS[index % 3 :] + METHODS[: index % 3]
             for method in order:
-                seconds[method].append(step(trainers[method], dict(batches[index % len(batches)])))
+                seconds[method].append(step(trainers[method], batches[index % len(batches)]))
         results = []
         for method in METHODS:
             ratios = [
@@ -137,6 +203,7 @@ def measure(kind: str, num_labels: int) -> list[dict]:
             low, _, high = statistics.quantiles(ratios, n=4)
             result = {"model": kind, "num_labels": num_labels, "method": method, "ratio": statistics.median(ratios)}
             result |= {"ratio_low": low, "ratio_high": high, "seconds": statistics.median(seconds[method][WARM_UP:])}
+            result |= {"peak_mb": peaks[method]} if method in peaks else {}
             if method != "stock":
                 start = time.perf_counter()
                 trainers[method].plm_loss.end_epoch()
@@ -148,14 +215,15 @@ def measure(kind: str, num_labels: int) -> list[dict]:
 
 def main() -> None:
     matplotlib.use("agg")
-    cases = [(kind, num_labels) for kind in ("BERT", "ViT") for num_labels in LABELS]
-    runs = [(*case, method) for case in cases for method in METHODS]
-    peaks = [peak_memory(*one) for one in track(runs, "Memory")]  # first: a fork wants a process without threads
-    results = [result for case in track(cases, "Seconds") for result in measure(*case)]
-    for result, peak in zip(results, peaks, strict=True):
+    size, device = SIZES["small"], "cuda" if torch.cuda.is_available() else "cpu"
+    cases = [(kind, num_labels) for kind in KINDS for num_labels in LABELS]
+    runs = [(*case, method) for case in cases for method in METHODS] if device == "cpu" else []
+    peaks = [peak_memory(*one, size) for one in track(runs, "Memory")]  # first: a fork wants a process without threads
+    results = [result for case in track(cases, "Seconds") for result in measure(*case, size, device)]
+    for result, peak in zip(results, peaks, strict=False):
         result["peak_mb"] = peak
 
-    table = Table(title=f"A step of training, batch {BATCH_SIZE}, median of {STEPS - WARM_UP} steps, seed {SEED}")
+    table = Table(title=f"A step of training, batch {size.rows}, median of {STEPS - WARM_UP} steps, seed {SEED}")
     for column in ("model", "labels", "method", "ms", "ratio (quartiles)", "peak MB", "update ms"):
         table.add_column(column, justify="left" if column in ("model", "method") else "right")
     for r in results:
@@ -166,11 +234,11 @@ def main() -> None:
     Console(width=110).print(table)
 
     OUTPUT.mkdir(parents=True, exist_ok=True)
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU, {torch.get_num_threads()} threads"
-    report = {"seed": SEED, "steps": STEPS - WARM_UP, "device": device, "results": results}
+    name = torch.cuda.get_device_name() if device == "cuda" else f"CPU, {torch.get_num_threads()} threads"
+    report = {"seed": SEED, "steps": STEPS - WARM_UP, "device": name, "results": results}
     (OUTPUT / "overhead.json").write_text(json.dumps(report, indent=2))
     figure, axes = plt.subplots(1, 2, figsize=(9, 4), sharey=True, layout="constrained")
-    for axis, kind in zip(axes, ("BERT", "ViT"), strict=True):
+    for axis, kind in zip(axes, KINDS, strict=True):
         for method in METHODS[1:]:
             chosen = [r for r in results if r["model"] == kind and r["method"] == method]
             below = [r["ratio"] - r["ratio_low"] for r in chosen]

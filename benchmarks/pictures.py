@@ -21,7 +21,7 @@ PANELS_A_LINE = 4
 
 
 def draw_summary(results: Mapping[str, Results], path: Path) -> None:
-    """Micro-F1, macro-F1 and mAP of the main methods, a panel for each task with several labels per row."""
+    """Micro-F1, macro-F1 and mAP of the main methods, one panel for each task with several labels per row."""
     pictured = {task: rows for task, rows in results.items() if rows and not is_single_label(rows)}
     if not pictured:
         return
@@ -49,7 +49,7 @@ def draw_summary(results: Mapping[str, Results], path: Path) -> None:
 
 
 def draw_epochs(results: Mapping[str, Results], path: Path) -> None:
-    """The study `epochs`: macro-F1, micro-F1 and mAP against epochs, a line of panels for each task."""
+    """The study `epochs`: macro-F1, micro-F1 and mAP against epochs, one row of panels for each task."""
     pictured = {task: rows for task, rows in results.items() if rows}
     if not pictured:
         return
@@ -84,7 +84,7 @@ def tidy(axis: Axes) -> None:
 
 
 def finish(figure: Figure, path: Path) -> None:
-    """One legend for all panels, each name once; the picture in its file."""
+    """Draw one legend for all panels, with each name once, and save the picture."""
     legend = {}
     for axis in figure.axes:
         for handle, label in zip(*axis.get_legend_handles_labels(), strict=True):

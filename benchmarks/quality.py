@@ -1,13 +1,14 @@
-"""Does Partial Label Masking help, when, and against what? Makes the runs of a study that are missing, and its tables.
+"""When does Partial Label Masking help, and which methods does it beat? Makes a study's missing runs, and its tables.
 
     python benchmarks/quality.py methods --quick                  # ten minutes on two cores, with a third of the data
     python benchmarks/quality.py methods --task debtags           # one study on one task: half an hour
-    python benchmarks/quality.py all --tables                     # no runs: the tables of all results that there are
+    python benchmarks/quality.py all --tables                     # no runs: only the tables of the existing results
     python benchmarks/quality.py methods --task debtags --full    # pretrained models of full size, for a GPU
 
-Every run is a file in `benchmarks/results`: what is there is not run again, so an interrupted study goes on where it
-stopped. Tables are printed, written to `outputs/benchmarks/`, and put where `README.md` and `docs/` ask for
-them. MNIST comes from the Hub, or from `--mnist FILE.parquet`. Seeds 0 to 2, or to 4 where a run takes seconds.
+Every run is a file in `benchmarks/results`. A run that has a file is not repeated, so an interrupted study continues
+where it stopped. The tables are printed, written to `outputs/benchmarks/`, and inserted into `README.md` and `docs/`.
+MNIST comes from the Hub, or from `--mnist FILE.parquet`. The seeds are 0 to 2, or 0 to 4 for tasks whose runs take
+seconds.
 """
 
 import argparse
@@ -45,7 +46,7 @@ def make_runs(runs: Iterable[Run], source: Source, workers: int) -> None:
 
 
 def make_study(study: Study, task: str, source: Source, workers: int) -> None:
-    """Every trial with the first seed, then the best of each row with the others."""
+    """Run every trial with the first seed, then the best trial of each row with the other seeds."""
     rows, (first, *others) = select_rows(study, source), seeds_of(task)
     make_runs((Run(task, settings, first) for trials in rows.values() for settings in trials), source, workers)
     chosen = [best_trial(task, trials, source) for trials in rows.values()]
@@ -53,7 +54,7 @@ def make_study(study: Study, task: str, source: Source, workers: int) -> None:
 
 
 def report(name: str, task: str, source: Source) -> None:
-    """Print the table of a study on a task, and keep it with its figures."""
+    """Print the table of a study on a task, and write it and its results to `OUTPUT`."""
     results = read_results(STUDIES[name], task, source)
     if not results:
         return
@@ -66,7 +67,7 @@ def report(name: str, task: str, source: Source) -> None:
 
 
 def update_documents() -> None:
-    """Tables and pictures of README and docs, from the small runs."""
+    """Renew the tables and pictures of README and docs, from the small runs."""
     for document in DOCUMENTS:
         document.write_text(fill(document.read_text()))
     draw_summary(method_results(), ROOT / "docs" / "images" / "methods.png")

@@ -1,4 +1,4 @@
-"""The results of a study that are there, and which of a row's trials is the best."""
+"""Reads the results of a study, and finds the best of a row's trials."""
 
 import itertools
 from collections.abc import Sequence
@@ -13,14 +13,14 @@ Results = dict[str, list[dict[str, Any]]]
 
 
 def select_rows(study: Study, source: Source) -> dict[str, Sequence[Settings]]:
-    """The rows with their trials; of the study `methods`, `--quick` makes a few, without trials."""
+    """The rows with their trials; with `--quick`, a few rows of the study `methods`, each with one trial."""
     if source.quick and set(QUICK) <= set(study.rows):
         return {name: study.rows[name][:1] for name in QUICK}
     return dict(study.rows)
 
 
 def dev_score(result: dict[str, Any]) -> float:
-    """By what trials are chosen: the mean of micro-F1, macro-F1 and mAP, or the accuracy."""
+    """The score by which trials are chosen: the mean of micro-F1, macro-F1 and mAP, or the accuracy."""
     scores = result["scores"]["dev"]
     return (
         scores["accuracy"] if "accuracy" in scores else (scores["micro_f1"] + scores["macro_f1"] + scores["map"]) / 3
@@ -28,16 +28,16 @@ def dev_score(result: dict[str, Any]) -> float:
 
 
 def best_trial(task: str, trials: Sequence[Settings], source: Source) -> Settings | None:
-    """The settings with the best score on `dev`; None as long as a trial is missing."""
+    """The settings with the best score on `dev`; None if a trial is missing."""
     results = [Run(task, settings, seeds_of(task)[0]).result(source) for settings in trials]
     scores = [dev_score(result) for result in results if result is not None]
     return trials[scores.index(max(scores))] if len(scores) == len(trials) else None
 
 
 def read_results(study: Study, task: str, source: Source) -> Results:
-    """The rows of which all trials, and the runs with the first three seeds, are there.
+    """The rows that have all trials and the runs with the first three seeds.
 
-    All rows have the same seeds: as many as every one of them has been run with.
+    All rows have the same seeds: those that every row was run with.
     """
     results: Results = {}
     for name, trials in select_rows(study, source).items():

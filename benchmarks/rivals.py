@@ -1,8 +1,8 @@
-"""Losses of other papers that exist in the benchmarks alone, each with its source; a run names one in `rival`.
+"""Losses of other papers, used only in the benchmarks, each with its source. A run names one in `rival`.
 
 The element-wise ones, `(logits, labels, positives, negatives, ...) -> (batch, num_labels)`, are objectives as in
-`hf_plm/objectives.py`. Those of `BATCH_LOSSES`, `(logits, labels, ...) -> scalar`, compare the labels of a row, or the
-rows of a batch, with one another; they leave unknown labels (NaN, -100) out.
+`hf_plm/objectives.py`. Those in `BATCH_LOSSES`, `(logits, labels, ...) -> scalar`, compare the labels of a row with
+each other, or the rows of a batch. They leave out unknown labels (NaN, -100).
 """
 
 import functools
@@ -32,13 +32,13 @@ def ldam(
 
     The margin of a class with n positives is `m = max_margin * (n / n_min) ** (-1 / 4)`, where `n_min` is the smallest
     n of a class that has positives. The paper's softmax is a sigmoid here. Its `scale` of 30 is for logits that are
-    cosines; for those of a linear layer it is 1.
+    cosines; for the logits of a linear layer it is 1.
 
     Source: Cao et al., "Learning Imbalanced Datasets with Label-Distribution-Aware Margin Loss", NeurIPS 2019
     (its C is set by the largest margin, as in the authors' code).
     """
     smallest = torch.where(positives > 0, positives, torch.inf).amin()
-    margins = torch.where(positives > 0, max_margin * (positives / smallest) ** -0.25, 0)  # 0: has no positives
+    margins = torch.where(positives > 0, max_margin * (positives / smallest) ** -0.25, 0)  # 0 without positives
     return binary_cross_entropy(scale * (logits - labels * margins), labels)
 
 
@@ -54,11 +54,11 @@ def robust_asymmetric(
 ) -> Tensor:
     """Robust asymmetric loss.
 
-    Of a positive: `(1 - p) ** gamma_positive * (-log p - (1 - p) + 1.25 * (1 - p) ** 2)`, the logarithm with the first
-    two terms of its series changed. Of a negative, with `p_m = max(p - margin, 0)` as in the asymmetric loss:
+    For a positive: `(1 - p) ** gamma_positive * (-log p - (1 - p) + 1.25 * (1 - p) ** 2)`, the logarithm with the
+    first two terms of its series changed. For a negative, with `p_m = max(p - margin, 0)` as in the asymmetric loss:
     `-p ** 2 * (hill - p) * (hill - 1 + p_m) * p_m ** gamma_negative * log(1 - p_m)`. The factor of the Hill loss,
-    `p ** 2 * (hill - p)`, makes negatives with a high probability, that may be wrong labels, weigh less. The weights
-    carry a gradient. Factors and their defaults are those of the authors' code.
+    `p ** 2 * (hill - p)`, gives less weight to negatives with a high probability: these may be wrong labels. The
+    weights have a gradient. The factors and their defaults are those of the authors' code.
 
     Sources: Park et al., "Robust Asymmetric Loss for Multi-Label Long-Tailed Learning", ICCV 2023 Workshops; Zhang et
     al., "Simple and Robust Loss Design for Multi-Label Learning with Missing Labels", 2021, arXiv:2112.07368 (Hill).
@@ -80,7 +80,7 @@ def robust_asymmetric(
 def zlpr(logits: Tensor, labels: Tensor) -> Tensor:
     """Zero-bounded log-sum-exp and pairwise rank-based loss, the mean over the rows.
 
-    Of a row: `log(1 + sum of exp(-z) over its positives) + log(1 + sum of exp(z) over its negatives)`.
+    For a row: `log(1 + sum of exp(-z) over its positives) + log(1 + sum of exp(z) over its negatives)`.
 
     Source: Su et al., "ZLPR: A Novel Loss for Multi-label Classification", 2022, arXiv:2208.02955.
     """
@@ -90,10 +90,10 @@ def zlpr(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 def two_way(logits: Tensor, labels: Tensor, temperature: float = 4.0) -> Tensor:
-    """Two-way multi-label loss: that of the rows, and the same of the classes, each over the rows of the batch.
+    """Two-way multi-label loss: a loss over the rows, plus the same loss over the classes of the batch.
 
-    Of a row: `softplus(log(sum of exp(z) over its negatives) + T * log(sum of exp(-z / T) over its positives))`, the
-    mean over the rows that have a positive and a negative; of a class likewise. T is the `temperature`.
+    For a row: `softplus(log(sum of exp(z) over its negatives) + T * log(sum of exp(-z / T) over its positives))`, the
+    mean over the rows that have a positive and a negative. For a class the same. T is the `temperature`.
 
     Source: Kobayashi, "Two-way Multi-Label Loss", CVPR 2023.
     """
@@ -112,12 +112,12 @@ def _one_way(logits: Tensor, labels: Tensor, temperature: float, dim: int) -> Te
 
 
 def _sides(labels: Tensor) -> tuple[Tensor, Tensor]:
-    """Where a label is positive, and where it is negative."""
+    """Two masks: where labels are positive, and where they are negative."""
     return labels == 1, known_labels(labels) & (labels != 1)
 
 
 def _log_sum(values: Tensor, taken: Tensor) -> Tensor:
-    """The log of each row's sum of `exp(values)` where `taken`; of no value, a finite number far below any logit."""
+    """The log of each row's sum of `exp(values)` where `taken`; without values, a very low finite number."""
     return values.masked_fill(~taken, torch.finfo(values.dtype).min / 4).logsumexp(1)
 
 
@@ -127,7 +127,7 @@ RIVALS: dict[str, Callable[..., Tensor]] = {**ELEMENT_WISE, **BATCH_LOSSES}
 
 
 def rival_arguments(name: str, given: Mapping[str, Any] | None) -> dict[str, float]:
-    """All arguments of a rival: those that are given, and its defaults."""
+    """All arguments of a rival: the given ones, and defaults for the others."""
     return {key: float(value) for key, value in (default_arguments(RIVALS[name]) | dict(given or {})).items()}
 
 
@@ -138,7 +138,7 @@ def rival_objective(name: str, given: Mapping[str, Any] | None) -> Objective | N
 
 @contextmanager
 def in_place_of_the_loss(trainer: PLMTrainer, name: str, given: Mapping[str, Any] | None) -> Iterator[None]:
-    """While it lasts, the trainer's loss is one of `BATCH_LOSSES`, of each batch by itself; nothing is measured.
+    """A context in which the trainer's loss is one of `BATCH_LOSSES`, for each batch separately; nothing is measured.
 
     Raises:
         ValueError: if the trainer would mask labels, adapt the ideal ratios or accumulate gradients.

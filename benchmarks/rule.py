@@ -1,12 +1,12 @@
-"""Does the rule `marginal` stay calm? Micro-F1 from epoch to epoch under settings that could make it swing.
+"""Is the rule `marginal` stable? Micro-F1 from epoch to epoch, with settings that could make the rule oscillate.
 
     python benchmarks/rule.py    # seeds 0 to 2, 25 minutes on two cores; writes outputs/benchmarks/rule.*
 
-Each case trains the preset `default` with its rule, with the rule as it would be without what calms it (steps that do
-not shrink, no pseudo-count, no bound), and with ideal ratios that stay as they start. After each epoch micro-F1 on
-`dev` is measured. The table shows micro-F1 and macro-F1 after the last epoch, the mean change of micro-F1 from one
-epoch to the next in the second half of the training, the largest fall, and the share of labels whose ideal ratio is at
-the rule's bound or beyond it.
+Each case trains the preset `default` with its rule, with the same rule without its safeguards (steps that do not
+shrink, nearly no pseudo-count, no bound), and with fixed ideal ratios. After each epoch, micro-F1 on `dev` is
+measured. The table shows micro-F1 and macro-F1 after the last epoch, the mean change of micro-F1 from one epoch to the
+next in the second half of the training, the largest fall, and the share of labels whose ideal ratio is at the rule's
+bound or beyond it.
 """
 
 import itertools
@@ -46,7 +46,7 @@ AVERAGES = ("micro", "macro")
 
 @dataclass(frozen=True)
 class Case:
-    """How a task is trained, where it differs from its own settings."""
+    """What a training changes in the settings of its task."""
 
     task: str
     what: str
@@ -77,7 +77,7 @@ CASES = (
 
 @contextmanager
 def without_calming() -> Iterator[None]:
-    """The rule `marginal` with steps that do not shrink, no pseudo-count and no bound of its own."""
+    """The rule `marginal` with steps that do not shrink, nearly no pseudo-count, and no `DRIFT_BOUND`."""
     update = rules.update_ideal_ratio
 
     def unshrunk(*arguments: Any) -> Any:
@@ -99,7 +99,7 @@ def scores(prediction: EvalPrediction) -> dict[str, float]:
 
 
 def train(case: Case, rule: str, seed: int) -> dict[str, Any]:
-    """Micro- and macro-F1 after each epoch, and the share of labels at the bound after the last."""
+    """Micro- and macro-F1 after each epoch, and the share of labels at the bound after the last epoch."""
     task = load_task(case.task, Source())
     with TemporaryDirectory() as folder:
         if case.batch_size is not None:
@@ -134,7 +134,7 @@ def train(case: Case, rule: str, seed: int) -> dict[str, Any]:
 
 
 def changes(curve: list[float]) -> list[float]:
-    """From each epoch to the next."""
+    """The changes of micro-F1 from each epoch to the next."""
     return [after - before for before, after in itertools.pairwise(curve)]
 
 
@@ -168,7 +168,7 @@ def print_table(results: dict[tuple[Case, str], list[dict[str, Any]]]) -> None:
 
 
 def draw(results: dict[tuple[Case, str], list[dict[str, Any]]], path: Path) -> None:
-    """Micro-F1 against epochs, a panel for each case, a line for each rule and seed."""
+    """Micro-F1 against epochs, one panel for each case, one line for each rule and seed."""
     matplotlib.use("agg")
     cases = list(dict.fromkeys(case for case, _ in results))
     figure, axes = plt.subplots(math.ceil(len(cases) / 4), 4, figsize=(12, 2.4 * math.ceil(len(cases) / 4)))

@@ -1,4 +1,4 @@
-"""The tasks that users have: features that are there already, a pretrained model, little data."""
+"""Typical tasks of users: frozen features, a pretrained model, little data."""
 
 import functools
 
@@ -24,7 +24,7 @@ def frozen_features(source: Source, name: str, learning_rate: float, num_rows: i
     """A head on the frozen features of debtags (MiniLM) or clipart (EfficientNet-Lite0).
 
     Args:
-        num_rows: of training data; None for all.
+        num_rows: number of training rows; None for all.
     """
     data = read_parts(name)
     parts = {part: rows_of({"features": kept(name, part, rows)}, rows["labels"]) for part, rows in data.items()}
@@ -72,7 +72,7 @@ def small_debtags(source: Source, num_labels: int = 40) -> Task:
 
 
 def keywords(source: Source) -> Task:
-    """Made texts, ten labels of 697 to 7 positives, and a BERT from scratch."""
+    """Synthetic texts, ten labels with 697 to 7 positives, and a BERT from scratch."""
     train, dev, validation = (
         rows_of({"input_ids": tokens, "attention_mask": torch.ones_like(tokens)}, labels)
         for tokens, labels in (

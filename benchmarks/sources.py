@@ -1,7 +1,7 @@
-"""What a task is: data in three parts, a model, and how long it trains; and where the data come from.
+"""A task: data in three parts, a model, and the length of its training. And where the data come from.
 
-`train` is trained on, `dev` (a tenth of the training data) is where settings and thresholds are chosen, `validation`
-is what the tables report.
+Models train on `train`. Settings and thresholds are chosen on `dev`, a tenth of the training data. The tables report
+scores on `validation`.
 """
 
 from collections.abc import Callable
@@ -16,7 +16,7 @@ from hf_plm import LabelCounts
 EXAMPLES = Path(__file__).parent.parent / "examples"
 SPLITS = ("train", "validation")
 SPLIT_SEED = 0
-"""Draws `dev`; the same for all runs."""
+"""The seed that draws `dev`; the same for all runs."""
 
 
 @dataclass
@@ -25,7 +25,7 @@ class Task:
 
     Attributes:
         train, dev, validation: rows of the model's inputs and `labels` (lists of class ids, or one class id).
-        counts: of the labels of `train`.
+        counts: the label counts of `train`.
         make_model: a new model, random or pretrained.
         epochs, batch_size, learning_rate: of a run; a method may multiply the learning rate.
         is_single_label: one class id per row.
@@ -51,7 +51,7 @@ class Source:
     Attributes:
         mnist: MNIST, as a data set of the Hub or a parquet file.
         fashion: Fashion-MNIST, as a data set of the Hub, or a folder with the four files of its authors (idx, gzip).
-        data: the folder of data that you have to get yourself (COCO).
+        data: the folder of data that you have to download yourself (COCO).
         full: full-size pretrained models, for a GPU.
         quick: a third of the training data.
     """

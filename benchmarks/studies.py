@@ -1,7 +1,7 @@
 """Which runs answer which question.
 
-A study has rows, and a row one or several settings: its trials. Every trial runs with the first seed; the one with the
-best score on `dev` runs with the other seeds, too, and is the row of the table. So every method has the same budget.
+A study has rows. A row has one or several settings, its trials. Every trial runs with the first seed. The trial with
+the best score on `dev` also runs with the other seeds, and the table shows it. So every method has the same budget.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,12 +16,12 @@ MORE_SEEDS = (0, 1, 2, 3, 4)
 
 @dataclass(frozen=True)
 class Study:
-    """A question.
+    """A question, and the runs that answer it.
 
     Attributes:
-        question: what it asks.
+        question: in words.
         rows: name -> trials.
-        tasks: on which tasks it is asked; names in `TASKS`.
+        tasks: the tasks to run on; names in `TASKS`.
         baseline: the row that the others are compared with, seed by seed.
     """
 
@@ -37,7 +37,7 @@ def off(**settings: Any) -> Settings:
 
 
 def masks(**settings: Any) -> Settings:
-    """The default preset's masks, on another objective or with other settings."""
+    """The default preset's masks, with a different objective or other settings."""
     return {"plm_preset": "default", **settings}
 
 
@@ -52,7 +52,7 @@ def rival(name: str, **kwargs: float) -> Settings:
 
 
 def fixed(initial_ratio: str | float, temper: float | None = None, **settings: Any) -> Settings:
-    """Random masks that stay as they are in the beginning; on BCE unless an objective is given."""
+    """Random masks whose ideal ratios stay at their start; on BCE unless an objective is given."""
     start = {"plm_initial_ratio": initial_ratio} | ({"plm_temper": temper} if temper is not None else {})
     return masks(
         **{
@@ -90,7 +90,7 @@ QUICK_TASKS = (
 )
 ALL_TASKS = (*MULTI_LABEL, *QUICK_TASKS, *SINGLE_LABEL)
 PRETRAINED = ("minilm-debtags", "efficientnet-clipart")
-"""Tasks that fine-tune a pretrained model, minutes a run: the main methods, one setting each."""
+"""Tasks that fine-tune a pretrained model. A run takes minutes, so only the main methods are run, one setting each."""
 
 
 def seeds_of(task: str) -> tuple[int, ...]:
@@ -176,18 +176,18 @@ BINS = {
 }
 
 STUDIES: dict[str, Study] = {
-    "methods": Study("Against what does it help?", METHODS, ALL_TASKS),
+    "methods": Study("Which methods does it beat?", METHODS, ALL_TASKS),
     "pretrained": Study(
         "Does it help pretrained models?", {name: [settings] for name, settings in MAIN_METHODS.items()}, PRETRAINED
     ),
     "starts": Study("Which initial ideal ratio?", STARTS, MULTI_LABEL),
     "settings": Study("What does each setting of the default do?", SETTINGS, (*MULTI_LABEL, *QUICK_TASKS)),
-    "epochs": Study("Trained to the end?", EPOCHS, (*MULTI_LABEL, *QUICK_TASKS), epochs_row("BCE", 1)),
+    "epochs": Study("Does longer training matter?", EPOCHS, (*MULTI_LABEL, *QUICK_TASKS), epochs_row("BCE", 1)),
     "bins": Study("Which bins and rate for the paper's rule?", BINS, ("debtags", "multimnist")),
 }
 
 QUICK = ("BCE", "BCE with pos_weight", "asymmetric", "PLM paper", "PLM default")
-"""The rows of the study `methods` that `--quick` runs, with their first trial alone."""
+"""The rows of the study `methods` that `--quick` runs, each with only its first trial."""
 
 TASKS_OF_QUICK = ("debtags", "clipart", "keywords", "mnist-lt-100")
-"""The tasks of the study `methods` that `--quick` runs unless others are named: each kind, within ten minutes."""
+"""The tasks of the study `methods` that `--quick` runs by default: one of each kind, ten minutes in all."""

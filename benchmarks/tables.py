@@ -1,8 +1,9 @@
-"""Tables of the results. A document asks for a table by `<!-- table: STUDY TASK -->`."""
+"""Tables of the results. A document has a table between `<!-- table: STUDY TASK -->` and `<!-- end -->`."""
 
 import math
 import re
 import statistics
+import textwrap
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -49,27 +50,27 @@ SINGLE_LABEL_COLUMNS = {
     "calibration_error": "calibration error",
 }
 TASK_DESCRIPTIONS = {
-    "debtags": "365 labels, 16,500 texts, ModernBERT from scratch",
-    "clipart": "113 labels, 3,650 pictures, ViT from scratch",
+    "debtags": "365 labels, 18,391 texts, ModernBERT from scratch",
+    "clipart": "113 labels, 4,052 pictures, ViT from scratch",
     "multimnist": "10 labels, 10,800 pictures, convolutions",
-    "keywords": "10 labels, 1,200 made texts, BERT from scratch",
+    "keywords": "10 labels, 1,200 synthetic texts, BERT from scratch",
     "features-debtags-500": "365 labels, 500 texts, MiniLM's features",
     "features-debtags-1500": "365 labels, 1,500 texts, MiniLM's features",
     "features-debtags-5000": "365 labels, 5,000 texts, MiniLM's features",
-    "features-debtags": "365 labels, 16,500 texts, MiniLM's features",
-    "features-clipart": "113 labels, 3,650 pictures, EfficientNet-Lite0's features",
+    "features-debtags": "365 labels, 18,391 texts, MiniLM's features",
+    "features-clipart": "113 labels, 4,052 pictures, EfficientNet-Lite0's features",
     "debtags-small": "40 labels, 1,500 texts, ModernBERT from scratch",
     "minilm-debtags": "365 labels, 6,000 texts, MiniLM fine-tuned",
-    "efficientnet-clipart": "113 labels, 3,650 pictures, EfficientNet-Lite0 fine-tuned",
+    "efficientnet-clipart": "113 labels, 4,052 pictures, EfficientNet-Lite0 fine-tuned",
     "mnist-lt-10": "10 classes, one per row, convolutions: top-1 error",
     "mnist-lt-50": "10 classes, one per row, convolutions: top-1 error",
     "mnist-lt-100": "10 classes, one per row, convolutions: top-1 error",
     "fashion-lt-100": "10 classes, one per row, convolutions: top-1 error",
 }
-
+"""The numbers of rows are those of `train`, without `dev`."""
 
 COMPARED = ("methods", "pretrained")
-"""The studies that the summaries are of; no task is in both."""
+"""The studies that the summaries use; no task is in both."""
 
 
 def mean_and_spread(values: Sequence[float]) -> str:
@@ -85,7 +86,7 @@ def markdown(rows: Sequence[Sequence[str]]) -> str:
 def study_table(study: Study, results: Results) -> str:
     """Percent on `validation`: mean ± standard deviation over the seeds, and the paired difference to the baseline.
 
-    The studies in `COMPARED` have rows of what can be done after training, see `with_post_hoc`.
+    The studies in `COMPARED` also have rows of what can be done after training, see `with_post_hoc`.
     """
     results = with_post_hoc(results) if study in [STUDIES[name] for name in COMPARED] else results
     single_label = is_single_label(results)
@@ -126,10 +127,30 @@ def overview_table(results: Mapping[str, Results]) -> str:
     return markdown(table)
 
 
+def headline(results: Mapping[str, Results]) -> str:
+    """Two sentences for the first screen: the default, the rival with the best mean rank, and BCE, over all tasks."""
+    ranks = mean_ranks(results)
+    rival = min((name for name in ranks if name not in (DEFAULT, "BCE")), key=lambda name: ranks[name])
+    tasks = [rows for rows in results.values() if not is_single_label(rows)]
+
+    def means(name: str) -> str:
+        each = (statistics.mean(statistics.mean(values_of(rows[name], score)) for rows in tasks) for score in SCORES)
+        return " / ".join(f"{mean:.1f}" for mean in each)
+
+    scores = " / ".join(SCORES.values())
+    return textwrap.fill(
+        f"**Means over {len(tasks)} multi-label tasks, {scores} in percent:** PLM's default preset {means(DEFAULT)}, "
+        f"the best other method ({rival}) {means(rival)}, plain BCE {means('BCE')}. Their mean ranks among "
+        f"{len(ranks)} methods, over {len(results)} tasks: {ranks[DEFAULT]:.1f}, {ranks[rival]:.1f} and "
+        f"{ranks['BCE']:.1f} (1 is best).",
+        width=119,
+    )
+
+
 def wins_table(results: Mapping[str, Results]) -> str:
     """The default against each rival over all tasks: mean rank, and wins, ties and losses on each score.
 
-    What can be done after training has no rank, and stands at the end.
+    Rows of what can be done after training have no rank, and come last.
     """
     ranks = mean_ranks(results)
     columns = {**SCORES, "accuracy": "accuracy, one label per row"}
@@ -160,12 +181,12 @@ def losses_table(results: Mapping[str, Results]) -> str:
 
 
 def method_results() -> dict[str, Results]:
-    """The small runs of the studies in `COMPARED` by task, with what can be done afterwards; only tasks with runs."""
+    """The small runs of the studies in `COMPARED` by task, see `with_post_hoc`; only tasks with the default's runs."""
     found = {task: read_results(STUDIES[name], task, Source()) for name in COMPARED for task in STUDIES[name].tasks}
-    return {task: with_post_hoc(rows) for task, rows in found.items() if rows}
+    return {task: with_post_hoc(rows) for task, rows in found.items() if DEFAULT in rows}
 
 
-SUMMARIES = {"overview": overview_table, "wins": wins_table, "losses": losses_table}
+SUMMARIES = {"headline": headline, "overview": overview_table, "wins": wins_table, "losses": losses_table}
 
 
 def table(name: str, task: str | None) -> str | None:
@@ -178,7 +199,7 @@ def table(name: str, task: str | None) -> str | None:
 
 
 def fill(text: str) -> str:
-    """A document with all its tables made anew."""
+    """A document with all its tables replaced by new ones."""
 
     def make(match: re.Match) -> str:
         made = table(match["study"], match["task"])

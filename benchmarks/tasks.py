@@ -1,4 +1,4 @@
-"""What the methods are compared on."""
+"""The tasks on which the methods are compared."""
 
 import functools
 import gzip
@@ -16,7 +16,7 @@ from sources import SPLIT_SEED, Source, Task, cut, read_parts
 from hf_plm import count_labels, make_long_tailed
 
 TEXT_MODEL = "answerdotai/ModernBERT-base"
-"""What `Source.full` trains on texts."""
+"""The model for texts with `Source.full`."""
 
 
 def debtags(source: Source) -> Task:
@@ -129,7 +129,7 @@ def read_fashion(source: str) -> tuple[np.ndarray, np.ndarray]:
         np.frombuffer(gzip.decompress((Path(source) / f"train-{name}-ubyte.gz").read_bytes()), np.uint8, offset=start)
         for name, start in (("images-idx3", 16), ("labels-idx1", 8))
     )
-    return images.reshape(-1, 28, 28).copy(), classes.astype(np.int64)  # what is read from bytes cannot be written to
+    return images.reshape(-1, 28, 28).copy(), classes.astype(np.int64)  # arrays read from bytes are read-only
 
 
 def read_mnist(source: str) -> tuple[np.ndarray, np.ndarray]:

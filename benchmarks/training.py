@@ -34,12 +34,12 @@ from hf_plm.scores import multilabel_scores
 RESULTS = Path(__file__).parent / "results"
 
 WITHOUT_EFFECT = (("update_steps", None), ("mask", "random"), ("class_weight", 0.0), ("prior", None))
-"""Settings that change nothing, and are in no file's name."""
+"""Settings with values that change nothing; they are left out of the files' names."""
 
 
 @dataclass(frozen=True)
 class Run:
-    """A run. Its file is named after all its settings, so that no result outlives a change of a preset or default.
+    """A run. The name of its file depends on all its settings, so a changed preset or default never finds old results.
 
     Attributes:
         task: a name in `TASKS`.
@@ -62,7 +62,7 @@ class Run:
         """The settings with the preset's values in place of its name, and the objective's own arguments."""
         names = [name for name in self.settings if name.startswith("plm_")]
         settings = PLMSettings.from_preset(**{name.removeprefix("plm_"): self.settings[name] for name in names})
-        plm = asdict(settings) | {"prior": self.settings.get("plm_prior")}  # not given, it depends on the task
+        plm = asdict(settings) | {"prior": self.settings.get("plm_prior")}  # if None, it depends on the task
         plm = {name: value for name, value in plm.items() if (name, value) not in WITHOUT_EFFECT}
         if plm["initial_ratio"] != "tempered":
             del plm["temper"]  # nothing reads it
@@ -76,7 +76,7 @@ class Run:
         return {**plm, **others}
 
     def result(self, source: Source) -> dict[str, Any] | None:
-        """What the file holds; None if the run is still to be made."""
+        """The content of the file; None if there is none yet."""
         path = self.path(source)
         return json.loads(path.read_text()) if path.exists() else None
 
@@ -87,14 +87,14 @@ def load_task(name: str, source: Source) -> Task:
 
 
 def be_quiet() -> None:
-    """Leave the terminal to the progress of all runs."""
+    """Show no progress of single runs, so that the terminal has the progress of all runs."""
     datasets.disable_progress_bars()
     transformers.logging.disable_progress_bar()
     transformers.logging.set_verbosity_error()
 
 
 def make_run(run: Run, source: Source) -> None:
-    """Train, score, and write the result: whole, or not at all."""
+    """Train, score, and write the result; an interrupted run writes no file."""
     task = load_task(run.task, source)
     start = time.monotonic()
     with TemporaryDirectory() as folder:
@@ -133,7 +133,7 @@ def make_run(run: Run, source: Source) -> None:
 
 
 def quiet_arguments(task: Task, seed: int) -> dict[str, Any]:
-    """The arguments of `PLMTrainingArguments` that all trainings on a task share: nothing is saved or sent."""
+    """The arguments of `PLMTrainingArguments` that all trainings on a task share: nothing is saved or reported."""
     return {
         "seed": seed,
         "per_device_train_batch_size": task.batch_size,
@@ -169,7 +169,7 @@ def train(task: Task, run: Run, folder: str) -> PLMTrainer:
         raise ValueError(f"the run has settings that nothing reads: {settings}")
     args.__post_init__()  # checks them
     set_seed(run.seed)
-    # The trainer counts what is drawn, and sees that each row has one class.
+    # Without counts, the trainer counts the rows that are drawn, and sees that each row has one class.
     counts = None if args.plm_class_aware or task.is_single_label else task.counts
     trainer = PLMTrainer(task.make_model(), args, train_dataset=task.train, label_counts=counts, objective=objective)
     trainer.remove_callback(PrinterCallback)
@@ -181,7 +181,7 @@ def train(task: Task, run: Run, folder: str) -> PLMTrainer:
 def label_scores(
     logits: np.ndarray, labels: np.ndarray, groups: dict, thresholds: dict[str, np.ndarray], shift: np.ndarray
 ) -> dict[str, float]:
-    """`multilabel_scores` at 0.5; macro-F1 and micro-F1 at the thresholds tuned for each; calibration errors."""
+    """`multilabel_scores` at 0.5, macro-F1 and micro-F1 at thresholds tuned for each, and calibration errors."""
     logits = logits.astype(np.float64)
     tuned = {
         f"tuned_{aim}": multilabel_scores(expit(logits - each), labels, groups)[aim]
@@ -196,10 +196,11 @@ def label_scores(
 
 
 def single_label_scores(logits: np.ndarray, labels: np.ndarray, groups: dict, priors: np.ndarray) -> dict[str, float]:
-    """Top-1 error, overall (the classes are balanced) and over the classes of each group.
+    """Top-1 error, over all classes (they are balanced) and over the classes of each group.
 
-    `error_at_data`: with the classes as frequent as in the training data (`priors`). `corrected_error` and
-    `corrected_error_at_data`: of the logit adjustment at prediction, which divides each probability by its prior.
+    `error_at_data` weights the classes by their frequencies in the training data (`priors`). `corrected_error` and
+    `corrected_error_at_data` are errors with logit adjustment at prediction, which divides each probability by its
+    prior.
     """
     logits = logits.astype(np.float64)
     one_hot = np.eye(logits.shape[1])[labels]
@@ -220,7 +221,7 @@ def single_label_scores(logits: np.ndarray, labels: np.ndarray, groups: dict, pr
 
 
 def calibration_error(probabilities: np.ndarray, labels: np.ndarray, num_bins: int = 15) -> float:
-    """Expected calibration error over all entries: the mean distance of bins' mean probability and frequency."""
+    """Expected calibration error over all entries: the mean distance of a bin's probability and frequency."""
     bins = np.minimum((probabilities * num_bins).astype(int), num_bins - 1).ravel()
     predicted = np.bincount(bins, probabilities.ravel(), num_bins)
     occurred = np.bincount(bins, (labels == 1).ravel(), num_bins)

@@ -1,4 +1,4 @@
-"""`python -m hf_plm`, as the command `hf-plm`."""
+"""Makes `python -m hf_plm` the same as the command `hf-plm`."""
 
 from .command_line import main
 

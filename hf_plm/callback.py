@@ -16,6 +16,13 @@ from .state import PLMState
 
 logger = logging.get_logger(__name__)
 
+SUMMARY_DETAILS = {
+    f"plm/{group}_{value}"
+    for group in ("head", "medium", "tail")
+    for value in ("ideal_ratio", "shift", "keep_positive", "keep_negative")
+}
+"""The numbers of `summarize` that a terminal leaves out: how the labels are masked. What stays is what comes of it."""
+
 
 class TrainsWithPLM(Protocol):
     """What the callback needs of a trainer."""
@@ -38,13 +45,17 @@ class TrainsWithPLM(Protocol):
 
 
 class PLMCallback(TrainerCallback):
-    """Updates the ideal ratios at the end of each epoch, or every `update_steps` optimizer steps.
+    """Updates the ideal ratios at the end of each epoch, or every `update_steps` optimizer steps, and logs a summary.
+
+    The summary of an epoch is logged at once; of the updates every `update_steps`, the latest at the next log, at the
+    next checkpoint (whose log is then complete), or when training ends.
 
     What is pushed to the Hub while the model trains has the model card of that moment.
     """
 
     def __init__(self, trainer: TrainsWithPLM):
         self.trainer = trainer
+        self._unlogged: dict[str, float] = {}
 
     @property
     def update_steps(self) -> int | None:
@@ -53,6 +64,7 @@ class PLMCallback(TrainerCallback):
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
+        self._unlogged = {}  # of a run that was interrupted
         self.trainer.begin_training()
 
     def on_epoch_begin(
@@ -61,7 +73,8 @@ class PLMCallback(TrainerCallback):
         # A checkpoint of the last step of an epoch is written before on_epoch_end: make up for its update.
         at_epoch_end = state.epoch is not None and state.epoch == int(state.epoch)
         if self.update_steps is None and at_epoch_end and self.trainer.plm_loss.state.is_measuring:
-            self.update(args, control)
+            self.update(args)
+            self.log(control)
         if isinstance(self.trainer.train_dataset, ClassAwareDataset):
             self.trainer.train_dataset.set_epoch(int(state.epoch or 0))  # accelerate does so on one process alone
 
@@ -69,9 +82,10 @@ class PLMCallback(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         if self.update_steps is not None and state.global_step % self.update_steps == 0:
-            self.update(args, control)
+            self.update(args)
         elif self._is_halfway(state):
             self.trainer.plm_loss.forget_start()
+        self.log_when_due(control)
 
     def _is_halfway(self, state: TrainerState) -> bool:
         """Whether this step is the one in the middle of the first window: half an epoch, or of `update_steps`."""
@@ -85,9 +99,11 @@ class PLMCallback(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         if self.update_steps is None:
-            self.update(args, control)
+            self.update(args)
+            self.log(control)
         else:
             self.trainer.plm_loss.raise_for_wrong_labels()  # of the steps since the last update
+            self.log_when_due(control)
 
     def on_evaluate(
         self,
@@ -116,17 +132,28 @@ class PLMCallback(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         if self.update_steps is None and self.trainer.plm_loss.state.is_measuring:
-            self.update(args, control)  # resumed behind the last step, from a checkpoint that was written before it
+            self.update(args)  # resumed behind the last step, from a checkpoint that was written before it
+        self.log(control)
         self.trainer.end_training()
 
-    def update(self, args: TrainingArguments, control: TrainerControl) -> None:
-        """Update the ideal ratios and log a summary of them, unless `logging_strategy` is `no`."""
+    def update(self, args: TrainingArguments) -> None:
+        """Update the ideal ratios, and keep a summary of them to log, unless `logging_strategy` is `no`."""
         self.trainer.plm_loss.end_epoch()
-        if args.logging_strategy == IntervalStrategy.NO:
+        if args.logging_strategy != IntervalStrategy.NO:
+            self._unlogged = summarize(self.trainer.plm_loss.state)
+
+    def log_when_due(self, control: TrainerControl) -> None:
+        """Log the latest summary if this step is logged or saved, or the last one."""
+        if control.should_log or control.should_save or control.should_training_stop:
+            self.log(control)
+
+    def log(self, control: TrainerControl) -> None:
+        """Log the latest summary, unless it was logged."""
+        if not self._unlogged:
             return
-        should_log = control.should_log  # Trainer.log resets it, and the epoch's training loss would not be logged
-        self.trainer.log(summarize(self.trainer.plm_loss.state))
-        control.should_log = should_log
+        should_log = control.should_log  # Trainer.log resets it, and the training loss would not be logged
+        self.trainer.log(self._unlogged)
+        self._unlogged, control.should_log = {}, should_log
 
 
 def summarize(state: PLMState) -> dict[str, float]:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 PROBES = (0.1, 1.0, 30.0, 1000.0)
-"""A bias is moved by about these amounts, up and down, to see whether the logits follow."""
+"""The rough amounts by which a parameter is moved, up and down, to test whether the logits follow."""
 
 
 def logits_of(outputs: Any) -> Tensor:
@@ -30,7 +30,7 @@ def logits_of(outputs: Any) -> Tensor:
 
 @contextmanager
 def in_evaluation(model: nn.Module) -> Iterator[None]:
-    """The model in evaluation mode and without gradients; afterwards each of its modules has the mode that it had."""
+    """Run a block with the model in evaluation mode and without gradients; then restore the mode of each module."""
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
     try:
@@ -42,17 +42,17 @@ def in_evaluation(model: nn.Module) -> Iterator[None]:
 
 
 def find_bias(model: nn.Module, change: Tensor, inputs: Any, instead: str) -> nn.Parameter:
-    """The parameter that moves each logit by exactly as much as it is moved itself.
+    """Find the parameter that shifts the logits exactly: adding x to an entry adds x to the logit of that label.
 
     Each parameter of shape `(num_labels,)` is moved up and down, by small and large amounts that differ between its
-    entries, and the model is run. A bias in front of a tanh, a scale or a normalization fails. If several parameters
-    pass, any will do. In the end every parameter is as it was.
+    entries, and the model is run. A bias before a tanh, a scale or a normalization fails this test. If several
+    parameters pass, one of them is returned. At the end all parameters have their old values.
 
     Args:
-        change (float, `(num_labels,)`): the change that is planned; amounts as large are tried, too.
-        inputs: of the model: a mapping of its arguments, or its one argument; None makes some up, for models with
-            a `config` that take token ids or pixels, and for those without one that begin with a linear layer.
-        instead: what to do without such a bias, for the message.
+        change (float, `(num_labels,)`): the planned change; amounts of this size are tried as well.
+        inputs: the model's inputs: a mapping of its arguments, or its only argument. None for random inputs, if the
+            model has a `config` and takes token ids or pixels, or has no `config` and begins with a linear layer.
+        instead: what the error message recommends if there is no such bias.
 
     Raises:
         ValueError: if there is no such parameter, or the model cannot be run.
@@ -63,13 +63,13 @@ def find_bias(model: nn.Module, change: Tensor, inputs: Any, instead: str) -> nn
         batches = [inputs] if inputs is not None else _made_up_inputs(model, named[-1][1].device)
         with in_evaluation(model):
             before = _run(model, batches, num_labels, made_up=inputs is None)
-            for _, parameter in reversed(named):  # the classifier comes last, as a rule
+            for _, parameter in reversed(named):  # the classifier is usually the last
                 if _moves_logits(model, parameter, before, change, batches):
                     return parameter
     tried = ", ".join(name for name, _ in named[-5:]) or f"there is no parameter of {num_labels} entries"
     raise ValueError(
-        f"the model has no bias that moves its logits by exactly as much as it is moved itself (tried: {tried}), and "
-        f"stays as it is; {instead}"
+        f"the model has no bias that shifts its logits by exactly its own change (tried: {tried}); the model is "
+        f"unchanged; {instead}"
     )
 
 
@@ -97,7 +97,7 @@ def _moves_logits(
 
 
 def _rounding(logits: Tensor) -> float:
-    """The relative rounding error of logits. Their values tell their precision, which autocast hides."""
+    """The relative rounding error of logits, found from their values: under autocast their dtype does not show it."""
     for dtype in (torch.bfloat16, torch.float16):
         if torch.equal(logits.to(dtype).to(logits.dtype), logits):
             return 2 * torch.finfo(dtype).eps
@@ -108,8 +108,8 @@ def _run(model: nn.Module, batches: list[Any], num_labels: int, made_up: bool) -
     """The logits of all batches, float64 on the CPU, `(rows, ..., num_labels)`."""
     try:
         logits = torch.cat([logits_of(_call(model, batch)) for batch in batches]).cpu().double()
-    except Exception as error:  # a model may raise anything
-        source = "inputs that were made up: pass inputs=..., a batch of its own" if made_up else "these inputs"
+    except Exception as error:  # a model may raise any error
+        source = "random inputs: pass inputs=..., a real batch" if made_up else "these inputs"
         raise ValueError(f"the model does not run on {source} ({type(error).__name__}: {error})") from error
     if logits.dim() < 2 or logits.shape[-1] != num_labels or not logits.numel():
         raise ValueError(f"the model's logits have shape {tuple(logits.shape)}; they must be (rows, {num_labels})")
@@ -121,7 +121,7 @@ def _call(model: nn.Module, batch: Any) -> Any:
 
 
 def _made_up_inputs(model: nn.Module, device: torch.device) -> list[Any]:
-    """Four random rows. Each row of tokens is a batch: models without a padding token take no more at a time."""
+    """Four random rows; rows of tokens one per batch, because models without a padding token take only one."""
     name, config = getattr(model, "main_input_name", None), getattr(model, "config", None)
     generator = torch.Generator().manual_seed(0)
     if name == "input_ids" and (vocabulary := _setting(config, "vocab_size")):
@@ -141,13 +141,13 @@ def _made_up_inputs(model: nn.Module, device: torch.device) -> list[Any]:
     if config is None and first is not None:
         return [torch.randn(4, first.in_features, generator=generator).to(device, first.weight.dtype)]
     raise ValueError(
-        "no inputs can be made up to see what the classifier's bias does; pass inputs=..., a batch as the model takes "
-        "it, such as tokenizer(texts, return_tensors='pt')"
+        "random inputs, to test what the classifier's bias does, cannot be made for this model; pass inputs=..., a "
+        "batch that the model takes, such as tokenizer(texts, return_tensors='pt')"
     )
 
 
 def _setting(config: Any, name: str) -> Any:
-    """A setting of a configuration, or of the one for text or pictures that it holds; None if there is none."""
+    """A setting of a configuration, or of its text or vision part; None if none of them has it."""
     for part in (config, getattr(config, "text_config", None), getattr(config, "vision_config", None)):
         if (value := getattr(part, name, None)) is not None:
             return value

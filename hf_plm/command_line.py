@@ -3,6 +3,7 @@
 import sys
 import warnings
 from collections.abc import Sequence
+from importlib.metadata import version
 
 from datasets.exceptions import DatasetsError
 
@@ -17,6 +18,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         description="Multi-label classification with imbalanced labels: look at the labels of a table, train a model, "
         "label new rows,\nand compare training methods on your data.",
         epilog="Begin with: hf-plm inspect FILE.csv. Each command has a --help.",
+    )
+    parser.add_argument(
+        "--version", action="version", version=f"%(prog)s {version('hf_plm')}", help="print the version and exit"
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND", dest="command")
     for command in (command_inspect, command_train, command_predict, command_compare):

@@ -7,7 +7,7 @@ import datasets
 import numpy as np
 from torch.utils.data import ConcatDataset, Subset
 
-from .label_columns import check_column, feature_names_of, label_rows
+from .label_columns import check_column, feature_names_of, form_of_type, label_rows
 from .label_counts import LabelCounts
 from .label_formats import LabelRows, read_class_ids, read_ids, read_multi_hot, read_names
 from .label_readings import candidate_forms, common_forms, one_reading
@@ -128,7 +128,7 @@ def check_labels(dataset: Any, space: LabelSpace, source: str) -> None:
     order = space.order_of(feature_names_of(dataset, space.column), f"{source}, column '{space.column}',")
     if not _has_rows_to_read(dataset, space.column):
         return
-    form = space.form if space.form is not None else _form_of_type(dataset, space)
+    form = form_of_rows(dataset, space)
     if form is None:
         return
     tally = _Tally(form, space.num_labels, space.names, order)
@@ -158,11 +158,14 @@ def _has_rows_to_read(dataset: Any, column: str) -> bool:
     return isinstance(dataset, list) and all(isinstance(row, Mapping) and column in row for row in dataset)
 
 
-def _form_of_type(dataset: Any, space: LabelSpace) -> str | None:
-    """`names`, where the column's type says so and the names are known; else None."""
-    feature = dataset.features[space.column] if isinstance(dataset, datasets.Dataset) else None
-    is_text = getattr(getattr(feature, "feature", None), "dtype", None) in ("string", "large_string")
-    return "names" if is_text and space.names is not None else None
+def form_of_rows(dataset: Any, space: LabelSpace) -> str | None:
+    """The form of the rows of an evaluation set: what its column's type says; without names, that of the space.
+
+    Names beside class ids in training, and the reverse, stand for the same labels.
+    """
+    if space.names is None or space.form == "class_id":
+        return space.form
+    return form_of_type(dataset, space.column) or space.form
 
 
 def positive_entries(dataset: Any, counts: LabelCounts, column: str, form: str) -> tuple[np.ndarray, np.ndarray]:

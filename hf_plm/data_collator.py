@@ -1,4 +1,4 @@
-"""Batches with multi-hot labels, whatever form the label column has."""
+"""Makes batches with multi-hot labels from a label column of any form."""
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
@@ -17,28 +17,28 @@ PLACE = "row {} of the batch"
 
 
 class MultiLabelCollator:
-    """Makes the labels of a batch a tensor, and leaves the other columns to another collator.
+    """Turns the labels of a batch into a tensor, and leaves the other columns to another collator.
 
-    A `PLMTrainer` completes it with what it knows of the labels: their names, their form, and for each data set the
-    order of its class ids.
+    A `PLMTrainer` adds what it knows about the labels: their names, their form, and the order of the class ids of
+    each data set.
 
     Args:
-        num_labels: how many labels there are.
+        num_labels: the number of labels.
         collator: makes the batch of all other columns; None for `transformers.default_data_collator`.
-        column: the column of the labels.
-        label_format: what a row's labels are: `multi_hot` (one value per label: 1, 0, or unknown: NaN or -100), `ids`
-            (a list of class ids), `names` (a list of class names), or `auto`: decided once, by the first batch that
-            has labels, and an error if that batch can be read in two ways.
+        column: the column that holds the labels.
+        label_format: the form of a row's labels: `multi_hot` (one value per label: 1, 0, or NaN or -100 if it is
+            unknown), `ids` (a list of class ids), `names` (a list of class names), or `auto` (decided once, from the
+            first batch that has labels; an error if that batch can be read in two ways).
         label_names: the names of the labels in the order of their ids, for `names`.
-        sparse: whether the labels of a batch are class ids, for thousands of labels and more: the batch is then a few
-            numbers for each row, and the multi-hot labels are made on the device, in `PLMLoss(sparse=True)`.
-            Rows must be `ids` or `names`.
+        sparse: whether the labels of a batch are class ids; use it for thousands of labels or more. A batch then has
+            only a few numbers for each row, and `PLMLoss(sparse=True)` makes the multi-hot labels on the device. Rows
+            must be `ids` or `names`.
 
     Attributes:
-        order (int64, `(num_labels,)`): the label that each class id of the rows stands for; None if it is the id.
+        order (int64, `(num_labels,)`): the label that each class id of the rows means; None if it is the id itself.
 
     Raises:
-        ValueError: for arguments that contradict each other.
+        ValueError: if arguments contradict each other.
     """
 
     def __init__(
@@ -62,14 +62,17 @@ class MultiLabelCollator:
         self.sparse = sparse
         self.order: np.ndarray | None = None
 
-    def fitted(self, space: LabelSpace, order: np.ndarray | None = None) -> "MultiLabelCollator":
-        """This collator with all that a label space knows; a copy, unless nothing changes.
+    def fitted(
+        self, space: LabelSpace, order: np.ndarray | None = None, form: str | None = None
+    ) -> "MultiLabelCollator":
+        """This collator with the names and form of a label space; a copy, unless nothing changes.
 
         Args:
-            order: see the attribute.
+            order: see the attribute `order`.
+            form: the form of the rows of this data set; None for that of the space.
 
         Raises:
-            ValueError: if the two disagree in number, names, form or column of the labels.
+            ValueError: if the two disagree about the number, names, form or column of the labels.
         """
         for name, own, other in (
             ("num_labels", self.num_labels, space.num_labels),
@@ -81,7 +84,7 @@ class MultiLabelCollator:
                     f"the data_collator (MultiLabelCollator) has {name}={own!r}, and the training data and the model "
                     f"have {other!r}; make it with {name}={other!r}"
                 )
-        form, names = space.form or self.label_format, self.label_names
+        form, names = form or space.form or self.label_format, self.label_names
         if space.names is not None:
             if names is not None:
                 label_order(names, "the data_collator", space.names, "the model")
@@ -106,8 +109,8 @@ class MultiLabelCollator:
             the label column (for prediction) give a batch without it.
 
         Raises:
-            ValueError: for labels that are not of the form (with the column, the row's position in the batch, the
-                value and the remedy), and if only some rows have labels.
+            ValueError: if a row's labels do not have the expected form (the message has the column, the row's
+                position in the batch, the value and the remedy), or if only some rows have labels.
         """
         with_labels = [row for row, features in enumerate(rows) if self.column in features]
         if not with_labels:
@@ -115,7 +118,7 @@ class MultiLabelCollator:
         if len(with_labels) < len(rows):
             missing = next(row for row in range(len(rows)) if row not in with_labels)
             raise ValueError(
-                f"column '{self.column}', {PLACE.format(missing)}: there are no labels, other rows have some"
+                f"column '{self.column}', {PLACE.format(missing)}: this row has no labels, and other rows have some"
             )
         labels = self.collate_labels([row[self.column] for row in rows])
         others = [{name: value for name, value in row.items() if name != self.column} for row in rows]
@@ -125,13 +128,13 @@ class MultiLabelCollator:
             if error.args != (self.column,):
                 raise
             raise ValueError(
-                f"the wrapped collator reads the column '{self.column}', which MultiLabelCollator already makes; take "
-                "it out of the wrapped collator"
+                f"the wrapped collator reads the column '{self.column}', which MultiLabelCollator already makes; "
+                "remove it from the wrapped collator"
             ) from error
         return {**batch, self.column: labels}
 
     def collate_labels(self, rows: Sequence[Any]) -> Tensor:
-        """The labels of a batch, from those of its rows. Returns and raises as `__call__`."""
+        """The labels of a batch, made from those of its rows. Returns and raises the same as `__call__`."""
         flat = flatten(arrow_rows(rows, self.column, PLACE, 0), self.column, PLACE)
         readings, errors = {}, {}
         for form in candidate_forms(flat, self.label_format, num_labels=self.num_labels):
@@ -148,12 +151,12 @@ class MultiLabelCollator:
     def _read(self, rows: LabelRows, form: str) -> Tensor:
         if form == "multi_hot":
             if self.sparse:
-                raise rows.error(0, "these are multi-hot labels. With sparse=True, give lists of class ids or names")
+                raise rows.error(0, "the labels are multi-hot. With sparse=True, give lists of class ids or names")
             values = read_multi_hot(rows, self.num_labels, self.label_names).astype(np.float32)
             return torch.from_numpy(np.where(values == -100, np.float32(np.nan), values))
         if form == "names":
             if self.label_names is None:
-                raise rows.error(0, "labels are class names. Pass label_names=..., in the order of their ids")
+                raise rows.error(0, "the labels are class names. Pass label_names=..., in the order of their ids")
             rows = read_names(rows, {name: index for index, name in enumerate(self.label_names)})
         else:
             rows = read_ids(rows, self.num_labels).reordered(self.order)
@@ -168,12 +171,12 @@ class MultiLabelCollator:
 
 
 class ClassIdCollator:
-    """Puts the class ids of another collator's batch, one of each row, into the order of the model's outputs.
+    """Changes the class ids in another collator's batch, one per row, to the order of the model's outputs.
 
     Args:
-        collator: makes the batch, class ids and all.
+        collator: makes the batch, with its class ids.
         column: the column of the class ids; -100 is unknown.
-        order (int64, `(num_labels,)`): the label that each class id of the rows stands for.
+        order (int64, `(num_labels,)`): the label that each class id of the rows means.
     """
 
     def __init__(self, collator: Callable[[list[Any]], Mapping[str, Any]], column: str, order: np.ndarray):
@@ -182,7 +185,7 @@ class ClassIdCollator:
         self.order = torch.from_numpy(order)
 
     def __call__(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-        """Collate rows; returns the other collator's batch. Rows may come without class ids."""
+        """Collate rows, with or without class ids. Returns the other collator's batch."""
         batch = dict(self.collator(list(rows)))
         if self.column in batch:
             class_ids = torch.as_tensor(batch[self.column])

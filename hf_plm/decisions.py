@@ -1,6 +1,6 @@
-"""The decisions of a trained model: thresholds in its configuration, calibrating, folding.
+"""How a trained model decides: thresholds in its configuration, calibration, and folding of thresholds.
 
-The entry is `config.plm`, a plain dictionary; this file alone reads and writes it.
+The entry `config.plm` is a plain dictionary. Only this file reads and writes it.
 """
 
 from collections.abc import Mapping
@@ -20,7 +20,7 @@ logger = logging.get_logger(__name__)
 
 SCORES = ("trained", "probabilities", "decisions")
 EARLIER = ("plm_thresholds", "plm_calibrated")
-"""What an earlier version wrote into configurations: thresholds as probabilities."""
+"""Entries of configurations that an earlier version wrote; its thresholds were probabilities."""
 
 
 @dataclass(frozen=True)
@@ -28,15 +28,17 @@ class Decisions:
     """What was decided for a model.
 
     Attributes:
-        num_labels: of the model; None if its configuration does not say.
-        names: `names_fingerprint` of its label names; None for generic names, and fits any.
-        thresholds: logits, one for each label; a label is predicted where its logit is at least this. None: 0.
-        scores: what the model's scores are: `trained`: as masked training made them; `probabilities`: for the
-            frequencies of the training data, after `calibrate`; `decisions`: cut them at 0.5, after `fold_thresholds`.
+        num_labels: the model's number of labels; None if its configuration does not have it.
+        names: `names_fingerprint` of the model's label names; None for generic names, and fits any names.
+        thresholds: logits, one for each label; a label is predicted if its logit is at least this. None for 0.
+        scores: what the model's scores are: `trained` (as masked training leaves them), `probabilities` (for the
+            frequencies of the training data, after `calibrate`), or `decisions` (to be cut at 0.5, after
+            `fold_thresholds`).
         tuned_on: `labels_digest` of the labels on which the thresholds were chosen.
 
     Raises:
-        ValueError: for another number of thresholds than labels, one that is NaN or infinite, or unknown `scores`.
+        ValueError: if the numbers of thresholds and labels differ, a threshold is NaN or infinite, or `scores` is
+            unknown.
     """
 
     num_labels: int | None = None
@@ -60,17 +62,17 @@ class Decisions:
 def read_decisions(config: Any) -> Decisions:
     """What was decided for the model of a configuration; nothing yet if it has no entry, or `config` is None.
 
-    An entry that belongs to another number of labels, or to other label names, is cleared, with a warning.
+    An entry for a different number of labels, or for different label names, is removed with a warning.
 
     Raises:
-        ValueError: if the entry is damaged, or of an earlier version.
+        ValueError: if the entry is damaged or was written by an earlier version.
     """
     fresh = _fresh(config)
     if earlier := [name for name in EARLIER if getattr(config, name, None)]:
         raise ValueError(
-            f"model.config.{earlier[0]} was written by an earlier version, which kept thresholds as probabilities; "
-            f"delete it ({'; '.join(f'del model.config.{name}' for name in earlier)}) and choose thresholds anew with "
-            "trainer.tune_thresholds(...); do not calibrate again what was calibrated"
+            f"model.config.{earlier[0]} was written by an earlier version, which stored thresholds as probabilities; "
+            f"delete it ({'; '.join(f'del model.config.{name}' for name in earlier)}) and choose thresholds again "
+            "with trainer.tune_thresholds(...); if the model was calibrated, do not calibrate it again"
         )
     entry = getattr(config, "plm", None)
     if entry is None:
@@ -80,15 +82,15 @@ def read_decisions(config: Any) -> Decisions:
     except (TypeError, ValueError) as error:
         raise ValueError(
             f"model.config.plm is damaged ({error}); restore it from a copy, or del model.config.plm and choose "
-            "thresholds anew"
+            "thresholds again"
         ) from None
     if None not in (fresh.num_labels, decisions.num_labels) and fresh.num_labels != decisions.num_labels:
-        end_decisions(config, f"they are for {decisions.num_labels} labels, and the model has {fresh.num_labels}")
+        end_decisions(config, f"they are for {decisions.num_labels} labels, but the model has {fresh.num_labels}")
         return fresh
     if decisions.names is not None and decisions.names != fresh.names:
         names = shown_list(read_id2label(config) or generic_names(fresh.num_labels or 0))
-        kept = replace(fresh, scores=decisions.scores)  # what is in the bias has no names
-        end_decisions(config, f"they are for other label names, or another order of them, than {names}")
+        kept = replace(fresh, scores=decisions.scores)  # the bias does not depend on names
+        end_decisions(config, f"they are for other label names than {names}, or for the same in another order")
         if kept != fresh:
             write_decisions(config, kept)
         return kept
@@ -96,19 +98,19 @@ def read_decisions(config: Any) -> Decisions:
 
 
 def write_decisions(config: Any, decisions: Decisions) -> None:
-    """Keep what was decided in a model's configuration, with which it is saved.
+    """Store what was decided in a model's configuration; it is saved with the model.
 
     Raises:
-        ValueError: if there is no configuration to keep it in.
+        ValueError: if the model has no configuration.
     """
     if not _can_keep(config):
-        raise ValueError("the model has no configuration (model.config) in which thresholds could be kept")
+        raise ValueError("the model has no configuration (model.config) to store thresholds in")
     entry = asdict(decisions)
     config.plm = entry | {"thresholds": None if decisions.thresholds is None else list(decisions.thresholds)}
 
 
 def end_decisions(config: Any, why: str) -> None:
-    """Remove the decisions from a configuration, of this or an earlier version; the log says why."""
+    """Remove the decisions, of this or an earlier version, from a configuration; the log says why."""
     found = [name for name in ("plm", *EARLIER) if getattr(config, name, None) is not None]
     for name in found:
         delattr(config, name)
@@ -117,46 +119,46 @@ def end_decisions(config: Any, why: str) -> None:
 
 
 def thresholds_of(config: Any) -> np.ndarray | None:
-    """The thresholds of a model, float64 logits `(num_labels,)`; None if it has none. Errors as `read_decisions`."""
+    """The thresholds of a model, float64 logits `(num_labels,)`; None if it has none. Raises as `read_decisions`."""
     thresholds = read_decisions(config).thresholds
     return None if thresholds is None else np.array(thresholds, np.float64)
 
 
 def log_odds_shift(plm_state: PLMState) -> Tensor:
-    """By how much training raised each label's log-odds: `log(T / R)`, float32 `(num_labels,)`.
+    """The amount by which training raised each label's log-odds: `log(T / R)`, float32 `(num_labels,)`.
 
-    R is the ratio of the data, and T the ratio that the logits assume: the ideal ratio, or what `prior` says (1 for
-    `balanced`). Both as they were in force when the last training batch was seen.
+    R is the ratio of the data. T is the ratio that the logits assume: the ideal ratio, or the one that `prior` sets (1
+    for `balanced`). Both are those of the last training batch.
     """
     return plm_state.shift_in_force
 
 
 def calibrate(model: nn.Module, plm_state: PLMState, inputs: Any = None) -> None:
-    """Take the shift of training (`log_odds_shift`) out of the classifier's bias and out of the thresholds, in place.
+    """Subtract the shift of training (`log_odds_shift`) from the classifier's bias and the thresholds, in place.
 
-    After it the model's probabilities are those of the data's own frequencies, as far as masks and prior moved them:
-    an objective other than binary cross-entropy has a bias of its own. (They are sigmoids of the logits, also with one
-    class per row; a softmax of the logits is surer.) No decision changes: without thresholds the model gets some. It
-    can be done once; `config.plm` says that it was.
+    Afterwards the model's probabilities fit the frequencies of the training data. Only the effect of masks and prior
+    is undone: an objective other than binary cross-entropy has a bias of its own. The probabilities are sigmoids of
+    the logits, also with one class per row; a softmax would be more confident. No decision changes: a model without
+    thresholds gets some. This can be done only once; `config.plm` records it.
 
     Args:
-        model: the classifier's bias is found by its effect on the logits, see `find_bias`. In float16 and bfloat16 the
-            bias is rounded, and the shift with it.
+        model: the trained model. Its classifier's bias is found by its effect on the logits, see `find_bias`. In
+            float16 and bfloat16 the bias is rounded, and so is the shift.
         plm_state: `PLMTrainer.plm_state`, or the `PLMState` of a checkpoint.
-        inputs: a batch of the model's inputs; None makes some up.
+        inputs: a batch of the model's inputs; None for random inputs.
 
     Raises:
-        ValueError: if the model was calibrated or folded before, the state is of other labels, or no bias shifts the
-            logits; the model is unchanged then.
+        ValueError: if the model was calibrated or folded before, the state belongs to other labels, or no bias shifts
+            the logits. The model is then unchanged.
     """
     config = getattr(model, "config", None)
     decisions = read_decisions(config)
     if decisions.scores == "probabilities":
-        raise ValueError("the model was calibrated before (config.plm): the shift is out of its bias already")
+        raise ValueError("the model was calibrated before (config.plm): the shift is already subtracted from its bias")
     if decisions.scores == "decisions":
         raise ValueError(
-            "the thresholds were folded into the bias (config.plm), which no longer gives probabilities; calibrate "
-            "first, then fold_thresholds"
+            "the thresholds were folded into the bias (config.plm), so the scores are no longer probabilities; "
+            "calibrate first, then call fold_thresholds"
         )
     shift = _shift_for(config, plm_state, decisions.num_labels)
     bias = find_bias(model, shift, inputs, "subtract log_odds_shift(plm_state) from the logits instead")
@@ -167,27 +169,28 @@ def calibrate(model: nn.Module, plm_state: PLMState, inputs: Any = None) -> None
 
 
 def fold_thresholds(model: nn.Module, inputs: Any = None) -> None:
-    """Subtract the thresholds from the classifier's bias, in place, so that any pipeline decides right at 0.5.
+    """Subtract the thresholds from the classifier's bias, in place, so that any pipeline decides correctly at 0.5.
 
-    The scores are no probabilities then; `config.plm` says so.
+    Afterwards the scores are not probabilities; `config.plm` records it.
 
     Args:
-        model: see `calibrate`. In float16 and bfloat16 the bias is rounded: a decision next to a threshold may change.
-        inputs: a batch of the model's inputs; None makes some up.
+        model: see `calibrate`. In float16 and bfloat16 the bias is rounded: a decision close to a threshold may
+            change.
+        inputs: a batch of the model's inputs; None for random inputs.
 
     Raises:
-        ValueError: if the model has no thresholds, or no bias shifts the logits; the model is unchanged then.
+        ValueError: if the model has no thresholds, or no bias shifts the logits. The model is then unchanged.
     """
     config = getattr(model, "config", None)
     decisions = read_decisions(config)
     if decisions.thresholds is None:
         raise ValueError(
-            "the thresholds are in the classifier's bias already (config.plm)"
+            "the thresholds are already in the classifier's bias (config.plm)"
             if decisions.scores == "decisions"
             else "the model has no thresholds to fold; choose them with trainer.tune_thresholds(held_out)"
         )
     thresholds = torch.tensor(decisions.thresholds, dtype=torch.float64)
-    bias = find_bias(model, thresholds, inputs, "keep the thresholds: hf_plm.predict decides with them")
+    bias = find_bias(model, thresholds, inputs, "keep the thresholds instead: hf_plm.predict uses them")
     _subtract(bias, thresholds)
     write_decisions(config, replace(decisions, thresholds=None, scores="decisions"))
 
@@ -196,19 +199,19 @@ def _shift_for(config: Any, plm_state: PLMState, num_labels: int | None) -> Tens
     """`log_odds_shift` in the order of a model's labels, float64 on the CPU."""
     if not plm_state.num_batches:
         logger.warning(
-            "plm_state has seen no batch: it is not that of a trained model. Take PLMTrainer.plm_state of the trainer "
-            "that trained, or PLMState.load of its checkpoint"
+            "plm_state has seen no batch, so it is not the state of a trained model. Use PLMTrainer.plm_state of the "
+            "trainer that trained the model, or PLMState.load with its checkpoint"
         )
     shift = log_odds_shift(plm_state).detach().cpu().double()
     if num_labels not in (None, len(shift)):
-        raise ValueError(f"plm_state is of {len(shift)} labels, and the model has {num_labels}")
+        raise ValueError(f"plm_state has {len(shift)} labels, and the model has {num_labels}")
     names, own = read_id2label(config), plm_state.label_names
     order = label_order(names, "the model", own, "plm_state") if names is not None and own is not None else None
     return shift if order is None else shift[order]
 
 
 def _subtract(bias: nn.Parameter, amount: Tensor) -> np.ndarray:
-    """Subtract from a bias. Returns by how much it really went down, after rounding, float64."""
+    """Subtract an amount from a bias. Returns by how much the bias really fell, after rounding, float64."""
     before = bias.detach().cpu().double().clone()
     with torch.no_grad():
         bias.copy_(before - amount)

@@ -1,16 +1,17 @@
-"""Label names and other text from users, made readable wherever they are shown."""
+"""Makes label names and other text from users readable wherever they are shown."""
 
 import re
 
 JOINERS = "\u200c\u200d"
-"""Marks between letters, and between the parts of an emoji; on their own they change nothing."""
+"""Invisible characters that join letters, or the parts of an emoji; they are kept as they are."""
 
 
 def printable(name: str, width: int = 60) -> str:
     r"""Any text on one line.
 
-    Line breaks, control characters and all that cannot be seen are escaped as in Python (`\n`); empty text, and text
-    with spaces at its ends, stands in quotes; what is longer than `width` characters has an ellipsis in its middle.
+    Line breaks, control characters and invisible characters are escaped as in Python (`\n`). Empty text, and text
+    with spaces at its ends, is put in quotes. The middle of text that is longer than `width` characters becomes an
+    ellipsis.
     """
     text = "".join(char if char.isprintable() or char in JOINERS else _escaped(char) for char in name)
     text = text if text and text == text.strip() else f"'{text}'"
@@ -21,12 +22,12 @@ def printable(name: str, width: int = 60) -> str:
 
 
 def markdown(name: str, width: int = 60) -> str:
-    """`printable` text for Markdown, tables too: nothing of it is taken for markup, HTML or mathematics."""
+    """`printable` text for Markdown, also in tables: no part of it acts as markup, HTML or mathematics."""
     text = printable(name, width)
     for char, entity in (("&", "&amp;"), ("<", "&lt;"), (">", "&gt;"), ("\\", "&#92;")):
         text = text.replace(char, entity)
     text = re.sub(r"(?<!&)([`*\[\]|~$#])", r"\\\1", text)
-    return re.sub(r"(?<![^\W_])_|_(?![^\W_])", r"\\_", text)  # within a word it is no markup
+    return re.sub(r"(?<![^\W_])_|_(?![^\W_])", r"\\_", text)  # within a word, _ is not markup
 
 
 def _escaped(char: str) -> str:
@@ -34,5 +35,5 @@ def _escaped(char: str) -> str:
 
 
 def quoted(name: str) -> str:
-    """A label name in a message: on one line, in quotes."""
-    return f"'{printable(name)}'" if name and name == name.strip() else printable(name)  # which adds the quotes
+    """A label name for a message: on one line, in quotes."""
+    return f"'{printable(name)}'" if name and name == name.strip() else printable(name)  # printable adds the quotes

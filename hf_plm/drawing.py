@@ -1,4 +1,4 @@
-"""What the pictures share: colours, names as they are drawn, legends, and names at the ends of lines."""
+"""Helpers that all pictures share: colours, drawable names, legends, and names at the ends of lines."""
 
 from collections.abc import Sequence
 from typing import Any, Literal
@@ -19,36 +19,36 @@ with needed("matplotlib"):
     from matplotlib.ticker import FuncFormatter, NullFormatter
 
 WIDTH = 8.0
-"""Of every picture, in inches: its text is readable where a model card shows it 800 pixels wide."""
+"""The width of every picture in inches: its text is readable on a model card, 800 pixels wide."""
 
 NAMED_LABELS = 40
 """At most this many labels are shown by name."""
 
 NAME_WIDTH = 32
-"""In characters; the middle of longer names is left out."""
+"""The most characters of a name; the middle of longer names is left out."""
 
 TITLE_WIDTH = 90
-"""In characters, of a line of a title."""
+"""The most characters in a line of a title."""
 
 SMALL = 8
-"""In points, the size of names and values beside bars and lines."""
+"""The font size of names and values beside bars and lines, in points."""
 
 AS_IT_STANDS: dict[str, Any] = {"parse_math": False, "usetex": False}
-"""For text from users: `$` does not start a formula."""
+"""Arguments for text from users: `$` does not start a formula."""
 
 COLOURS = ("#7f7f7f", "#d94801", "#2171b5", "#222222", "#e8b000")
-"""Of runs. These and `GROUP_COLOURS` stay apart for people with any kind of colour blindness."""
+"""Colours of runs. These and `GROUP_COLOURS` can be told apart with any kind of colour blindness."""
 
 GROUP_COLOURS = {"head": "#2171b5", "medium": "#c25700", "tail": "#111111"}
 
 
 def drawable(name: str, width: int = NAME_WIDTH) -> str:
-    """A text as `printable` gives it; characters that the fonts in use lack are escaped, too.
+    """Text as `printable` returns it; characters that the fonts in use lack are escaped as well.
 
-    For Chinese names, say, name a font that has them: `rcParams["font.family"] = ["DejaVu Sans", "Noto Sans CJK SC"]`.
+    For Chinese names, set a font that has them: `rcParams["font.family"] = ["DejaVu Sans", "Noto Sans CJK SC"]`.
     """
     fonts = [get_font(findfont(FontProperties(family=[family]))) for family in FontProperties().get_family()]
-    text = printable(name, width=len(name) * 10 + 2)  # not cut yet
+    text = printable(name, width=len(name) * 10 + 2)  # not shortened yet
     shown = (
         char if any(font.get_char_index(ord(char)) for font in fonts) else char.encode("unicode_escape").decode()
         for char in text
@@ -57,7 +57,7 @@ def drawable(name: str, width: int = NAME_WIDTH) -> str:
 
 
 def set_title(figure: Figure, *lines: str) -> None:
-    """The title of a picture; empty lines are left out."""
+    """Set the title of a picture; empty lines are left out."""
     figure.suptitle("\n".join(drawable(line, TITLE_WIDTH) for line in lines if line), fontsize=11, **AS_IT_STANDS)
 
 
@@ -68,7 +68,7 @@ def write_plainly(axis: Axis) -> None:
 
 
 def tidy(axis: Axes, grid: Literal["both", "x", "y"] = "both") -> None:
-    """A pale grid behind the data, and no lines above and to the right."""
+    """Draw a pale grid behind the data, and no frame at the top and on the right."""
     axis.grid(axis=grid, alpha=0.25)
     axis.set_axisbelow(True)
     axis.spines[["top", "right"]].set_visible(False)
@@ -77,7 +77,7 @@ def tidy(axis: Axes, grid: Literal["both", "x", "y"] = "both") -> None:
 def legend_below(
     figure: Figure, entries: Sequence[tuple[str, Artist]], columns: int, title: str | None = None
 ) -> None:
-    """A legend below the axes, where it hides no data; `entries` are texts and what they explain."""
+    """Add a legend below the axes, where it hides no data; `entries` are pairs of a text and its artist."""
     legend = figure.legend(
         [artist for _, artist in entries],
         [str(index) for index in range(len(entries))],  # a text that begins with _ would be left out
@@ -92,13 +92,13 @@ def legend_below(
 
 
 def name_line_ends(axis: Axes, heights: ArrayLike, names: Sequence[str], colours: Sequence[str], gap: float) -> None:
-    """Write the name of each line to the right of the axis, beside its end, or as near as the other names allow.
+    """Write the name of each line to the right of the axes, next to its end or as near as the other names allow.
 
-    Call it when the limits of the axis are set.
+    Set the limits of the axes before the call.
 
     Args:
-        heights (float, `(num_lines,)`): where the lines end, in the data of the y axis.
-        gap: the distance of two names, as a share of the height of the axis; `num_lines * gap` is at most 1.
+        heights (float, `(num_lines,)`): where the lines end, in units of the y axis.
+        gap: the least distance of two names, as a share of the height of the axes; `num_lines * gap` is at most 1.
     """
     ends = np.column_stack([np.zeros(len(names)), np.asarray(heights, float)])
     ends = axis.transAxes.inverted().transform(axis.transData.transform(ends))[:, 1]
@@ -126,7 +126,7 @@ def name_line_ends(axis: Axes, heights: ArrayLike, names: Sequence[str], colours
 
 
 def spread(places: np.ndarray, gap: float) -> np.ndarray:
-    """The rising places in [0, 1] that are nearest to `places`, which rise, with at least `gap` between two."""
+    """The rising places in [0, 1] nearest to the rising `places`, with at least `gap` between neighbours."""
     steps = gap * np.arange(len(places))
     room = max(0.0, 1 - gap * (len(places) - 1))
     spread_out: np.ndarray = isotonic_regression(places - steps, y_min=0.0, y_max=room) + steps

@@ -55,7 +55,7 @@ class EvaluationTrainer(LabelTrainer):
                 dataloader, description, prediction_loss_only, ignore_keys, metric_key_prefix=metric_key_prefix
             )
         self.plm_loss.raise_for_wrong_labels()
-        labels = output.label_ids
+        labels = np.concatenate(output.label_ids) if isinstance(output.label_ids, list) else output.label_ids
         if record.labels_digest is None and isinstance(labels, np.ndarray) and labels.ndim == 2:
             record.labels_digest = labels_digest(labels)  # of metrics of one's own
         total, known = self.accelerator.reduce(self._eval_totals, reduction="sum").tolist()

@@ -1,4 +1,4 @@
-"""A trained model on the Hub: its card and pictures, and uploads that say why they failed and where the model is."""
+"""Puts a trained model on the Hub with its card and pictures; says why an upload failed and where the model is."""
 
 import os
 from pathlib import Path
@@ -15,31 +15,31 @@ logger = logging.get_logger(__name__)
 
 
 class HubTrainer(Trainer):
-    """A `Trainer` with the model card of `make_model_card` and pictures of the run; its subclass gives the facts."""
+    """A `Trainer` with the model card of `make_model_card` and pictures of the run; a subclass provides the facts."""
 
     _plotted_folders: frozenset[str] = frozenset()
-    """Where this trainer has drawn pictures: absolute paths."""
+    """The folders into which this trainer has drawn pictures, as absolute paths."""
 
     def run_facts(self) -> RunFacts:
-        """The model and its training as they are now, for the card and the pictures."""
+        """The facts about the model and its training so far, for the card and the pictures."""
         raise NotImplementedError(f"{type(self).__name__} has no run_facts(); a HubTrainer needs one for its card")
 
     def init_hf_repo(self, token: str | None = None, private: bool | None = None) -> None:
-        """As `Trainer.init_hf_repo`, which makes the repository when a trainer with `push_to_hub=True` is made.
+        """As `Trainer.init_hf_repo`, which creates the repository when a trainer with `push_to_hub=True` is made.
 
         Raises:
-            RuntimeError: if it could not be made and `push_to_hub` is True.
+            RuntimeError: if it could not be created and `push_to_hub` is True.
         """
         try:
             super().init_hf_repo(token, private)
-        except Exception as error:  # what the client raises changes with its version
+        except Exception as error:  # the client's errors change with its version
             if not self.args.push_to_hub:
                 raise
             repository = self.args.hub_model_id or Path(self.args.output_dir or ".").absolute().name
             raise RuntimeError(
-                f"push_to_hub is True, and the repository '{repository}' could not be made on the Hub: {error}\nCheck "
-                "the network, and the token (`hf auth login`, or hub_token=...). Or set push_to_hub=False, and call "
-                "trainer.push_to_hub() when the model is trained"
+                f"push_to_hub is True, and the repository '{repository}' could not be created on the Hub: {error}\n"
+                "Check the network, and the token (`hf auth login`, or hub_token=...). Or set push_to_hub=False, and "
+                "call trainer.push_to_hub() after training"
             ) from error
 
     def create_model_card(
@@ -54,14 +54,14 @@ class HubTrainer(Trainer):
         dataset: str | list[str] | None = None,
         dataset_args: str | list[str] | None = None,
     ) -> None:
-        """Write the model card, `README.md` in the output folder, on the first rank alone; see `make_model_card`.
+        """Write the model card, `README.md` in the output folder, on the first rank only; see `make_model_card`.
 
-        Its pictures are drawn anew, so that they show what its tables say. `dataset_tags` are ids of data sets of the
-        Hub, and taken for `dataset` where that is None. `dataset_args` are not shown.
+        Its pictures are drawn again, so that they agree with its tables. `dataset_tags` are ids of data sets of the
+        Hub, and are used if `dataset` is None. `dataset_args` are not shown.
 
         Raises:
-            OSError: if the card cannot be written; the one that was there stays as it was. A picture that cannot be
-                drawn is a warning.
+            OSError: if the card cannot be written; an earlier card is then unchanged. If a picture cannot be drawn,
+                a warning is logged.
         """
         if not self.is_world_process_zero():
             return
@@ -82,7 +82,7 @@ class HubTrainer(Trainer):
             dataset=_listed(dataset or dataset_tags),
             pictures={key: path.relative_to(folder).as_posix() for key, path in draw_plots(facts, folder).items()},
         )
-        temporary = folder / "_README.md"  # an upload that runs leaves out what begins with _
+        temporary = folder / "_README.md"  # a running upload leaves out names that begin with _
         try:
             card.save(temporary)
             os.replace(temporary, folder / "README.md")
@@ -101,7 +101,7 @@ class HubTrainer(Trainer):
         """As `Trainer.push_to_hub`, with the model card of `create_model_card`.
 
         Raises:
-            RuntimeError: if the upload failed; by then everything is in the output folder.
+            RuntimeError: if the upload failed. Everything is then in the output folder.
         """
         try:
             if self.hub_model_id is None:
@@ -111,32 +111,33 @@ class HubTrainer(Trainer):
                     self.save_model(_internal_call=True)
                     raise
             return super().push_to_hub(commit_message, blocking, token, revision, private, **kwargs)
-        except Exception as error:  # what the client raises changes with its version
+        except Exception as error:  # the client's errors change with its version
             raise RuntimeError(
                 f"the model could not be uploaded: {error}\nNothing is lost: it is in '{self.args.output_dir}'. Call "
-                "push_to_hub() again when the cause is removed (without a token: `hf auth login`, or hub_token=...)"
+                "push_to_hub() again when the cause is fixed (for a missing token: `hf auth login`, or hub_token=...)"
             ) from error
 
     def update_model_card(self) -> None:
-        """Write the current card while the model trains; if that fails, warn and go on."""
+        """Write the current card during training; if that fails, warn and continue."""
         try:
             self.create_model_card()
         except Exception as error:  # the model is worth more than its card
-            logger.warning(f"The model card could not be written: {error}. Training goes on")
+            logger.warning(f"The model card could not be written: {error}. Training continues")
 
     def report_plots(self) -> None:
-        """Draw the pictures of the run and send them to the trackers in use; if that fails, warn and go on."""
+        """Draw the pictures of the run and send them to the trackers in use; if that fails, warn and continue."""
         paths = self._draw_plots(self.args.output_dir or ".")
         send_plots(self.callback_handler.callbacks, paths, self.state.global_step)
 
     def refresh_plots(self, model_folder: str | os.PathLike[str] | None = None) -> None:
-        """Draw pictures that lie in a folder anew, on the first rank alone; if that fails, warn and go on.
+        """Draw the pictures in a folder again, on the first rank only; if that fails, warn and continue.
 
-        Call it when scores, thresholds or probabilities have changed, or after the model was saved.
+        Call it when scores, thresholds or probabilities have changed, or after the model was saved. A folder without
+        pictures gets none.
 
         Args:
-            model_folder: holds the model that was just saved; None for the output folder, where pictures of another
-                trainer are left alone.
+            model_folder: the folder of the model that was just saved. None for the output folder, if this trainer has
+                drawn its pictures; those of another trainer are left alone.
         """
         folder = model_folder or self.args.output_dir or "."
         is_ours = has_plots(folder) if model_folder else os.path.abspath(folder) in self._plotted_folders
@@ -152,7 +153,7 @@ class HubTrainer(Trainer):
             return {}
 
     def warn_of_failed_uploads(self) -> None:
-        """Warn of each upload during training that failed, once: they run in the background, where nobody sees it."""
+        """Warn once of each upload that failed during training; uploads run in the background and fail silently."""
         push = getattr(self, "push_in_progress", None)
         for job in push.jobs if push is not None else ():
             if job.done() and not job.cancelled() and job.exception() is not None:

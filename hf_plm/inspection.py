@@ -1,4 +1,4 @@
-"""A look at the labels of a data set before training: how imbalanced they are, and what the presets would do."""
+"""Inspects the labels of a data set before training: how imbalanced they are, and what the presets would do."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,26 +16,26 @@ from .presets import PRESETS
 from .state import PLMState
 
 FEW_POSITIVES = 10
-"""A label with fewer positives than this is named in a warning."""
+"""A warning names each label with fewer positives than this."""
 
 
 @dataclass(frozen=True)
 class LabelReport:
-    """What `inspect_labels` finds. The measures are those of Charte et al., "Addressing Imbalance in Multilabel
+    """The results of `inspect_labels`. The measures are those of Charte et al., "Addressing Imbalance in Multilabel
     Classification: Measures and Random Resampling Algorithms", Neurocomputing 2015, and "Dealing with Difficult
     Minority Labels in Imbalanced Multilabel Data Sets" (SCUMBLE), Neurocomputing 2019.
 
     Attributes:
-        num_rows: how many rows there are.
+        num_rows: the number of rows.
         counts: positives and negatives of each label.
-        form: of the labels: `multi_hot`, `ids`, `names` or `class_id`.
-        rows_without_label: how many rows have no positive.
-        cardinality: positives per row.
-        imbalance_ratios (float64, `(num_labels,)`): IRLbl, the positives of the most frequent label divided by those
-            of each; infinite for a label without positives.
+        form: the form of the labels: `multi_hot`, `ids`, `names` or `class_id`.
+        rows_without_label: the number of rows that have no positive.
+        cardinality: the mean number of positives per row.
+        imbalance_ratios (float64, `(num_labels,)`): IRLbl, the positives of the most frequent label divided by the
+            positives of each label; infinite for a label without positives.
         mean_ir: the mean of the finite `imbalance_ratios`.
         cvir: the standard deviation of the finite `imbalance_ratios`, divided by their mean.
-        scumble: how much frequent and rare labels share rows, from 0 to 1: the mean over the rows with a label.
+        scumble: how much frequent and rare labels share rows, from 0 to 1; the mean over the rows with a label.
     """
 
     num_rows: int
@@ -55,35 +55,35 @@ class LabelReport:
 
     @property
     def unknown(self) -> Tensor:
-        """In how many rows each label is unknown, int64 `(num_labels,)`."""
+        """The number of rows in which each label is unknown, int64 `(num_labels,)`."""
         return self.num_rows - self.counts.positives - self.counts.negatives
 
     @property
     def max_to_mean(self) -> float:
-        """How many times as often the most frequent label occurs as a label does on average, of those that occur."""
+        """The positives of the most frequent label, divided by the mean over the labels that have positives."""
         positives = self.counts.positives[self.counts.positives > 0].double()
         return (positives.max() / positives.mean()).item()
 
     def names(self, mask: Tensor) -> list[str]:
-        """The names of the labels of a bool mask `(num_labels,)`; `LABEL_3` where there are none."""
+        """The names of the labels in a bool mask `(num_labels,)`; names such as `LABEL_3` if they have none."""
         names = self.counts.label_names or generic_names(self.counts.num_labels)
         return [names[index] for index in mask.nonzero().flatten().tolist()]
 
     def keep_probabilities(self, preset: str) -> tuple[Tensor, Tensor]:
-        """With which probability (mask `expected`: weight) a preset keeps positives and negatives in the first epoch.
+        """The probabilities with which a preset keeps the positives and negatives of each label in the first epoch.
 
-        Two float32 tensors `(num_labels,)`.
+        With the mask `expected` they are weights. Two float32 tensors `(num_labels,)`.
         """
         return PLMState(self.counts, PRESETS[preset]).keep_probabilities()
 
     def masked_labels(self, preset: str) -> float:
-        """How many labels a preset masks in the first epoch, on average, or how much weight it takes from them."""
+        """The mean number of labels that a preset masks in the first epoch, or the weight that it removes."""
         keep_positive, keep_negative = (keep.double() for keep in self.keep_probabilities(preset))
         masked = self.counts.positives * (1 - keep_positive) + self.counts.negatives * (1 - keep_negative)
         return masked.sum().item()
 
     def warnings(self) -> list[str]:
-        """What to look at before training, in plain words."""
+        """Sentences about what to check before training."""
         positives, negatives = self.counts.positives, self.counts.negatives
         few = (positives > 0) & (positives < FEW_POSITIVES)
         rare = (positives > 0) & (positives < 0.01 * self.num_rows)
@@ -91,17 +91,17 @@ class LabelReport:
         found = [
             (
                 (positives == 0).any(),
-                f"{_some(self.names(positives == 0))} never positive: nothing can be learnt about that. Drop such "
-                "labels, or collect rows for them.",
+                f"{_some(self.names(positives == 0))} never positive: a model cannot learn such labels. Drop "
+                "them, or collect rows for them.",
             ),
             (
                 (negatives == 0).any() and self.counts.num_labels > 1,
-                f"{_some(self.names(negatives == 0))} never negative: a model learns to predict that always.",
+                f"{_some(self.names(negatives == 0))} never negative: a model learns to predict such labels always.",
             ),
             (
                 few.any(),
-                f"{_some(self.names(few))} positive in fewer than {FEW_POSITIVES} rows: scores of such labels are "
-                "mostly chance.",
+                f"{_some(self.names(few))} positive in fewer than {FEW_POSITIVES} rows: the scores of such labels "
+                "are mostly chance.",
             ),
             (
                 rare.any() and self.form != "class_id",
@@ -111,24 +111,24 @@ class LabelReport:
             (
                 self.mean_ir > 1.5 and self.cvir > 0.2,
                 f"The labels are imbalanced: the most frequent one occurs {self.max_to_mean:.1f} times as often as a "
-                f"label does on average. Beside each label in turn, it occurs {self.mean_ir:.1f} times as often, on "
-                "average (MeanIR above 1.5, CVIR above 0.2).",
+                f"label does on average. Compared with each label in turn, it occurs {self.mean_ir:.1f} times as "
+                "often on average (MeanIR above 1.5, CVIR above 0.2).",
             ),
-            (unknown > 0, f"{unknown:.1%} of the labels are unknown: they have no part in loss, counts and scores."),
+            (unknown > 0, f"{unknown:.1%} of the labels are unknown: loss, counts and scores leave them out."),
             (
                 self.rows_without_label > 0.5 * self.num_rows,
-                f"{self.rows_without_label} of {self.num_rows} rows have no label at all. Is that meant?",
+                f"{self.rows_without_label} of {self.num_rows} rows have no label at all. Is that intended?",
             ),
             (
                 self.form != "class_id" and self.cardinality == 1 and self.rows_without_label == 0,
-                "Every row has one label: if that is so by nature, give class ids, and train a "
+                "Every row has one label: if that must be so, give class ids, and train a "
                 "single_label_classification model.",
             ),
         ]
         return [text for condition, text in found if condition]
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything, for JSON."""
+        """All results, for JSON."""
         groups = {name: self.names(mask) for name, mask in self.counts.groups().items()}
         presets = {
             preset: {

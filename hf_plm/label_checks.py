@@ -1,4 +1,4 @@
-"""Refuses labels that are neither 1, 0 nor unknown, with value and place; the training step waits for no device."""
+"""Refuses labels that are neither 1, 0 nor unknown, without making a training step wait for the device."""
 
 from collections.abc import Sequence
 from typing import NoReturn
@@ -11,15 +11,15 @@ from .label_tensors import first_in_rows
 
 
 def can_look(labels: Tensor) -> bool:
-    """Whether values can be read without waiting for a device."""
+    """Whether the values can be read without waiting for a device."""
     return labels.device.type == "cpu"
 
 
 class LabelChecks:
-    """Refuses wrong labels: on a CPU at once, on another device when `raise_found` is called.
+    """Refuses wrong labels: at once on a CPU, and on another device when `raise_found` is called.
 
     Args:
-        num_labels, label_names: how many labels there are and their names, for the message.
+        num_labels, label_names: the number of labels and their names, for the message.
         are_class_ids: whether labels come as class ids, see `multi_hot_labels`.
     """
 
@@ -27,10 +27,10 @@ class LabelChecks:
         self.num_labels = num_labels
         self.label_names = label_names
         self.are_class_ids = are_class_ids
-        self._found: Tensor | None = None  # how many rows are wrong; row, place and value of the first
+        self._found: Tensor | None = None  # the number of wrong rows; row, place and value of the first
 
     def check(self, wrong: Tensor, labels: Tensor) -> None:
-        """Raise for wrong labels of a batch; where they are not on the CPU, remember them for `raise_found`.
+        """Raise a ValueError for wrong labels of a batch; if they are not on the CPU, keep them for `raise_found`.
 
         Args:
             wrong (bool, the shape of `labels`): see `wrong_labels` and `wrong_class_ids`.
@@ -40,7 +40,7 @@ class LabelChecks:
             self.check_rows(first_in_rows(wrong), labels)
 
     def check_rows(self, first: Tensor, labels: Tensor) -> None:
-        """As `check`, from the index of each row's first wrong label, int32 `(batch,)`, see `first_in_rows`."""
+        """As `check`, from the index of each row's first wrong label, int32 `(batch,)`; see `first_in_rows`."""
         width = labels.shape[1]
         wrong = first < width
         if not len(labels) or (can_look(labels) and not wrong.any()):
@@ -56,22 +56,22 @@ class LabelChecks:
         self._found = found
 
     def raise_found(self) -> None:
-        """Wait for the device, and raise a ValueError if a batch since the last call held a wrong label."""
+        """Wait for the device, and raise a ValueError if any batch since the last call had a wrong label."""
         if self._found is not None:
             (rows, row, place, value), self._found = self._found.tolist(), None
             if rows:
-                self._raise(int(row), int(place), value, f" ({rows:,.0f} rows have labels that are wrong)")
+                self._raise(int(row), int(place), value, f" ({rows:,.0f} rows have wrong labels)")
 
     def _raise(self, row: int, place: int, value: float, how_many: str = "") -> NoReturn:
         if self.are_class_ids:
             raise ValueError(
                 f"row {row} of the batch: the class id {value:.0f} is not in [0, {self.num_labels}){how_many}; give "
-                "the ids of the positive labels, padded with -100, or nothing but -1 where no label is known"
+                "the ids of the positive labels, padded with -100; for a row without a known label give -1 only"
             )
         shown = f"{value:.6g}"
         shown = repr(value) if shown in ("0", "-0", "1") else shown
         label = str(place) if self.label_names is None else quoted(self.label_names[place])
         raise ValueError(
             f"row {row} of the batch, label {label}: the label is {shown}{how_many}; it must be 1, 0, or unknown "
-            "(NaN or -100). Labels are masked here: give them without smoothing or mixing"
+            "(NaN or -100). Masks need such labels: use no label smoothing or mixing"
         )

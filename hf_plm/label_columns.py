@@ -21,6 +21,10 @@ SLOW_SECONDS = 5.0
 """After how long a warning and a progress bar say that the rows of a torch data set are made to count labels."""
 
 
+TEXT = ("string", "large_string")
+"""The types of columns of text."""
+
+
 def label_rows(dataset: Any, column: str) -> Iterator[LabelRows]:
     """The rows of the label column, `CHUNK_ROWS` at a time."""
     first_row = 0
@@ -54,6 +58,20 @@ def feature_names_of(dataset: Any, column: str) -> list[str] | None:
         return list(feature)
     feature = getattr(feature, "feature", feature)
     return list(feature.names) if isinstance(feature, datasets.ClassLabel) else None
+
+
+def form_of_type(dataset: Any, column: str) -> str | None:
+    """`names` for a column of lists of text, `ids` for lists of a `datasets.ClassLabel`; None for all others."""
+    if isinstance(dataset, Subset):
+        return form_of_type(dataset.dataset, column)
+    if isinstance(dataset, ConcatDataset):
+        forms = {form_of_type(part, column) for part in dataset.datasets}
+        return forms.pop() if len(forms) == 1 else None
+    feature = (getattr(dataset, "features", None) or {}).get(column)
+    inner = getattr(feature, "feature", None)
+    if isinstance(inner, datasets.ClassLabel):
+        return "ids"
+    return "names" if getattr(inner, "dtype", None) in TEXT else None
 
 
 def check_column(dataset: Any, column: str, source: str) -> None:
@@ -121,10 +139,6 @@ def _require_column(names: Sequence[str], column: str) -> None:
             f"there is no column '{column}' to count labels in, only {', '.join(map(repr, names))}; name it with "
             f"column=..., or rename it (for PLMTrainer: dataset.rename_column(..., '{column}'))"
         )
-
-
-TEXT = ("string", "large_string")
-"""The types of columns of text."""
 
 
 def cell_type(dataset: datasets.Dataset, column: str) -> str | None:

@@ -1,4 +1,4 @@
-"""How often each label is positive and negative in a training set: the value `LabelCounts`."""
+"""`LabelCounts`: how often each label is positive and negative in a training set."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -16,7 +16,7 @@ class LabelCounts:
 
     Args:
         positives (int, `(num_labels,)`): how often each label is 1. A sequence, an array or a tensor.
-        negatives (int, `(num_labels,)`): how often each label is 0. Unknown labels count in neither.
+        negatives (int, `(num_labels,)`): how often each label is 0. Unknown labels are in neither.
         label_names: the names of the labels in the order of their ids.
 
     Attributes:
@@ -51,10 +51,10 @@ class LabelCounts:
 
         Args:
             counts: name -> (positives, negatives), or, with `num_rows`, name -> positives.
-            num_rows: the number of rows of the data set, in which every label is known.
+            num_rows: the number of rows of the data set, if every label is known in every row.
 
         Raises:
-            ValueError: if plain counts come without `num_rows`, or exceed it.
+            ValueError: if plain counts are given without `num_rows`, or exceed it.
         """
         pairs = []
         for name, count in counts.items():
@@ -64,7 +64,7 @@ class LabelCounts:
                 pairs.append(tuple(count))
             elif num_rows is None:
                 raise ValueError(
-                    f"the count of label {name!r} is {count!r}, which says nothing about its negatives; give "
+                    f"the count of label {name!r} is {count!r}, without its negatives; give "
                     "(positives, negatives), or LabelCounts.from_mapping(counts, num_rows=...)"
                 )
             else:
@@ -77,34 +77,34 @@ class LabelCounts:
         return len(self.positives)
 
     def reordered(self, label_names: Sequence[str], source: str = "label_names") -> "LabelCounts":
-        """The same counts in another order of the labels.
+        """The same counts, with the labels in a different order.
 
         Args:
             label_names: the same names in the wanted order.
             source: where they come from, for the message.
 
         Raises:
-            ValueError: if the counts have no names, or others.
+            ValueError: if the counts have no names, or different ones.
         """
         if self.label_names is None:
-            raise ValueError(f"the counts have no label names, and cannot be put in the order of {source}")
+            raise ValueError(f"the counts have no label names, so they cannot be put in the order of {source}")
         order = label_order(list(label_names), source, self.label_names, "label_counts")
         return self if order is None else LabelCounts(self.positives[order], self.negatives[order], label_names)
 
     def groups(self, head: float = 0.1, tail: float = 0.5) -> dict[str, Tensor]:
-        """The labels as head, medium and tail, cut by their number of positives.
+        """Groups of labels by their number of positives: head, medium and tail.
 
-        The `head` share of the labels that have the most positives (at least one label), the `tail` share that have
-        the fewest, and the rest as medium. Labels with equally many positives stand in the order of their ids.
+        The head is the share `head` of the labels with the most positives (at least one label); the tail is the share
+        `tail` with the fewest; medium is the rest. Labels with equally many positives are in the order of their ids.
 
         Returns:
-            three bool tensors `(num_labels,)`, under `head`, `medium` and `tail`; together they hold each label once.
+            three bool tensors `(num_labels,)`, under `head`, `medium` and `tail`; each label is in one of them.
 
         Raises:
-            ValueError: if the shares are not in [0, 1], or exceed 1 together.
+            ValueError: if a share is not in [0, 1], or their sum exceeds 1.
         """
         if not (0 <= head <= 1 and 0 <= tail <= 1 and head + tail <= 1):
-            raise ValueError(f"head={head} and tail={tail} must be shares of the labels, together at most 1")
+            raise ValueError(f"head={head} and tail={tail} must be shares of the labels, with a sum of at most 1")
         rank = torch.empty(self.num_labels, dtype=torch.long)
         rank[torch.sort(self.positives, descending=True, stable=True).indices] = torch.arange(self.num_labels)
         num_head = max(1, int(head * self.num_labels))
@@ -122,7 +122,7 @@ def _whole_numbers(counts: ArrayLike, name: str) -> Tensor:
     if values.dim() != 1:
         raise ValueError(f"{name} has shape {tuple(values.shape)}; give one count per label")
     if values.is_floating_point() and not torch.equal(values, values.round()):
-        raise ValueError(f"{name} holds a count that is no whole number (or NaN); give how often each label occurs")
+        raise ValueError(f"{name} holds a count that is not a whole number (or NaN); give each label's number of rows")
     if (values < 0).any():
         raise ValueError(f"{name} holds {values.min().item()}; a count cannot be negative")
     return values.long()

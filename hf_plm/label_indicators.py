@@ -1,4 +1,4 @@
-"""Puts one column per label, each with 1, 0 or nothing, together into one column of labels."""
+"""Joins one column per label, each with 1, 0 or nothing, into one column of labels."""
 
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
@@ -19,19 +19,19 @@ UNKNOWN = -1
 
 
 def join_label_columns(data: DatasetDict, label_columns: str | Sequence[str], column: str) -> DatasetDict:
-    """Put columns of 1 and 0 together; the names of the columns are the label names, in their order.
+    """Join columns of 1 and 0 into one column; their names, in their order, are the label names.
 
     Args:
         data: the parts of one data set; each has all the columns.
-        label_columns: names of columns, or patterns such as `tag_*`; as one text, with commas between them.
-        column: the column that is made; the label columns are taken out.
+        label_columns: names of columns, or patterns such as `tag_*`; also as one text with commas.
+        column: the new column; the label columns are removed.
 
     Returns:
-        the parts, with lists of class ids (`List(ClassLabel)`) in the column. If a label is unknown somewhere (empty,
-        NaN, -1 or -100), with a value for each label by its name: 1, 0, or null where it is unknown.
+        the parts, with lists of class ids (`List(ClassLabel)`) in the column. If any label is unknown (empty, NaN, -1
+        or -100), the rows instead hold a value for each label by its name: 1, 0, or null if it is unknown.
 
     Raises:
-        ValueError: for columns that no part or not every part has, and for other values.
+        ValueError: if a column is missing from a part, or a value is neither 1, 0 nor unknown.
     """
     names = {part: _chosen(label_columns, rows.column_names, part) for part, rows in data.items()}
     (first, labels), *others = names.items()
@@ -44,8 +44,8 @@ def join_label_columns(data: DatasetDict, label_columns: str | Sequence[str], co
             )
     if column not in labels and any(column in rows.column_names for rows in data.values()):
         raise ValueError(
-            f"label_columns is {label_columns!r}, and there is a column '{column}' as well; take out what does not "
-            "hold the labels"
+            f"label_columns is {label_columns!r}, and there is also a column '{column}'; remove the one that does "
+            "not hold the labels"
         )
     tables = {part: stored_columns(rows, labels) for part, rows in data.items()}
     values = {part: [_values(table[name], name, part) for name in labels] for part, table in tables.items()}
@@ -67,7 +67,7 @@ def join_label_columns(data: DatasetDict, label_columns: str | Sequence[str], co
 
 
 def indicators(rows: Dataset) -> list[str]:
-    """The columns of numbers that hold nothing but 1, 0, -1 and empty cells."""
+    """The columns of numbers whose cells are all 1, 0, -1 or empty."""
     kinds = ("bool", "int", "float")
     names = [name for name, feature in rows.features.items() if getattr(feature, "dtype", "").startswith(kinds)]
     table = stored_columns(rows, names)
@@ -75,14 +75,15 @@ def indicators(rows: Dataset) -> list[str]:
 
 
 def _chosen(label_columns: str | Sequence[str], columns: Sequence[str], part: str) -> list[str]:
-    """The label columns of a table, each once: those of a pattern in the order of the table."""
+    """The label columns of a table, each once; those that match a pattern are in the order of the table."""
     wanted = [name.strip() for name in label_columns.split(",")] if isinstance(label_columns, str) else label_columns
     chosen: dict[str, None] = {}
     for name in wanted:
         found = [name] if name in columns else [each for each in columns if fnmatchcase(each, name)]
         if not found:
             raise ValueError(
-                f"label_columns names {quoted(name)}, and '{part}' has no such column, only {shown_list(columns, 30)}"
+                f"label_columns names {quoted(name)}, and '{part}' has no such column; it has "
+                f"{shown_list(columns, 30)}"
             )
         chosen |= dict.fromkeys(found)
     return list(chosen)
@@ -110,7 +111,7 @@ def _values(stored: pa.ChunkedArray, name: str, part: str) -> np.ndarray:
 
 
 def _number(cell: object) -> float:
-    """A cell of a column that is not all numbers; 2, which no label is, for what is no number."""
+    """The number in a cell: NaN if it is empty, and 2, an invalid label, if it is not a number."""
     try:
         return np.nan if cell is None else float(cell)  # type: ignore[arg-type]
     except (TypeError, ValueError):

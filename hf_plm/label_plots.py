@@ -1,4 +1,4 @@
-"""Pictures with a place for each label, from frequent to rare: named bars for few labels, dots for many."""
+"""Pictures of all labels, from frequent to rare: bars with names for few labels, dots for many."""
 
 from collections.abc import Mapping, Sequence
 
@@ -32,7 +32,7 @@ SCORES = {"recall": "recall\n(share of positives found)", "precision": "precisio
 
 
 def plot_label_counts(report: LabelReport, preset: str = "default") -> Figure:
-    """How often each label is positive, from frequent to rare, and which share of its labels a preset keeps."""
+    """Plot how often each label is positive, from frequent to rare, and which share of it a preset keeps."""
     counts = report.counts
     order = _from_frequent_to_rare(counts)
     positives = counts.positives.numpy()[order]
@@ -69,14 +69,14 @@ def plot_label_counts(report: LabelReport, preset: str = "default") -> Figure:
 
 
 def plot_label_scores(runs: Mapping[str, LabelScores], counts: LabelCounts, title: str = "") -> Figure:
-    """Recall and precision label by label, from the most frequent label to the rarest, of one run or several.
+    """Plot the recall and precision of each label, from the most frequent to the rarest, for one or more runs.
 
-    Few labels are bars with their values; labels that are never predicted, or have no positive, are shown as such.
-    Many labels are dots with rolling means; those without a positive are left out.
+    Few labels are drawn as bars with their values; a text marks labels that are never predicted or have no positive.
+    Many labels are drawn as dots with rolling means; labels without a positive are left out.
 
     Args:
-        runs: name -> `label_scores` of its predictions, all on the same rows.
-        counts: of the training set, with the names of the labels.
+        runs: name of a run -> `label_scores` of its predictions; all runs on the same rows.
+        counts: the counts of the training set, with the names of the labels.
         title: says on which data the scores were measured.
     """
     order = _from_frequent_to_rare(counts)
@@ -112,12 +112,12 @@ def _from_frequent_to_rare(counts: LabelCounts) -> np.ndarray:
 
 
 def _are_named(order: np.ndarray) -> bool:
-    """Whether labels are drawn as bars with names; else each is a dot."""
+    """Whether labels are drawn as bars with names; otherwise they are dots."""
     return len(order) <= NAMED_LABELS
 
 
 def _panels(num_labels: int, bars_per_label: int) -> tuple[Figure, tuple[Axes, Axes]]:
-    """A figure with two axes: side by side, as high as the bars need, or one above the other for many labels."""
+    """A figure with two axes: side by side and as high as the bars need, or for many labels one above the other."""
     if num_labels <= NAMED_LABELS:
         height = 2.2 + num_labels * (0.12 + 0.14 * bars_per_label)
         figure = Figure(figsize=(WIDTH, height), layout="constrained")
@@ -131,7 +131,7 @@ def _panels(num_labels: int, bars_per_label: int) -> tuple[Figure, tuple[Axes, A
 def _draw_bars(
     axis: Axes, values: np.ndarray, shown: Sequence[str], colour: str, index: int = 0, num_bars: int = 1
 ) -> None:
-    """A bar for each label with a text at its end, the `index`-th of `num_bars` below each other."""
+    """Draw a bar for each label with a text at its end: the `index`-th of the `num_bars` bars of the label."""
     height = 0.8 / num_bars
     places = np.arange(len(values)) + (index - (num_bars - 1) / 2) * height
     lengths = np.nan_to_num(values)
@@ -145,7 +145,7 @@ def _write_beside_bar(axis: Axes, length: float, place: float, text: str) -> Non
 
 
 def _shown_scores(values: np.ndarray, positives: np.ndarray, is_predicted: np.ndarray) -> list[str]:
-    """What stands beside the bars of a score; nothing for a label without positives."""
+    """The texts beside the bars of a score; empty for a label without positives."""
     return [
         "" if not count else "NaN" if np.isnan(value) else _number(value) if predicted else "never predicted"
         for value, count, predicted in zip(values, positives, is_predicted, strict=True)
@@ -157,7 +157,7 @@ def _number(value: float) -> str:
 
 
 def _draw_dots(axis: Axes, values: np.ndarray, is_predicted: np.ndarray, colour: str) -> None:
-    """A dot for each label, a cross if it is never predicted, and the rolling mean."""
+    """Draw a dot for each label, or a cross if it is never predicted, and the rolling mean."""
     places = np.arange(1, len(values) + 1)
     for mask, marker in ((is_predicted, "o"), (~is_predicted, "x")):
         style = {"linewidths": 0} if marker == "o" else {"linewidths": 0.8}
@@ -168,21 +168,21 @@ def _draw_dots(axis: Axes, values: np.ndarray, is_predicted: np.ndarray, colour:
 
 
 def rolling_window(num_labels: int) -> int:
-    """How many labels a rolling mean is taken over: an odd number."""
+    """The number of labels in a rolling mean; it is odd."""
     return max(5, num_labels // 15) | 1
 
 
 def rolling_mean(values: np.ndarray, window: int) -> np.ndarray:
-    """The mean of each `window` values in a row, without NaN: `(len(values) - window + 1,)`, whole windows alone."""
+    """The mean of each full window of successive values, NaN left out: `(len(values) - window + 1,)`."""
     windows = np.lib.stride_tricks.sliding_window_view(values, window)
     known = ~np.isnan(windows)
-    with np.errstate(invalid="ignore"):  # NaN where nothing is known
+    with np.errstate(invalid="ignore"):  # NaN if no value is known
         means: np.ndarray = np.where(known, windows, 0).sum(1) / known.sum(1)
     return means
 
 
 def _share_axis(axis: Axes, order: np.ndarray, name: str) -> None:
-    """An axis of shares from 0 to 1, with room for the texts beside its bars."""
+    """Set up an axis of shares from 0 to 1, with room for the texts beside its bars."""
     if _are_named(order):
         axis.set_xlim(0, 1.2)
         axis.set_xticks(np.linspace(0, 1, 6))
@@ -195,7 +195,7 @@ def _share_axis(axis: Axes, order: np.ndarray, name: str) -> None:
 def _label_axis(
     axes: Sequence[Axes], counts: LabelCounts, order: np.ndarray, positives: np.ndarray | None = None
 ) -> None:
-    """Names of few labels, with their `positives`; else what the axis shows. And the groups of labels."""
+    """Write the names of few labels with their `positives`, or for many what the axis shows; mark the groups."""
     first, last = axes
     if _are_named(order):
         names = counts.label_names or generic_names(counts.num_labels)
@@ -212,7 +212,7 @@ def _label_axis(
 
 
 def _mark_groups(axes: Sequence[Axes], counts: LabelCounts, order: np.ndarray) -> None:
-    """Head, medium and tail: names at the edge, dotted lines between."""
+    """Write head, medium and tail at the edge, with dotted lines between them."""
     for group, mask in counts.groups().items():
         members = np.flatnonzero(mask.numpy()[order])
         if not len(members):
@@ -231,7 +231,7 @@ def _mark_groups(axes: Sequence[Axes], counts: LabelCounts, order: np.ndarray) -
 
 
 def _score_legend(figure: Figure, runs: Mapping[str, LabelScores], colours: Sequence[str], order: np.ndarray) -> None:
-    """The colours of several runs; for many labels also how many are never predicted, and what the marks mean."""
+    """Explain the colours of several runs; for many labels also the marks, and how many are never predicted."""
     if _are_named(order) and len(runs) == 1:
         return
     entries = []

@@ -1,4 +1,4 @@
-"""Decides in which of its possible forms a label column is read."""
+"""Decides in which form a label column is read."""
 
 from collections.abc import Sequence
 
@@ -14,11 +14,11 @@ def check_label_format(label_format: str) -> None:
 def candidate_forms(
     rows: LabelRows, label_format: str, are_class_ids: bool = False, num_labels: int | None = None
 ) -> tuple[str, ...]:
-    """The forms to try: the declared one, or under `auto` those that the column's type admits.
+    """The forms to try: the declared one, or with `auto` those that the column's type allows.
 
     Args:
         are_class_ids: whether the column's type says that its integers are class ids.
-        num_labels: how many labels there are, if it is known; of a single one, a number per row is its value.
+        num_labels: the number of labels, if it is known. With 1, a number per row is the value of that label.
 
     Raises:
         ValueError: if `label_format` is neither `auto` nor in `LABEL_FORMATS`.
@@ -32,17 +32,17 @@ def candidate_forms(
 
 
 def common_forms(forms_of_each: Sequence[Sequence[str]], column: str) -> list[str]:
-    """The forms in which the rows of several data sets can all be read; none if one of them can be read in none.
+    """The forms in which all of several data sets can be read; empty if one of them cannot be read at all.
 
     Raises:
-        ValueError: if each can be read, and not all in the same form.
+        ValueError: if each can be read, but not all in the same form.
     """
     forms = [form for form in forms_of_each[0] if all(form in each for each in forms_of_each)]
     if not forms and all(forms_of_each):
         kinds = ", ".join(f"data set {index} as {' or '.join(each)}" for index, each in enumerate(forms_of_each))
         raise ValueError(
-            f"column '{column}' has no form that all data sets share: {kinds} can be read. Give all of them lists of "
-            "names, all lists of class ids, or all multi-hot vectors"
+            f"column '{column}' has no form that all data sets share: {kinds} can be read. Give lists of names in "
+            "all of them, or lists of class ids, or multi-hot vectors"
         )
     return forms
 
@@ -51,19 +51,19 @@ def one_reading(forms: Sequence[str], errors: dict[str, ValueError], column: str
     """The one form in which all rows can be read.
 
     Args:
-        forms: the forms that no row contradicted.
-        errors: for the other forms that the column's type admits, what contradicted them.
+        forms: the forms that fit all rows.
+        errors: form -> error, for the other forms that the column's type allows.
 
     Raises:
-        ValueError: if no form fits, or if more than one does: then the data cannot tell them apart.
+        ValueError: if no form fits, or if more than one does, so that the data do not show which is meant.
     """
     if len(forms) == 1:
         return forms[0]
     if forms:
         raise ValueError(
             f"column '{column}': the rows can be read in {len(forms)} ways, as {' and as '.join(forms)} ([0, 1] can "
-            "name both of two classes, or be the vector of the second alone). Say which: pass label_format='ids' or "
-            "label_format='multi_hot', to count_labels or to MultiLabelCollator, which PLMTrainer takes as its "
+            "be the ids of both classes, or a vector with only the second one). Pass label_format='ids' or "
+            "label_format='multi_hot' to count_labels, or to a MultiLabelCollator that PLMTrainer gets as its "
             "data_collator"
         )
     if len(errors) == 1:

@@ -1,4 +1,4 @@
-"""A table of all labels: how frequent each is, and how well a model does on it."""
+"""Makes a table of all labels: how frequent each is, and how well a model predicts it."""
 
 from collections.abc import Sequence
 
@@ -11,14 +11,14 @@ from .label_space import generic_names
 from .scores import Groups, LabelScores
 
 PRINTED = ("display.max_columns", None, "display.expand_frame_repr", False, "display.precision", 4)
-"""The options of pandas with which tables are printed: all columns, however narrow the terminal is."""
+"""The pandas options for printing tables: all columns are shown, also in a narrow terminal."""
 
 
 class LabelTable(pd.DataFrame):  # type: ignore[misc]  # pandas has no types
-    """A data frame that prints all of its columns, with four decimals; so do its selections."""
+    """A data frame that prints all of its columns with four decimals, and so do its selections."""
 
     @property
-    def _constructor(self) -> type["LabelTable"]:  # as pandas tells subclasses to
+    def _constructor(self) -> type["LabelTable"]:  # the way for subclasses in pandas
         return LabelTable
 
     def __repr__(self) -> str:
@@ -35,20 +35,20 @@ class LabelTable(pd.DataFrame):  # type: ignore[misc]  # pandas has no types
 def label_table(
     counts: LabelCounts, scores: LabelScores, groups: Groups | None = None, thresholds: Sequence[float] | None = None
 ) -> LabelTable:
-    """One row for each label, from the most frequent in training to the rarest.
+    """A table with one row for each label, from the most frequent in training to the rarest.
 
     Args:
-        counts: of the training data, in the order of the model's outputs; all 0 if they are not known.
-        scores: of an evaluation.
+        counts: the counts of the training data, in the order of the model's outputs; all 0 if they are not known.
+        scores: the scores of an evaluation.
         groups: name -> bool mask `(num_labels,)`; None for head, medium and tail, see `LabelCounts.groups`.
         thresholds: `(num_labels,)`, logits; None for 0.
 
     Returns:
-        a data frame with the label names as its index, named `label`, and the columns `group`; `train_pos` and
-        `eval_pos`, how many positives the label has in the training and in the evaluation data (`train_pos` is NaN
-        where the training data are not known); `precision`, `recall`, `f1` and `ap` (average precision), in [0, 1],
-        NaN for a label without positives in the evaluation data; and `threshold`, a logit: the label is predicted from
-        there on.
+        a data frame. Its index, named `label`, has the label names. Its columns are `group`; `train_pos` and
+        `eval_pos`, the label's positives in the training and in the evaluation data (`train_pos` is NaN if the
+        training data are not known); `precision`, `recall`, `f1` and `ap` (average precision), in [0, 1], NaN for a
+        label without positives in the evaluation data; and `threshold`, the lowest logit at which the label is
+        predicted.
     """
     is_counted = bool(counts.positives.any())
     if groups is None:

@@ -1,4 +1,4 @@
-"""What a trainer decides about its labels before it trains: one label space, and the counts of its labels."""
+"""Decides what a trainer needs to know about its labels before training: one label space, and label counts."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -7,7 +7,7 @@ import datasets
 from transformers.trainer_utils import has_length
 from transformers.utils import logging
 
-from .counting import read_labels
+from .counting import form_of_rows, read_labels
 from .data_collator import ClassIdCollator, MultiLabelCollator
 from .display import quoted
 from .label_columns import check_column, feature_names_of
@@ -31,21 +31,21 @@ def settle_labels(
 ) -> tuple[LabelSpace, LabelCounts]:
     """The label space of a training run, and the counts of its labels in the order of that space.
 
-    The order of the names is that of the first that has any: the model, the column's type, the given counts, the
-    collator; without any, names in the rows are sorted. All others are compared with it, and put in its order.
+    The first source with names sets their order: the model, the column's type, the given counts, the collator. If none
+    has names, the names in the rows are sorted. All other sources are compared with that order and put into it.
 
     Args:
-        train_dataset: None to evaluate or predict only: then all counts are 0.
-        label_counts: those given; a mapping as for `LabelCounts.from_mapping`.
-        config: the model's, or None.
-        collator: the trainer's; a `MultiLabelCollator` may declare the form of the rows and the names.
+        train_dataset: the training data; None to evaluate or predict only: then all counts are 0.
+        label_counts: the given counts, if any; a mapping as for `LabelCounts.from_mapping`.
+        config: the model's configuration, or None.
+        collator: the trainer's collator; a `MultiLabelCollator` may declare the form of the rows and the names.
         column: see `LabelSpace`.
-        update_steps: `plm_update_steps`, needed for a stream whose counts are estimated on the way.
+        update_steps: `plm_update_steps`; needed for a stream, whose counts are estimated during training.
 
     Raises:
         ValueError: if the labels cannot be counted, or two sources disagree about their names or their number.
     """
-    # of rows that are drawn, those of the first epoch, in which a rare name may be missing
+    # a ClassAwareDataset counts by the rows of the first epoch, which may lack a rare label
     rows = train_dataset.drawn if isinstance(train_dataset, ClassAwareDataset) else train_dataset
     check_column(rows, column, "train_dataset")
     given = _given_counts(rows, label_counts)
@@ -64,8 +64,8 @@ def settle_labels(
         orders = {each: label_order(others, each, names, source) for each, others in sources.items() if others}
         if given is not None and given.label_names is None and orders.get(typed) is not None:
             raise ValueError(
-                f"{typed} has its label names in another order than {source}, and label_counts has no names: give it "
-                "label_names, or leave it out"
+                f"{typed} has its label names in a different order from {source}, and label_counts has no names: give "
+                "label_counts its label_names, or leave it out"
             )
     if given is not None and names is not None and given.label_names is not None:
         given = given.reordered(names, source)
@@ -93,7 +93,7 @@ def _counts_and_form(
     source: str,
     update_steps: int | None,
 ) -> tuple[LabelCounts, str | None]:
-    """The counts, given or read, and the form of the rows; None if it is neither declared nor read."""
+    """The counts, given or read, and the form of the rows; the form is None if it is neither declared nor read."""
     declared = None if label_format == "auto" else label_format
     if given is not None:
         if not isinstance(rows, datasets.Dataset) or column not in rows.column_names or not len(rows):
@@ -117,7 +117,7 @@ def _counts_and_form(
 def _read(
     rows: Any, num_labels: int | None, column: str, label_format: str, names: list[str] | None, source: str
 ) -> tuple[LabelCounts, str]:
-    """`read_labels`; an error says if the data_collator declares the form, or if the data have another number."""
+    """As `read_labels`; its error also says if the data_collator declares the form, and which num_labels fits."""
     try:
         return read_labels(rows, num_labels, column, label_format, names, source)
     except ValueError as error:
@@ -126,7 +126,7 @@ def _read(
 
 
 def _advice(rows: Any, num_labels: int | None, column: str, label_format: str) -> str:
-    """Which number of labels the model needs, if the rows can be read with another one than it has."""
+    """The number of labels that the model needs, if the rows can be read with a different number than its own."""
     try:
         found = read_labels(rows, None, column, label_format)[0].num_labels
     except ValueError:
@@ -142,21 +142,21 @@ def _advice(rows: Any, num_labels: int | None, column: str, label_format: str) -
 def _check_order_of_rows(
     in_order: Mapping[str, list[str] | None], names: list[str], source: str, form: str | None
 ) -> None:
-    """Rows without names, ids or vectors, have one order: refuse a source that gives their names in another."""
+    """Refuse names in an order other than that of `source`: rows of ids or vectors do not show which is meant."""
     for other, others in in_order.items():
         if others and others != names:
             rows = "" if form is not None else ", or, if they are names, MultiLabelCollator(label_format='names')"
             raise ValueError(
-                f"{other} has the label names {shown_list(others)}, and {source} has {shown_list(names)}, in another "
-                f"order: the rows, without names, do not tell which is meant. Give both the order of the rows{rows}, "
-                "or make the column one of ClassLabel"
+                f"{other} has the label names {shown_list(others)}, and {source} has {shown_list(names)}, in a "
+                "different order. The rows have no names, so they do not show which is right. Give both the order of "
+                f"the rows{rows}, or make the column one of ClassLabel"
             )
 
 
 def _check_number(num_labels: int | None, counts: LabelCounts) -> None:
     if num_labels not in (None, counts.num_labels):
         raise ValueError(
-            f"the model has num_labels={num_labels}, there are counts of {counts.num_labels} labels; make the "
+            f"the model has num_labels={num_labels}, but there are counts of {counts.num_labels} labels; make the "
             f"model with num_labels={counts.num_labels}"
         )
 
@@ -180,29 +180,30 @@ def _say_other_counts(given: LabelCounts, found: LabelCounts) -> None:
 
 
 def _counts_to_estimate(num_labels: int | None, names: list[str] | None, update_steps: int | None) -> LabelCounts:
-    """Counts of a stream, all 0: `PLMState` estimates them on the way."""
+    """Counts for a stream, all 0: `PLMState` estimates them during training."""
     if update_steps is None or num_labels is None:
         raise ValueError(
-            "train_dataset has no length, so its labels are not counted beforehand. Set plm_update_steps, and the "
-            "model's config.num_labels, to estimate the counts on the way; or pass "
+            "train_dataset has no length, so its labels are not counted before training. Set plm_update_steps and the "
+            "model's config.num_labels to estimate the counts during training; or pass "
             "label_counts=count_labels(train_dataset)"
         )
     logger.warning(
-        f"The training stream's labels are counted on the way, every {update_steps} steps (plm_update_steps); "
-        "until the first count no label is masked. label_counts=count_labels(train_dataset) counts beforehand"
+        f"The labels of the training stream are counted during training, every {update_steps} steps "
+        "(plm_update_steps); no label is masked before the first count. label_counts=count_labels(train_dataset) "
+        "counts them before training"
     )
     return LabelCounts([0] * num_labels, [0] * num_labels, names)
 
 
 def problem_type_for(config: Any, form: str | None) -> str:
-    """The problem type of a model: that of its configuration, or where it has none, the one that fits the labels.
+    """The problem type of a model: that of its configuration, or if it has none, the one that fits the labels.
 
     Args:
-        config: the model's, or None.
-        form: of the labels; None where it is not known.
+        config: the model's configuration, or None.
+        form: the form of the labels; None if it is not known.
 
     Raises:
-        ValueError: if the configuration's is not for labels of this form.
+        ValueError: if the problem type of the configuration does not fit labels of this form.
     """
     problem_type = getattr(config, "problem_type", None)
     if problem_type is None:
@@ -210,14 +211,14 @@ def problem_type_for(config: Any, form: str | None) -> str:
     single_label = problem_type == "single_label_classification"
     if problem_type == "regression" or (form is not None and single_label != (form == "class_id")):
         raise ValueError(
-            f"the model's config.problem_type is '{problem_type}' and the labels are of the form '{form}'; set it to "
+            f"the model's config.problem_type is '{problem_type}' and the labels have the form '{form}'; set it to "
             "'multi_label_classification' for several labels per row, 'single_label_classification' for one class id"
         )
     return problem_type
 
 
 def write_labels(config: Any, space: LabelSpace, problem_type: str) -> None:
-    """Write the problem type and the label names into a model's configuration, with whole numbers as ids."""
+    """Write the problem type and the label names into a model's configuration; ids are whole numbers."""
     if config is not None:
         config.problem_type = problem_type
     if hasattr(config, "id2label"):
@@ -225,10 +226,10 @@ def write_labels(config: Any, space: LabelSpace, problem_type: str) -> None:
 
 
 def collator_for(collator: Any, space: LabelSpace, rows: Any) -> Any:
-    """A collator that converts the labels of a data set to those of a label space, in its order.
+    """A collator that converts the labels of a data set to those of a label space, in the order of the space.
 
     Args:
-        collator: the trainer's; one that makes no labels is wrapped in a `MultiLabelCollator`.
+        collator: the trainer's collator; if it makes no labels, it is wrapped in a `MultiLabelCollator`.
         rows: the data set; None for rows whose class ids are in the order of the space.
     """
     source = f"column '{space.column}' of the data set"
@@ -238,4 +239,4 @@ def collator_for(collator: Any, space: LabelSpace, rows: Any) -> Any:
     if not isinstance(collator, MultiLabelCollator):
         is_sparse = space.form in ("ids", "names") and space.num_labels >= MANY_LABELS
         collator = MultiLabelCollator(space.num_labels, collator, space.column, sparse=is_sparse)
-    return collator.fitted(space, order)
+    return collator.fitted(space, order, form_of_rows(rows, space))

@@ -1,7 +1,7 @@
-"""What the labels of a task are: how many, their names in the order of the model's outputs, their column and form.
+"""`LabelSpace`: the labels of a task, with their names in the order of the model's outputs, column and form.
 
-It is decided once, in a `LabelSpace`. Names from other sources are compared with it by `label_order`: the same names
-in another order are put right, other names are an error.
+They are decided once. `label_order` compares names from other sources with them: the same names in a different order
+are reordered, and different names are an error.
 """
 
 import hashlib
@@ -19,7 +19,7 @@ from .display import quoted
 logger = logging.get_logger(__name__)
 
 SHOWN_NAMES = 8
-"""A message shows at most this many names of a list."""
+"""The most names of a list that a message shows."""
 
 
 @dataclass(frozen=True)
@@ -27,13 +27,13 @@ class LabelSpace:
     """The labels of a task.
 
     Args:
-        num_labels: how many there are, 1 or more; as many as the model has outputs.
-        names: their names in the order of the model's outputs, each once; None where they have none.
-        column: the column of a data set that holds them.
-        form: of a row: `multi_hot`, `ids`, `names` or `class_id`; None if it is not known yet.
+        num_labels: the number of labels and of the model's outputs, 1 or more.
+        names: the label names in the order of the model's outputs, each once; None if there are none.
+        column: the column of a data set that holds the labels.
+        form: the form of a row: `multi_hot`, `ids`, `names` or `class_id`; None if it is not known yet.
 
     Raises:
-        ValueError: unless there is one name per label, each once.
+        ValueError: if `num_labels` is below 1, or there is not exactly one name per label, each once.
     """
 
     num_labels: int
@@ -49,7 +49,7 @@ class LabelSpace:
 
     @property
     def shown_names(self) -> list[str]:
-        """The names, or `LABEL_0`, `LABEL_1`, ... where there are none."""
+        """The names, or `LABEL_0`, `LABEL_1`, ... if there are none."""
         return list(self.names) if self.names is not None else generic_names(self.num_labels)
 
     def config_arguments(self) -> dict[str, Any]:
@@ -62,10 +62,10 @@ class LabelSpace:
         }
 
     def order_of(self, names: Sequence[str] | None, source: str) -> np.ndarray | None:
-        """The index here of each label of another source, see `label_order`; None if both agree or one has no names.
+        """The index here of each of `names`, see `label_order`; None if the order is the same or one has no names.
 
         Raises:
-            ValueError: if `names` are others than those here, or another number of them.
+            ValueError: if `names` are different names, or a different number of names.
         """
         if names is None or self.names is None:
             if names is not None and len(names) != self.num_labels:
@@ -82,7 +82,7 @@ def label_order(names: Sequence[str], source: str, wanted: Sequence[str], wanted
         source, wanted_source: where they come from, for the message.
 
     Returns:
-        int64, `(len(names),)`: `wanted[order[i]] == names[i]`; None if both have the same order.
+        int64 `(len(names),)`, `order` with `wanted[order[i]] == names[i]`; None if both have the same order.
 
     Raises:
         ValueError: if one has a name that the other lacks.
@@ -95,15 +95,15 @@ def label_order(names: Sequence[str], source: str, wanted: Sequence[str], wanted
         differences += [f"{shown_list(added, None)} missing from {wanted_source}"] * bool(added)
         raise ValueError(
             f"the label names of {source} are {shown_list(names)}, those of {wanted_source} are {shown_list(wanted)}: "
-            f"{', and '.join(differences)}. Give both the same names (of a model: model.config.id2label; of a column "
-            "of class ids: cast it to a ClassLabel with further names at its end); their order may differ"
+            f"{', and '.join(differences)}. Give both the same names (for a model in model.config.id2label; for a "
+            "column of class ids, cast it to a ClassLabel with more names at its end); their order may differ"
         )
     place = {name: index for index, name in enumerate(wanted)}
     return np.array([place[name] for name in names], np.int64)
 
 
 def check_label_names(names: Sequence[str], num_labels: int) -> None:
-    """Raise a ValueError unless there is one name per label, each a text and each once."""
+    """Raise a ValueError unless there is one name per label, all of them text and different."""
     for index, name in enumerate(names):
         if not isinstance(name, str):
             raise ValueError(f"label name {index} is {name!r}, a {type(name).__name__}; label names must be text")
@@ -117,29 +117,29 @@ def check_label_names(names: Sequence[str], num_labels: int) -> None:
 
 
 def shown_list(names: Sequence[str], most: int | None = SHOWN_NAMES) -> str:
-    """Names for a message, the first `most` of them; None for all."""
+    """Text that lists the first `most` names in a message; None for all names."""
     rest = f" and {len(names) - most} more" if most is not None and len(names) > most else ""
     return "[" + ", ".join(quoted(name) for name in names[:most]) + "]" + rest
 
 
 def generic_names(num_labels: int) -> list[str]:
-    """`LABEL_0`, `LABEL_1`, ...: the names that a configuration gives to labels that have none."""
+    """`LABEL_0`, `LABEL_1`, ...: the names that a configuration gives to labels without names."""
     return [f"LABEL_{index}" for index in range(num_labels)]
 
 
 def names_fingerprint(names: Sequence[str] | None) -> str | None:
-    """A SHA-256 of names and their order, hexadecimal; None for None."""
+    """The SHA-256 of names in their order, as a hexadecimal text; None for None."""
     return None if names is None else hashlib.sha256(json.dumps(list(names)).encode()).hexdigest()
 
 
 def read_id2label(config: Any) -> list[str] | None:
-    """The label names of a model's configuration in the order of its outputs; None for none, or the generic ones.
+    """The label names of a model's configuration in the order of its outputs; None for none or generic names.
 
-    The keys of `id2label` may be whole numbers or text, as JSON makes them. Where it has the generic names, `label2id`
-    may give others.
+    The keys of `id2label` may be whole numbers, or text as in JSON. If its names are generic, the names of `label2id`
+    are used.
 
     Raises:
-        ValueError: if the keys are not 0, 1, 2, ..., a name occurs twice, or `label2id` gives a name another id.
+        ValueError: if the keys are not 0, 1, 2, ..., a name occurs twice, or `label2id` gives a name a different id.
     """
     id2label = getattr(config, "id2label", None)
     if not id2label:
@@ -150,7 +150,7 @@ def read_id2label(config: Any) -> list[str] | None:
         by_id = {}
     if sorted(by_id) != list(range(len(id2label))):
         raise ValueError(
-            f"model.config.id2label has the keys {list(id2label)[:SHOWN_NAMES]}; give each label its id, from 0 to "
+            f"model.config.id2label has the keys {list(id2label)[:SHOWN_NAMES]}; the keys must be the ids from 0 to "
             f"{len(id2label) - 1}"
         )
     names = [by_id[index] for index in range(len(by_id))]
@@ -171,7 +171,7 @@ def read_id2label(config: Any) -> list[str] | None:
 
 
 def write_id2label(config: Any, names: Sequence[str] | None, num_labels: int) -> None:
-    """Set a configuration's `id2label` and `label2id`, with whole numbers as ids; None for the generic names."""
+    """Set `id2label` and `label2id` of a configuration, with whole numbers as ids; None for generic names."""
     names = names if names is not None else generic_names(num_labels)
     config.id2label = dict(enumerate(names))
     config.label2id = {name: index for index, name in enumerate(names)}

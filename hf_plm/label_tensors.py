@@ -1,6 +1,6 @@
-"""Labels as tensors: which are known, which are invalid, and how class ids become rows of labels.
+"""Functions on tensors of labels: which are known or invalid, and how class ids become rows of labels.
 
-This file needs torch alone. Nothing in it reads a value back to the host.
+This file needs only torch. No function reads a value back to the host.
 """
 
 import torch
@@ -8,21 +8,21 @@ from torch import Tensor
 
 
 def known_labels(labels: Tensor) -> Tensor:
-    """Where a label is known: neither NaN nor -100. Bool, the shape of `labels`."""
-    if labels.dtype == torch.uint8:  # -100 would be 156
+    """True where a label is known: neither NaN nor -100. Bool, the shape of `labels`."""
+    if labels.dtype == torch.uint8:  # -100 becomes 156
         return torch.ones_like(labels, dtype=torch.bool)
-    return (labels == labels) & (labels != -100)  # NaN alone is not equal to itself
+    return (labels == labels) & (labels != -100)  # only NaN is not equal to itself
 
 
 def wrong_labels(labels: Tensor) -> Tensor:
-    """Where a label is invalid: neither 1, 0, nor unknown (NaN or -100). Bool, the shape of `labels`."""
+    """True where a label is invalid: neither 1, 0, nor unknown (NaN or -100). Bool, the shape of `labels`."""
     if labels.dtype == torch.bool:
         return torch.zeros_like(labels)
     return known_labels(labels) & (labels != 0) & (labels != 1)
 
 
 def wrong_class_ids(class_ids: Tensor, num_labels: int) -> Tensor:
-    """Where an entry is neither a class id, in `[0, num_labels)`, nor the padding that `multi_hot_labels` takes.
+    """True where an entry is neither a class id in `[0, num_labels)` nor padding that `multi_hot_labels` takes.
 
     Args:
         class_ids (int64, `(batch, at least 1)`): see `multi_hot_labels`.
@@ -35,7 +35,7 @@ def wrong_class_ids(class_ids: Tensor, num_labels: int) -> Tensor:
 
 
 def first_in_rows(found: Tensor) -> Tensor:
-    """The index of the first true entry of each row; the length of the row where there is none.
+    """The index of the first True of each row; the length of the row if it has none.
 
     Args:
         found (bool, `(batch, length)`).
@@ -49,11 +49,11 @@ def first_in_rows(found: Tensor) -> Tensor:
 
 
 def one_hot_labels(class_ids: Tensor, num_labels: int) -> Tensor:
-    """Labels of a single-label task as float rows; an unknown class (-100) gives an unknown row of NaN.
+    """Labels of a single-label task as float rows; an unknown class (-100) becomes a row of NaN.
 
     Args:
-        class_ids (int, `(batch,)`): a class in `[0, num_labels)`, or -100. Any other value is copied into
-            its whole row, so that `PLMLoss` refuses it and shows it.
+        class_ids (int, `(batch,)`): a class in `[0, num_labels)`, or -100. Any other value fills its row, so
+            that `PLMLoss` refuses it and shows it.
 
     Returns:
         float32, `(batch, num_labels)`.
@@ -65,11 +65,11 @@ def one_hot_labels(class_ids: Tensor, num_labels: int) -> Tensor:
 
 
 def multi_hot_labels(class_ids: Tensor, num_labels: int) -> Tensor:
-    """Labels from the ids of the positive classes of each row, on the device where the ids are.
+    """Labels from the ids of the positive classes of each row, on the device of the ids.
 
     Args:
-        class_ids (int64, `(batch, at least 1)`): ids in `[0, num_labels)`, padded with -100; nothing but -1 in a
-            row of which no label is known. Other ids (see `wrong_class_ids`) are ignored.
+        class_ids (int64, `(batch, at least 1)`): ids in `[0, num_labels)`, padded with -100; a row without a known
+            label holds only -1. Other ids (see `wrong_class_ids`) are ignored.
 
     Returns:
         int8, `(batch, num_labels)`: 1, 0, or -100 for unknown.

@@ -21,6 +21,7 @@ from .label_space import LabelSpace, label_order, read_id2label, shown_list
 from .label_tensors import known_labels, one_hot_labels
 from .metrics import BatchwiseMetrics, PredictionScorer
 from .sampling import ClassAwareDataset
+from .stream_checks import check_ends_together, check_no_row_is_repeated, check_whole
 from .training_args import PLMTrainingArguments
 
 logger = logging.get_logger(__name__)
@@ -174,7 +175,9 @@ class LabelTrainer(HubTrainer):
         self.settle_changed_labels()
         rows = self.train_dataset
         with self._collating(rows.drawn if isinstance(rows, ClassAwareDataset) else rows):
-            return super().get_train_dataloader()
+            loader = super().get_train_dataloader()
+        check_no_row_is_repeated(loader, "train_dataset")
+        return loader
 
     def get_eval_dataloader(self, eval_dataset: Any = None) -> DataLoader[Any]:
         """As `Trainer.get_eval_dataloader`, once the labels are compared with the label space."""
@@ -187,12 +190,17 @@ class LabelTrainer(HubTrainer):
             source = "the data set given to evaluate()"
         self._evaluated = describe_data(rows, source)
         with self._collating(rows, source):
-            return super().get_eval_dataloader(eval_dataset)
+            loader = super().get_eval_dataloader(eval_dataset)
+        check_whole(loader, source)
+        return loader
 
     def get_test_dataloader(self, test_dataset: Any) -> DataLoader[Any]:
         """As `Trainer.get_test_dataloader`, once the labels are compared with the label space."""
-        with self._collating(test_dataset, "the data set to predict"):
-            return super().get_test_dataloader(test_dataset)
+        source = "the data set to predict"
+        with self._collating(test_dataset, source):
+            loader = super().get_test_dataloader(test_dataset)
+        check_whole(loader, source)
+        return loader
 
     @contextmanager
     def _collating(self, rows: Any, source: str | None = None) -> Iterator[None]:
@@ -217,15 +225,22 @@ class LabelTrainer(HubTrainer):
     def get_batch_samples(
         self, epoch_iterator: Iterator[Any], num_batches: int, device: torch.device
     ) -> tuple[list[Any], Tensor]:
-        """The batches of one optimizer step, and how many known labels they hold over all ranks (at least 1)."""
+        """The batches of one optimizer step, and how many known labels they hold over all ranks (at least 1).
+
+        Raises:
+            ValueError: if this rank's part of a stream has ended and that of another has not.
+        """
         batches = list(itertools.islice(epoch_iterator, num_batches))
         name = self.label_names[0]
         if batches and name in batches[-1]:  # no other can be the last of the epoch
             batches[-1] = {**batches[-1], name: self._without_repeated_rows(batches[-1][name])}
-        num_known = torch.zeros((), dtype=torch.long, device=device)
+        totals = torch.tensor([0, len(batches)], device=device)
         for batch in batches:
-            num_known += self._count_known(self._labels_of(batch)).to(device)
-        return batches, self.accelerator.reduce(num_known, reduction="sum").clamp(min=1)
+            totals[0] += self._count_known(self._labels_of(batch)).to(device)
+        num_known, batches_of_all = self.accelerator.reduce(totals, reduction="sum")
+        if self.args.world_size > 1 and len(batches) < num_batches:  # the end of a stream may wait for the device
+            check_ends_together(len(batches), batches_of_all.item())
+        return batches, num_known.clamp(min=1)
 
     def _without_repeated_rows(self, labels: Tensor) -> Tensor:
         """The labels of a batch; unknown in the rows that only fill up the last batch of an epoch on several ranks.

@@ -1,4 +1,4 @@
-"""The metrics of an evaluation: for `Trainer`, and for the `evaluate` library without any network."""
+"""The metrics of an evaluation, for `Trainer` and for the `evaluate` library; they need no network."""
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -20,6 +20,7 @@ from .label_space import shown_list
 from .scores import (
     Groups,
     LabelScores,
+    batches_of,
     decide,
     first_array,
     labels_digest,
@@ -32,16 +33,17 @@ from .scores import (
 
 @dataclass(eq=False)
 class EvaluationRecord:
-    """What metrics are told of the model that is evaluated, and what they report back.
+    """Facts about the evaluated model for the metrics, and the results that they report back.
 
     Attributes:
-        label_counts: of the model's training data; their names are those of the model's outputs, in their order.
-        thresholds (float64, `(num_labels,)`): the model's own, logits; None if it has none.
-        label_scores: of each label; None until a `PredictionScorer` has scored.
-        groups: those of the labels that were scored, in the order of the model; None until then.
-        labels_digest: `labels_digest` of the references that were scored; None until then.
-        metrics_thresholds: those of the metrics, which decided as the model has none; None where 0 decided.
-        collected: what each metric has collected of this evaluation.
+        label_counts: the counts of the model's training data, in the order and with the names of its outputs.
+        thresholds (float64, `(num_labels,)`): the model's own thresholds, logits; None if it has none.
+        label_scores: the scores of each label; None until a `PredictionScorer` has scored.
+        groups: the groups of the scored labels, in the order of the model; None until then.
+        labels_digest: `labels_digest` of the scored references; None until then.
+        metrics_thresholds: the thresholds of the metrics, logits, if they were used because the model has none; None
+            if the model's own or 0 were used.
+        collected: what each metric has collected in this evaluation.
     """
 
     label_counts: LabelCounts
@@ -54,7 +56,7 @@ class EvaluationRecord:
 
     @property
     def was_scored(self) -> bool:
-        """Whether a `PredictionScorer` was called, however it was wrapped."""
+        """Whether a `PredictionScorer` was called, directly or inside another function."""
         return self.label_scores is not None
 
 
@@ -63,14 +65,15 @@ _RECORD: ContextVar[EvaluationRecord | None] = ContextVar("evaluation_record", d
 
 @contextmanager
 def evaluating(label_counts: LabelCounts, thresholds: ArrayLike | None) -> Iterator[EvaluationRecord]:
-    """A context in which every `PredictionScorer` and `RankingComputeMetrics` that is called scores this model.
+    """A context in which each call of a `PredictionScorer` or `RankingComputeMetrics` scores this model.
 
     Args:
-        label_counts: of the model's training data, in the order of its outputs.
-        thresholds (float, `(num_labels,)`): the model's, logits; None if it has none: then the metrics use their own.
+        label_counts: the counts of the model's training data, in the order of its outputs.
+        thresholds (float, `(num_labels,)`): the model's thresholds, logits. None if it has none; the metrics then use
+            their own.
 
     Raises:
-        ValueError: if there is another number of thresholds than of labels.
+        ValueError: if the numbers of thresholds and labels differ.
     """
     limits = None if thresholds is None else np.asarray(thresholds, np.float64)
     if limits is not None and limits.shape != (label_counts.num_labels,):
@@ -84,13 +87,13 @@ def evaluating(label_counts: LabelCounts, thresholds: ArrayLike | None) -> Itera
 
 
 class BatchwiseMetrics:
-    """Metrics that collect something batch by batch, for each evaluation anew.
+    """Metrics that collect values batch by batch, and start again with each evaluation.
 
-    What an interrupted evaluation has collected is dropped when its `evaluating` ends; under a plain `Trainer`, call
-    `reset`.
+    The values of an interrupted evaluation are dropped when its `evaluating` context ends; with a plain `Trainer`,
+    call `reset`.
 
     Args:
-        label_counts: of the training data of the metrics.
+        label_counts: the counts of the training data from which the metrics are made.
     """
 
     def __init__(self, label_counts: LabelCounts):
@@ -98,21 +101,22 @@ class BatchwiseMetrics:
         self._collected: Any = None
 
     def reset(self) -> None:
-        """Drop what was collected since the last result."""
+        """Drop the values collected since the last result."""
         self._collected = None
         self._take()
 
     def check_fits(self, label_counts: LabelCounts) -> None:
-        """Raise a ValueError unless a model with these counts can be scored: see `places_of`."""
+        """Raise a ValueError unless a model with these counts can be scored; see `places_of`."""
         self.places_of(label_counts)
 
     def places_of(self, label_counts: LabelCounts) -> np.ndarray:
-        """The index in the metrics' own counts of each label of a model, int64 `(num_labels,)`; -1 if they lack it.
+        """For each label of a model, its index in the metrics' own counts, int64 `(num_labels,)`; -1 if they lack it.
 
-        If either has no names, both are taken to have the same order.
+        If one of the two has no names, both are assumed to have the same order.
 
         Raises:
-            ValueError: if the counts have a name that the model lacks, or, without names, another number of labels.
+            ValueError: if the counts have a name that the model lacks, or, without names, if the numbers of labels
+                differ.
         """
         own, names = self.label_counts.label_names, label_counts.label_names
         if own is None or names is None:
@@ -132,7 +136,7 @@ class BatchwiseMetrics:
         return np.array([place.get(name, -1) for name in names], np.int64)
 
     def _take(self) -> Any:
-        """What was collected in this evaluation, which is then forgotten; None if nothing was."""
+        """Return the values collected in this evaluation and forget them; None if there are none."""
         record = self._record()
         if record is not None:
             return record.collected.pop(self, None)
@@ -152,17 +156,17 @@ class BatchwiseMetrics:
 
 
 class MultiLabelMetrics(evaluate.Metric):  # type: ignore[misc]  # evaluate has no types
-    """`multilabel_scores` as a metric of the `evaluate` library, made without fetching anything.
+    """`multilabel_scores` as a metric of the `evaluate` library; it downloads nothing.
 
         metrics = MultiLabelMetrics(label_counts)
         metrics.compute(scores=probabilities, references=labels)
 
     Args:
-        label_counts: of the training set; they cut the labels into groups, by `LabelCounts.groups`: head, the tenth of
-            the labels that is most frequent; tail, the half that is least; medium, the rest.
-        threshold: a label is predicted where its score is at least this; on the scale of the scores.
-        groups: another cut, name -> bool mask `(num_labels,)`, for example `label_counts.groups(head=0.2)`.
-        **kwargs: of `evaluate.Metric`.
+        label_counts: the counts of the training set. They define the groups of labels (`LabelCounts.groups`): head,
+            the most frequent tenth of the labels; tail, the least frequent half; medium, the rest.
+        threshold: a label is predicted if its score is at least this; on the scale of the scores.
+        groups: different groups, name -> bool mask `(num_labels,)`, for example `label_counts.groups(head=0.2)`.
+        **kwargs: arguments of `evaluate.Metric`.
     """
 
     def __init__(
@@ -177,7 +181,7 @@ class MultiLabelMetrics(evaluate.Metric):  # type: ignore[misc]  # evaluate has 
         super().__init__(**kwargs)
 
     def _info(self) -> evaluate.MetricInfo:
-        rows = datasets.Sequence(datasets.Value("float64"))  # as given: a rounded score may fall below its threshold
+        rows = datasets.Sequence(datasets.Value("float64"))  # float32 may round a score below its threshold
         return evaluate.MetricInfo(
             description="Multi-label scores, overall and for head, medium and tail labels.",
             citation="",
@@ -190,12 +194,13 @@ class MultiLabelMetrics(evaluate.Metric):  # type: ignore[misc]  # evaluate has 
 
 
 class PredictionScorer(BatchwiseMetrics):
-    """A `compute_metrics` for `Trainer`: `multilabel_scores` of logits. See `multilabel_compute_metrics`.
+    """A `compute_metrics` for `Trainer` that returns `multilabel_scores` of logits; see `multilabel_compute_metrics`.
 
-    With `batch_eval_metrics` it collects the batches until the last.
+    With `batch_eval_metrics` it collects all batches and scores them after the last. It also takes lists of batches
+    (`eval_do_concat_batches=False`).
 
     Attributes:
-        label_scores: the scores of each label in the last evaluation; None before.
+        label_scores: the scores of each label in the last evaluation; None before the first.
     """
 
     def __init__(
@@ -218,7 +223,8 @@ class PredictionScorer(BatchwiseMetrics):
         self.label_scores: LabelScores | None = None
 
     def __call__(self, prediction: EvalPrediction, compute_result: bool = True) -> dict[str, float]:
-        batches = [*(self._take() or []), (first_array(prediction[0]), first_array(prediction[1]))]
+        new = [tuple(map(first_array, batch)) for batch in batches_of(prediction[0], prediction[1])]
+        batches = [*(self._take() or []), *new]
         if not compute_result:
             self._keep(batches)
             return {}
@@ -242,12 +248,12 @@ class PredictionScorer(BatchwiseMetrics):
         if self.extra is not None:
             more = self.extra(EvalPrediction(logits, labels))
             if shared := sorted(scores.keys() & more.keys()):
-                raise ValueError(f"extra gives {', '.join(shared)}, whose names are taken; give them other names")
+                raise ValueError(f"extra gives {', '.join(shared)}, but these names are taken; use other names")
             scores |= more
         return scores
 
     def _groups_at(self, places: np.ndarray) -> Groups:
-        """The groups in a model's order. A label that the counts lack has no positive, and is in no `groups`."""
+        """The groups in a model's order. A label that the counts lack has no positives, and is in none of `groups`."""
         if self.groups is not None:
             return {name: np.append(np.asarray(mask, bool), False)[places] for name, mask in self.groups.items()}
         positives = self.label_counts.positives
@@ -261,28 +267,28 @@ def multilabel_compute_metrics(
     groups: Groups | None = None,
     extra: Callable[[EvalPrediction], Mapping[str, float]] | None = None,
 ) -> PredictionScorer:
-    """The `compute_metrics` of a multi-label `Trainer`: `multilabel_scores` of the model's logits.
+    """A `compute_metrics` for a multi-label `Trainer`: it returns `multilabel_scores` of the model's logits.
 
-    A `PLMTrainer` scores its model with the thresholds of that model, and in the order of that model's labels, where
-    the counts have names; so one object may serve several trainers, and may be wrapped in a function.
+    A `PLMTrainer` scores its model with that model's thresholds and, if the counts have names, in the order of that
+    model's labels. So several trainers may share one object, and a function may wrap it.
 
     Args:
-        label_counts: of the training set; they cut the labels into groups, see `MultiLabelMetrics`.
-        threshold: a label is predicted where its probability is at least this, unless the model has thresholds of its
-            own; in [0, 1], a number, or one for each label of `label_counts`.
-        groups: another cut, name -> bool mask over the labels of `label_counts`.
-        extra: returns scores of your own, under other names than those of `multilabel_scores`. It takes the logits
-            (float, `(rows, num_labels)`) and labels of all rows as an `EvalPrediction`.
+        label_counts: the counts of the training set. They define the groups of labels, see `MultiLabelMetrics`.
+        threshold: a label is predicted if its probability is at least this, unless the model has its own thresholds;
+            a number in [0, 1], or one for each label of `label_counts`.
+        groups: different groups, name -> bool mask over the labels of `label_counts`.
+        extra: a function that returns your own scores, under other names than those of `multilabel_scores`. It takes
+            the logits (float, `(rows, num_labels)`) and labels of all rows as an `EvalPrediction`.
 
     Raises:
-        ValueError: for a threshold that is no probability; in a call, as `multilabel_scores`, for another number of
-            labels, for counts with a name that the model lacks, and for a name that `extra` shares.
+        ValueError: if a threshold is not a probability. In a call: as `multilabel_scores`; if the numbers of labels
+            differ; if the counts have a name that the model lacks; if `extra` returns a name of `multilabel_scores`.
     """
     return PredictionScorer(label_counts, threshold, groups, extra)
 
 
 def _logits_of(threshold: ArrayLike, num_labels: int) -> np.ndarray:
-    """Probabilities as logits, float64 `(num_labels,)`."""
+    """The logits of probabilities, float64 `(num_labels,)`."""
     probabilities = one_for_each(threshold, num_labels)
     if not ((probabilities >= 0) & (probabilities <= 1)).all():
         raise ValueError(f"threshold is {threshold!r}; give probabilities, in [0, 1]")

@@ -1,8 +1,8 @@
-"""Element-wise objectives, `(logits, labels) -> (batch, num_labels)`: each entry the loss of one label.
+"""Element-wise objectives, `(logits, labels) -> (batch, num_labels)`: each entry is the loss of one label.
 
-`logits` (float, `(batch, num_labels)`) are raw scores, `labels` (float, the same shape) are 0 or 1. An objective that
-requires `positives` and `negatives` is given the label counts (float, `(num_labels,)`): how often each label is 1 and
-0 in the training set. To add an objective, write such a function here and name it in `OBJECTIVES`.
+`logits` (float, `(batch, num_labels)`) are raw scores, and `labels` (float, the same shape) are 0 or 1. An objective
+that requires `positives` and `negatives` gets the label counts (float, `(num_labels,)`): how often each label is 1 and
+0 in the training set. To add an objective, write such a function here and add it to `OBJECTIVES`.
 """
 
 import inspect
@@ -19,17 +19,17 @@ Objective = Callable[..., Tensor]
 
 
 def needs_counts(objective: Objective) -> bool:
-    """Whether an objective requires `positives` and `negatives`; with a default, or bound already, it does not."""
+    """Whether an objective requires `positives` and `negatives`, without a default and not yet bound."""
     function = objective.forward if isinstance(objective, nn.Module) else objective
     try:
         parameters = inspect.signature(function).parameters.values()
-    except ValueError:  # built in, or compiled by TorchScript
+    except ValueError:  # a built-in function, or compiled by TorchScript
         return False
     return {"positives", "negatives"} <= {each.name for each in parameters if each.default is each.empty}
 
 
 def default_arguments(objective: Objective) -> dict[str, float]:
-    """The arguments of an objective that have a default, by name."""
+    """The arguments of an objective that have defaults: name -> default."""
     parameters = inspect.signature(objective).parameters.values()
     return {each.name: each.default for each in parameters if each.default is not each.empty}
 
@@ -59,7 +59,7 @@ def asymmetric(
     """Asymmetric loss: `-(1 - p) ** gamma_positive * log p` and `-p_m ** gamma_negative * log(1 - p_m)`.
 
     `p_m = max(p - margin, 0)` is the shifted probability of a negative. The focusing weights carry no gradient.
-    The defaults are those of the `default` preset; the paper's own are 4, 1 and 0.05.
+    The defaults are those of the `default` preset; the paper uses 4, 1 and 0.05.
 
     Source: Ridnik et al., "Asymmetric Loss For Multi-Label Classification", ICCV 2021, Eq. 7.
     """
@@ -68,11 +68,11 @@ def asymmetric(
     _require(0 <= margin < 1, "margin", margin, "in [0, 1)")
     positive = labels == 1
     truth_logits = torch.where(positive, logits, -logits)
-    lowest = math.log(torch.finfo(logits.dtype).tiny) + 1  # below it p_t underflows, and log p_t is the logit
-    odds = torch.exp(-truth_logits.masked_fill(truth_logits < lowest, lowest))  # against the true label
-    inverse = 1 + odds  # of the probability of the true label: the negatives' is 1 - p
+    lowest = math.log(torch.finfo(logits.dtype).tiny) + 1  # below this, p_t underflows and log p_t is the logit
+    odds = torch.exp(-truth_logits.masked_fill(truth_logits < lowest, lowest))  # (1 - p_t) / p_t
+    inverse = 1 + odds  # 1 / p_t; p_t is 1 - p for negatives
     wrong = (odds / inverse).detach()
-    # One logarithm of either kind: where the loss is compiled, it is most of the cost.
+    # Only one logarithm for positives and negatives: in a compiled loss it is most of the cost.
     unshifted = positive | (margin == 0)
     logarithms = torch.log(torch.where(unshifted, inverse, (1 / inverse + margin).clamp(max=1)))
     losses = torch.where(unshifted, logarithms + F.relu(lowest - truth_logits), -logarithms)
@@ -82,9 +82,9 @@ def asymmetric(
 def weighted_bce(
     logits: Tensor, labels: Tensor, positives: Tensor, negatives: Tensor, max_weight: float = 50.0
 ) -> Tensor:
-    """Binary cross-entropy with the positives of a class weighted by negatives / positives, `max_weight` at most.
+    """Binary cross-entropy in which a positive has the weight negatives / positives of its class, up to `max_weight`.
 
-    It is `pos_weight` of `torch.nn.BCEWithLogitsLoss`. A class without positives or negatives has the weight 1.
+    This is `pos_weight` of `torch.nn.BCEWithLogitsLoss`. A class without positives or negatives has the weight 1.
     """
     _require(max_weight >= 1, "max_weight", max_weight, "1 or more")
     ratio = label_ratio(positives, negatives)
@@ -96,8 +96,8 @@ def class_balanced(
 ) -> Tensor:
     """Binary cross-entropy with each class weighted by `1 / E`, `E = (1 - beta ** positives) / (1 - beta)`.
 
-    `E` is the effective number of the class's samples. The weights have mean 1 over the classes that have positives;
-    the others have the weight 1.
+    `E` is the effective number of samples of the class. The weights have mean 1 over the classes that have positives;
+    other classes have the weight 1.
 
     Source: Cui et al., "Class-Balanced Loss Based on Effective Number of Samples", CVPR 2019,
     Proposition 1.
@@ -105,7 +105,7 @@ def class_balanced(
     _require(0 <= beta < 1, "beta", beta, "in [0, 1)")
     occurs = positives > 0
     log_beta = math.log(beta) if beta > 0 else -math.inf
-    weights = occurs / -torch.expm1(positives.clamp(min=1) * log_beta)  # exact where beta is nearly 1
+    weights = occurs / -torch.expm1(positives.clamp(min=1) * log_beta)  # exact for beta near 1
     weights = weights * occurs.sum() / weights.sum().clamp(min=1)
     return torch.where(occurs, weights, 1) * binary_cross_entropy(logits, labels)
 
@@ -121,13 +121,13 @@ def distribution_balanced(
     negative_scale: float = 2.0,
     kappa: float = 0.05,
 ) -> Tensor:
-    """Distribution-balanced loss: re-balanced weights, and negatives that are tolerated.
+    """Distribution-balanced loss: re-balanced weights, and a smaller loss for negatives.
 
-    With the numbers of positives `n`: a row's label k has the weight `alpha + sigmoid(beta * (r - mu))`, where
-    `r = (1 / n_k) / sum(1 / n_i over the row's positive labels i)`; `alpha + 1` in a row without positives. Logits are
-    lowered by `kappa * log(1 / p - 1)`, where p is the share of positives; those of negatives are multiplied by
-    `negative_scale`, and their loss is divided by it. The defaults are those of the authors for COCO, without their
-    focal factor; for Pascal VOC theirs are `mu=0.3` and `negative_scale=5`.
+    Let `n_k` be the number of positives of label k. Label k of a row has the weight `alpha + sigmoid(beta * (r - mu))`
+    with `r = (1 / n_k) / sum(1 / n_i over the row's positive labels i)`; in a row without positives it is `alpha + 1`.
+    Each logit is lowered by `kappa * log(1 / p - 1)`, where p is the label's share of positives. The logits of
+    negatives are then multiplied by `negative_scale`, and their loss is divided by it. The defaults are those of the
+    authors for COCO, without their focal factor; for Pascal VOC they use `mu=0.3` and `negative_scale=5`.
 
     Source: Wu et al., "Distribution-Balanced Loss for Multi-Label Classification in Long-Tailed Datasets", ECCV 2020,
     Sections 3.1 and 3.2.
@@ -145,9 +145,9 @@ def distribution_balanced(
 
 
 def logit_adjusted(logits: Tensor, labels: Tensor, positives: Tensor, negatives: Tensor, tau: float = 0.4) -> Tensor:
-    """Binary cross-entropy of `logits + tau * log(positives / negatives)`; predictions are made from `logits` alone.
+    """Binary cross-entropy of `logits + tau * log(positives / negatives)`; predictions use only `logits`.
 
-    A `tau` of 1 makes them those of balanced classes. A class without positives or negatives is not adjusted.
+    With `tau=1` predictions are those for balanced classes. A class without positives or negatives is not adjusted.
 
     Source: Menon et al., "Long-Tail Learning via Logit Adjustment", ICLR 2021, for sigmoids.
     """

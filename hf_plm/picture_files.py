@@ -1,4 +1,4 @@
-"""Finds the pictures that a table names."""
+"""Finds the files of the pictures that a table names."""
 
 import os
 from pathlib import Path
@@ -21,12 +21,12 @@ def find_pictures(data: DatasetDict, column: str = IMAGE, folder: str | Path | N
 
     Args:
         data: the parts of one data set.
-        column: holds pictures, or text: the files of the pictures. It is renamed.
-        folder: where the files are, also in folders in it; their endings may be left out. None if the files are named
-            with their folders.
+        column: the column with pictures, or with the names of their files as text. It is renamed.
+        folder: the folder that has the files, also in its subfolders; the names may lack the file endings. None if the
+            names are paths.
 
     Raises:
-        ValueError: if there is no such folder or column, or a picture is missing; the first missing one is named.
+        ValueError: if there is no such folder or column, or if pictures are missing; it names the first one.
     """
     if folder is not None and not Path(folder).is_dir():
         raise ValueError(f"image_folder is '{folder}', and there is no such folder")
@@ -35,8 +35,8 @@ def find_pictures(data: DatasetDict, column: str = IMAGE, folder: str | Path | N
     ):
         columns = shown_list(next(iter(data.values())).column_names, None)
         raise ValueError(
-            f"image_column is '{column}', and the columns are {columns}; name the one of the pictures or their files, "
-            f"and rename another one that is called '{IMAGE}'"
+            f"image_column is '{column}', and the columns are {columns}; name the column of the pictures or their "
+            f"files, and rename any other column called '{IMAGE}'"
         )
     if folder is None and all(_is_of_pictures(rows.features[column]) for rows in data.values()):
         return (data if column == IMAGE else data.rename_column(column, IMAGE)).cast_column(IMAGE, Image())
@@ -61,19 +61,19 @@ def find_pictures(data: DatasetDict, column: str = IMAGE, folder: str | Path | N
 
 
 def _is_of_pictures(feature: object) -> bool:
-    """Whether a column holds pictures: not text, and not the numbers that may be the names of files."""
+    """Whether a column holds pictures, not names of files, which may be text or numbers."""
     return not isinstance(feature, Value) or "binary" in feature.dtype
 
 
 def _named_files(names: list[pa.Array]) -> tuple[pa.Array, pa.Array]:
-    """The names that are files, or addresses that `datasets` opens; and the paths of both."""
+    """The names that are files, or URLs that `datasets` opens; returned twice, as names and as paths."""
     different = pc.unique(pa.chunked_array(names)).drop_null().to_pylist()
     known = pa.array([name for name in different if os.path.isfile(name) or "://" in name], pa.string())
     return known, known
 
 
 def _files_in(folder: str | Path) -> tuple[pa.Array, pa.Array]:
-    """The names that files may have: their paths in the folder, with and without the ending; and their whole paths."""
+    """The names for the files of a folder, relative to it, with and without ending; and the full path for each."""
     folder = Path(folder).resolve()
     files = [
         Path(parent, name).relative_to(folder).as_posix()
@@ -81,7 +81,7 @@ def _files_in(folder: str | Path) -> tuple[pa.Array, pa.Array]:
         for name in names
     ]
     stems: dict[str, str | None] = {}
-    for file in files:  # what could be two files is none
+    for file in files:  # a name that two files share means neither
         stem = os.path.splitext(file)[0]
         stems[stem] = None if stem in stems else file
     known = pa.array([*files, *stems], pa.string())

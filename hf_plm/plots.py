@@ -1,4 +1,4 @@
-"""Pictures of a training run as matplotlib figures: ideal ratios, calibration, and those of `label_plots`."""
+"""Pictures of a training run as matplotlib figures: ideal ratios, calibration, and the ones in `label_plots`."""
 
 import math
 
@@ -22,17 +22,17 @@ with needed("matplotlib"):
 __all__ = ["plot_calibration", "plot_label_counts", "plot_label_scores", "plot_ratios"]
 
 MOST_LINES = 500
-"""Of labels in a group; of more labels so many are drawn, evenly chosen by id."""
+"""The most lines that are drawn for a group; of more labels, an evenly spaced selection by id is drawn."""
 
 FEW_ENTRIES = 10
-"""The share of positives among fewer entries than this is mostly chance, and not drawn."""
+"""The share of positives among fewer entries than this is mostly chance, and is not drawn."""
 
 
 def plot_ratios(state: PLMState) -> Figure:
-    """How far each label's ideal ratio lies from its own ratio, update by update.
+    """Plot, for each update, each label's ideal ratio relative to its ratio in the data.
 
-    Few labels have their names at the ends of the lines; of many labels the medians of head, medium and tail stand
-    out. Labels that lack positives or negatives have no ratio, and no line.
+    For few labels the names are at the ends of the lines; for many labels thick lines show the medians of head, medium
+    and tail. Labels that lack positives or negatives have no ratio, and no line.
     """
     has_ratio = state.has_ratio.cpu().numpy()
     shifts = state.shifts.exp().cpu().numpy()[:, has_ratio]
@@ -71,7 +71,7 @@ def plot_ratios(state: PLMState) -> Figure:
 
 
 def _ratio_axis(axis: Axes, shifts: np.ndarray, updates: np.ndarray, state: PLMState) -> None:
-    """Ratios on a log scale, at least from a half to 2, with readable numbers; and the updates."""
+    """Set up a log axis of ratios, at least from 0.5 to 2, with readable numbers, and the axis of updates."""
     low, high = min(0.5, shifts.min(initial=1)), max(2, shifts.max(initial=1))
     axis.set_yscale("log")
     axis.set_ylim(low / 1.1, high * 1.1)
@@ -93,18 +93,18 @@ def _ratio_axis(axis: Axes, shifts: np.ndarray, updates: np.ndarray, state: PLMS
 
 
 def plot_calibration(state: PLMState, scores: str = "trained") -> Figure:
-    """How often labels are positive where the model gives them a probability, for head, medium and tail labels.
+    """Plot the share of positives against the predicted probability, for head, medium and tail labels.
 
-    Made from the histograms of the last epoch of training. Each point is a bin of probabilities with at least
-    `FEW_ENTRIES` entries, an entry being one label of one row. Lines join points of neighbouring bins alone.
+    The data are the histograms of the last epoch of training. Each point is a bin of probabilities with at least
+    `FEW_ENTRIES` entries; an entry is one label of one row. Lines join only points of neighbouring bins.
 
     Args:
         scores: what the scores of the model are, see `Decisions`. After `calibrate` (`probabilities`) each bin moves
-            as its middle does. After `fold_thresholds` (`decisions`) there are no probabilities; those of training
-            are shown.
+            with its middle. After `fold_thresholds` (`decisions`) the scores are not probabilities, so those of
+            training are shown.
 
     Raises:
-        ValueError: for other `scores`.
+        ValueError: if `scores` is unknown.
     """
     if scores not in SCORES:
         raise ValueError(f"scores is {scores!r}; it must be one of {SCORES}")
@@ -120,7 +120,7 @@ def plot_calibration(state: PLMState, scores: str = "trained") -> Figure:
         bins = np.minimum((places * num_bins).astype(int), num_bins - 1)
         positives, negatives = (np.bincount(bins, each[mask.numpy()].ravel(), num_bins) for each in histograms)
         total = positives + negatives
-        with np.errstate(invalid="ignore"):  # NaN where there is no entry
+        with np.errstate(invalid="ignore"):  # NaN if there is no entry
             mean = np.bincount(bins, (histograms.sum(0)[mask.numpy()]).ravel() * places, num_bins) / total
             share = np.where(total >= FEW_ENTRIES, positives / total, np.nan)
         above.plot(mean, share, ".-", color=colour)
@@ -141,7 +141,7 @@ def plot_calibration(state: PLMState, scores: str = "trained") -> Figure:
 def _model_probabilities(state: PLMState, scores: str) -> np.ndarray:
     """The model's probability in the middle of each bin of the histograms, `(num_labels, num_bins)`.
 
-    The histograms are of what the loss saw: logits that assume the ideal ratios.
+    The histograms are those of the loss, whose logits assume the ideal ratios.
     """
     num_bins = state.histograms.shape[-1]
     middles = logit((np.arange(num_bins) + 0.5) / num_bins)

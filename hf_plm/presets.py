@@ -4,10 +4,11 @@ import functools
 import json
 import math
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import numpy as np
 import torch
 
 from .objectives import OBJECTIVES, Objective, needs_counts
@@ -18,30 +19,35 @@ MASKS = ("random", "expected")
 PRIORS = ("ideal", "balanced", "data")
 
 
+class SettingWithoutEffect(UserWarning):
+    """A changed setting has no effect with the other settings."""
+
+
 @dataclass(frozen=True)
 class PLMSettings:
-    """Settings of Partial Label Masking, checked.
+    """The settings of Partial Label Masking; their values are checked, and NumPy numbers become plain ones.
 
     Args:
-        initial_ratio: where the ideal ratios start: `tempered` (`R ** temper`), `mean` (the mean R over the classes),
-            `dataset` (R itself, nothing is masked), or one positive number for all classes, in positives per negative.
-        temper: the exponent of a tempered start, in [0, 1]: 0 balances every class, 1 leaves the data as they are.
-        rule: how the ideal ratios adapt: `marginal`, `kl` (the paper's) or `fixed` (not at all).
-        change_rate: how fast they adapt, lambda of the paper, 0 or more; 0 is `fixed`.
-        num_bins: bins of the probability histograms, at least 2; even for the rule `marginal`.
+        initial_ratio: the start of the ideal ratios: `tempered` (`R ** temper`), `mean` (the mean R over the classes),
+            `dataset` (R itself; nothing is masked), or one positive number for all classes, in positives per negative.
+        temper: the exponent of a tempered start, in [0, 1]: 0 balances every class, 1 keeps the ratios of the data.
+        rule: how the ideal ratios adapt: `marginal`, `kl` (the rule of the paper) or `fixed` (not at all).
+        change_rate: how fast they adapt, the paper's lambda, 0 or more; 0 means `fixed`.
+        num_bins: the number of bins of the probability histograms, at least 2; even for the rule `marginal`.
         max_shift: the ideal ratio stays within `[R / max_shift, R * max_shift]`; 1 or more.
-        mask: `random` (each label is kept or masked by chance, as published), or `expected` (each label's loss is
-            weighted with the probability that it would be kept).
-        class_weight: the loss of a class is divided by the share of its labels that is kept, to this power; 0 or more,
-            see `class_weights`.
-        prior: which ratio of positives to negatives the model's logits assume, and with them its decisions: `ideal`
-            (the ideal ratio), `balanced` (1) or `data` (R).
-        objective: the name of one in `OBJECTIVES`, or a callable, see `PLMLoss`.
-        objective_kwargs: keyword arguments of a named objective, by name.
-        update_steps: the ideal ratios adapt every so many optimizer steps, 1 or more; None for every epoch.
+        mask: `random` (each label is kept or masked at random, as in the paper), or `expected` (the loss of each label
+            is multiplied by the probability that it would be kept).
+        class_weight: an exponent, 0 or more: the loss of a class is divided by the kept share of its labels to this
+            power, see `class_weights`.
+        prior: the ratio of positives to negatives that the model's logits, and so its decisions, assume: `ideal` (the
+            ideal ratio), `balanced` (1) or `data` (R).
+        objective: a name in `OBJECTIVES`, or a callable, see `PLMLoss`.
+        objective_kwargs: keyword arguments of a named objective.
+        update_steps: the number of optimizer steps between two updates of the ideal ratios, 1 or more; None to update
+            them after every epoch.
 
     Raises:
-        ValueError: for a value out of range, with its name.
+        ValueError: if a value is out of range; the message has its name.
     """
 
     initial_ratio: str | float
@@ -58,6 +64,11 @@ class PLMSettings:
     update_steps: int | None = None
 
     def __post_init__(self) -> None:
+        for name in self.__dataclass_fields__:
+            object.__setattr__(self, name, plain_number(getattr(self, name)))
+        if isinstance(self.objective_kwargs, Mapping):
+            plain = {name: plain_number(value) for name, value in self.objective_kwargs.items()}
+            object.__setattr__(self, "objective_kwargs", plain)
         object.__setattr__(self, "initial_ratio", number_or_name(self.initial_ratio))
         if isinstance(self.initial_ratio, str):
             _require(self.initial_ratio in INITIAL_RATIOS, self, "initial_ratio", f"{INITIAL_RATIOS} or a number")
@@ -106,19 +117,31 @@ class PLMSettings:
 
     @classmethod
     def from_preset(cls, preset: str, **changes: Any) -> "PLMSettings":
-        """The settings of a preset; each of `changes` replaces one, unless it is None.
+        """The settings of a preset; each of `changes` that is not None replaces one.
 
-        An objective that is changed has its own default arguments. Warns of each change that has no effect beside the
-        other settings.
+        A changed objective uses its own default arguments. A warning (`SettingWithoutEffect`) names each change that
+        has no effect with the other settings.
         """
         if preset not in PRESETS:
             raise ValueError(f"preset is {preset!r}; use one of {tuple(PRESETS)}")
         changes = {name: value for name, value in changes.items() if value is not None}
         settings = replace(PRESETS[preset], **changes)
-        for name, reason in settings._without_effect().items():
-            if name in changes:
-                warnings.warn(f"{name} is {changes[name]!r} and has no effect: {reason}", stacklevel=3)
+        for message in settings.without_effect(changes):
+            warnings.warn(message, SettingWithoutEffect, stacklevel=3)
         return settings
+
+    def without_effect(self, names: Iterable[str], prefix: str = "") -> list[str]:
+        """A message for each of these settings that changes nothing beside the others.
+
+        Args:
+            prefix: stands before the names of settings in the messages.
+        """
+        reasons = self._reasons(prefix)
+        return [
+            f"{prefix}{name} is {getattr(self, name)!r} and has no effect: {reasons[name]}"
+            for name in names
+            if name in reasons
+        ]
 
     @property
     def adapts(self) -> bool:
@@ -130,44 +153,46 @@ class PLMSettings:
         """Whether the ideal ratios start at the ratios of the data."""
         return self.initial_ratio == "dataset" or (self.initial_ratio == "tempered" and self.temper == 1)
 
-    def _without_effect(self) -> dict[str, str]:
-        """Which settings change nothing beside the others, and why."""
+    def _reasons(self, prefix: str) -> dict[str, str]:
+        """The settings that have no effect with the others, and why; `prefix` as for `without_effect`."""
         reasons = {}
         if self.initial_ratio != "tempered":
-            reasons["temper"] = f"initial_ratio is {self.initial_ratio!r}, and it is the exponent of 'tempered'"
+            reasons["temper"] = f"{prefix}initial_ratio is {self.initial_ratio!r}, and only 'tempered' uses it"
         if self.rule == "fixed":
-            reasons["change_rate"] = "rule is 'fixed', so the ideal ratios do not adapt"
+            reasons["change_rate"] = f"{prefix}rule is 'fixed', so the ideal ratios do not adapt"
         elif not self.adapts:
-            reasons["rule"] = "change_rate is 0, so the ideal ratios do not adapt"
+            reasons["rule"] = f"{prefix}change_rate is 0, so the ideal ratios do not adapt"
         cause = None
         if self.starts_at_data and not self.adapts:
-            start = "initial_ratio is 'dataset'" if self.initial_ratio == "dataset" else "temper is 1"
-            rest = "rule is 'fixed'" if self.rule == "fixed" else "change_rate is 0"
+            start = (
+                f"{prefix}initial_ratio is 'dataset'" if self.initial_ratio == "dataset" else f"{prefix}temper is 1"
+            )
+            rest = f"{prefix}rule is 'fixed'" if self.rule == "fixed" else f"{prefix}change_rate is 0"
             cause = f"{start} and {rest}"
             reasons["max_shift"] = f"{cause}, so no ideal ratio moves"
         if self.max_shift == 1:
-            cause = "max_shift is 1"
+            cause = f"{prefix}max_shift is 1"
             names = ("initial_ratio", "temper", "rule", "change_rate")
-            reasons |= dict.fromkeys(names, f"{cause}, so the ideal ratios stay the data's own")
+            reasons |= dict.fromkeys(names, f"{cause}, so the ideal ratios stay those of the data")
         if cause is not None:
             reasons |= dict.fromkeys(("mask", "class_weight"), f"{cause}, so no label is masked")
             if self.prior != "balanced":
-                reasons["prior"] = f"{cause}, so the ideal ratios are the data's own"
+                reasons["prior"] = f"{cause}, so the ideal ratios are those of the data"
         return reasons
 
     @property
     def masks_nothing(self) -> bool:
-        """Whether every label stays in the loss, with the same weight."""
+        """Whether every label stays in the loss with the same weight."""
         return self.max_shift == 1 or (self.starts_at_data and not self.adapts)
 
     def bound_objective(self) -> Callable[..., torch.Tensor]:
-        """The objective as a callable, `objective_kwargs` bound to it."""
+        """The objective as a callable with its `objective_kwargs`."""
         if callable(self.objective):
             return self.objective
         return functools.partial(OBJECTIVES[self.objective], **self.objective_kwargs)
 
     def to_dict(self) -> dict[str, Any]:
-        """The settings by name, as JSON gives them back; a callable objective by its qualified name."""
+        """The settings by name, with values as read back from JSON; a callable objective as its qualified name."""
         values = {name: getattr(self, name) for name in self.__dataclass_fields__}
         values["objective"] = _name_of(self.objective)
         as_read: dict[str, Any] = json.loads(json.dumps(values, default=_name_of))
@@ -175,7 +200,7 @@ class PLMSettings:
 
 
 def _name_of(value: Any) -> Any:
-    """A stand-in for what JSON cannot hold: a name that is the same in every process."""
+    """A value for JSON in place of one that it cannot hold, the same in every process; objects become names."""
     if isinstance(value, str):
         return value
     if isinstance(value, Mapping):
@@ -189,8 +214,13 @@ def _name_of(value: Any) -> Any:
     return getattr(value, "__qualname__", type(value).__qualname__)
 
 
+def plain_number(value: Any) -> Any:
+    """A number of NumPy as one of Python; everything else as it is."""
+    return value.item() if isinstance(value, np.generic) else value
+
+
 def number_or_name(value: str | float) -> str | float:
-    """A number given as text (on the command line) as a number."""
+    """The value as a number if it is one, also from text (of the command line); else the text."""
     try:
         return float(value)
     except ValueError:
@@ -242,4 +272,4 @@ PRESETS: dict[str, PLMSettings] = {
 }
 
 SINGLE_LABEL_PRIORS = {"default": "balanced"}
-"""The `prior` of a preset where each row has one class, if it is another."""
+"""The `prior` of a preset for one class per row, if it differs from that of the preset."""

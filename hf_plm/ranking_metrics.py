@@ -1,4 +1,4 @@
-"""Scores of the labels ranked by their logits (extreme multi-label classification), in the memory of one batch."""
+"""Scores of labels ranked by their logits (extreme multi-label classification); they hold one batch in memory."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -13,26 +13,27 @@ from .counting import count_labels
 from .label_counts import LabelCounts
 from .label_tensors import known_labels, wrong_labels
 from .metrics import BatchwiseMetrics
+from .scores import batches_of
 
 logger = logging.get_logger(__name__)
 
 
 def propensities(label_counts: LabelCounts | Mapping[str, Any], a: float = 0.55, b: float = 1.5) -> Tensor:
-    """How probable it is that a label that applies was annotated; frequent labels are missed less often.
+    """The probability that a label that applies was annotated; frequent labels are missed less often.
 
     `1 / (1 + C * (positives + b) ** -a)` with `C = (log(rows) - 1) * (b + 1) ** a`: Eq. 2 of Jain, Prabhu and Varma,
     "Extreme Multi-label Loss Functions for Recommendation, Tagging, Ranking & Other Missing Label Applications",
     KDD 2016.
 
     Args:
-        label_counts: of the training set; its rows are the most positives and negatives that a label has together.
-        a, b: above 0; fitted to the data in the paper: 0.5 and 0.4 for Wikipedia, 0.6 and 2.6 for Amazon.
+        label_counts: the counts of the training set; `rows` is the largest sum of positives and negatives of a label.
+        a, b: above 0. The paper fits them to the data: 0.5 and 0.4 for Wikipedia, 0.6 and 2.6 for Amazon.
 
     Returns:
         float64, `(num_labels,)`, in (0, 1].
 
     Raises:
-        ValueError: if `label_counts` has fewer than 3 rows, for which `C` is negative, or `a` or `b` is not above 0.
+        ValueError: if `label_counts` has fewer than 3 rows (then `C` is negative), or `a` or `b` is not above 0.
     """
     counts = count_labels(label_counts)
     rows = max((counts.positives + counts.negatives).tolist(), default=0)
@@ -46,40 +47,40 @@ def propensities(label_counts: LabelCounts | Mapping[str, Any], a: float = 0.55,
 
 
 class RankingComputeMetrics(BatchwiseMetrics):
-    """A `compute_metrics` for `Trainer`: scores of the `k` labels of each row that have the highest logits.
+    """A `compute_metrics` for `Trainer` that scores the `k` labels with the highest logits of each row.
 
-    With `batch_eval_metrics=True` in the training arguments it is called batch by batch, and holds sums only; without,
-    `Trainer` collects the logits of all rows before the call.
+    With `batch_eval_metrics=True` in the training arguments it is called for each batch and stores only sums. Without
+    it, `Trainer` collects the logits of all rows before the call.
 
         Trainer(..., compute_metrics=RankingComputeMetrics(label_counts))
 
-    A row without a known positive is left out, and unknown labels are not ranked. A logit that is NaN ranks last, with
-    those of minus infinity; labels with equal logits stand in the order that `torch.topk` gives them.
+    Rows without a known positive are left out, and unknown labels are not ranked. Logits that are NaN rank last, like
+    minus infinity; labels with equal logits are in the order of `torch.topk`.
 
     A call takes logits (float, `(rows, num_labels)`) and labels (`(rows, num_labels)`: 1, 0, or unknown: NaN or -100),
-    arrays or tensors, or tuples that begin with one. It returns {} until `compute_result`; then, over all calls since
-    the last result, for each `k` of `top`, in [0, 1]:
+    as arrays or tensors, or as tuples that begin with one. It returns {} unless `compute_result` is True. Then it
+    returns these scores, in [0, 1], for each `k` of `top`, over all calls since the last result:
 
     - `precision_at_<k>`: positives among the first k, divided by k; mean over rows.
     - `recall_at_<k>`: positives among the first k, divided by the positives of the row; mean over rows.
-    - `ndcg_at_<k>`: the sum of `1 / log2(rank + 1)` of the positives among the first k, divided by the highest that
-      is possible; mean over rows.
+    - `ndcg_at_<k>`: the sum of `1 / log2(rank + 1)` of the positives among the first k, divided by the highest
+      possible sum; mean over rows.
     - `psp_at_<k>`: propensity-scored precision: the sum of the inverse propensities (see `propensities`) of the
-      positives among the first k of all rows, divided by the highest that is possible.
+      positives among the first k of all rows, divided by the highest possible sum.
 
-    If no row has a positive, all of them are NaN, with a warning. After an interrupted evaluation `reset` drops the
-    sums. A `PLMTrainer` starts each evaluation anew; if `label_counts` has names, the propensities are put in the
-    order of its model's labels.
+    If no row has a positive, all scores are NaN, and a warning is logged. After an interrupted evaluation, `reset`
+    drops the sums. A `PLMTrainer` starts each evaluation with new sums; if `label_counts` has names, it puts the
+    propensities in the order of its model's labels.
 
     Args:
-        label_counts: of the training set, for the propensities.
+        label_counts: the counts of the training set, for the propensities.
         top: the values of `k`, each from 1 to `num_labels`.
-        a, b: of the propensities, see `propensities`.
+        a, b: see `propensities`.
 
     Raises:
-        ValueError: at construction, for a `top` that is empty or out of range, and as `propensities`; in a call, for
-            shapes that differ, a label that is neither 1, 0 nor unknown, or a name in `label_counts` that the model
-            lacks; the sums then start anew.
+        ValueError: at construction, if `top` is empty or out of range, and as `propensities`. In a call, if shapes
+            differ, a label is neither 1, 0 nor unknown, or `label_counts` has a name that the model lacks; the sums
+            are then dropped.
     """
 
     def __init__(
@@ -90,7 +91,7 @@ class RankingComputeMetrics(BatchwiseMetrics):
         b: float = 1.5,
     ):
         super().__init__(count_labels(label_counts))
-        # float32 values add up in float64 without rounding: psp is never above 1
+        # float64 adds up float32 values without rounding, so psp is never above 1
         self.inverse_propensities = (1 / propensities(self.label_counts, a, b)).float()
         num_labels = self.label_counts.num_labels
         ranks = range(1, num_labels + 1)
@@ -102,10 +103,11 @@ class RankingComputeMetrics(BatchwiseMetrics):
         self._inverse_of_unseen = (1 / propensities(with_unseen, a, b)).float()[-1:]
 
     def __call__(self, prediction: EvalPrediction, compute_result: bool = True) -> dict[str, float]:
-        sums = self._take()  # dropped even if this call fails
+        sums = self._take()  # the sums are dropped even if this call fails
         if sums is None:
             sums = torch.zeros(6, max(self.top), dtype=torch.float64)
-        sums += self._sums_of(_first_tensor(prediction[0]), _first_tensor(prediction[1]))
+        for logits, labels in batches_of(prediction[0], prediction[1]):
+            sums += self._sums_of(_first_tensor(logits), _first_tensor(labels))
         if not compute_result:
             self._keep(sums)
             return {}
@@ -116,7 +118,7 @@ class RankingComputeMetrics(BatchwiseMetrics):
         return {f"{name}_at_{k}": values[i].item() for name, values in scores.items() for i, k in enumerate(self.top)}
 
     def _inverse_propensities(self) -> Tensor:
-        """Float32, in the order of the model that is evaluated; a label that the counts lack has no positives."""
+        """Float32, in the order of the evaluated model's labels; a label that the counts lack has no positives."""
         record = self._record()
         if record is None:
             return self.inverse_propensities
@@ -124,7 +126,7 @@ class RankingComputeMetrics(BatchwiseMetrics):
         return torch.cat([self.inverse_propensities, self._inverse_of_unseen])[places]
 
     def _sums_of(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Sums over rows at each rank: precision, recall, nDCG, PSP, the best PSP, and 1. Float64 `(6, max(top))`."""
+        """Sums over rows at each rank: precision, recall, nDCG, PSP, best PSP, and rows. Float64 `(6, max(top))`."""
         inverse_propensities = self._inverse_propensities()
         num_labels = len(inverse_propensities)
         if logits.shape != labels.shape or logits.shape[1:] != (num_labels,):
@@ -145,7 +147,7 @@ class RankingComputeMetrics(BatchwiseMetrics):
         hits = positive.gather(1, first).cpu()
         inverse = inverse_propensities.to(logits.device)
         best_inverse = torch.where(positive, inverse, 0.0).topk(k).values.cpu()
-        num_positives = positive.sum(1, keepdim=True, dtype=torch.int32).cpu()  # int64 takes twice a batch
+        num_positives = positive.sum(1, keepdim=True, dtype=torch.int32).cpu()  # int64 needs twice the memory
 
         scored = num_positives[:, 0] > 0
         hits, num_positives = hits[scored].double(), num_positives[scored]
@@ -164,12 +166,12 @@ class RankingComputeMetrics(BatchwiseMetrics):
 
 
 def _rank(logits: Tensor, known: Tensor, k: int) -> Tensor:
-    """The first `k` labels of each row, int64 `(rows, k)`: the known ones by falling logits, then the unknown."""
+    """The first `k` labels of each row, int64 `(rows, k)`: known ones by falling logits, then unknown ones."""
     lowest = torch.finfo(logits.dtype).min
     ranking = logits.nan_to_num(nan=lowest, posinf=math.inf, neginf=lowest).masked_fill_(~known, -math.inf)
     return ranking.topk(k).indices
 
 
 def _first_tensor(values: Any) -> Tensor:
-    """A tensor of a tensor, an array, or a tuple that begins with one; an array's memory is shared."""
+    """A tensor from a tensor, an array, or a tuple that begins with one; it shares the memory of an array."""
     return torch.as_tensor(values[0] if isinstance(values, tuple) else values)

@@ -1,4 +1,4 @@
-"""Counts a label once that a row lists several times, as the annotations of pictures do: one entry for each object."""
+"""Removes labels that a row lists again, as annotations of pictures do, which have one entry for each object."""
 
 import numpy as np
 import pyarrow as pa
@@ -12,9 +12,9 @@ logger = logging.get_logger(__name__)
 
 
 def drop_repeated_labels(data: DatasetDict, column: str) -> DatasetDict:
-    """Keep each label of a row once, in lists of names or of ids; a warning says how many rows list one again.
+    """Keep each label of a row once, in lists of names or of ids; a warning says how many rows are changed.
 
-    Rows that may be multi-hot vectors stay as they are, and so do columns that hold no lists.
+    Rows that may be multi-hot vectors are not changed, and neither are columns without lists.
     """
     lists = {name: stored_column(rows, column).combine_chunks() for name, rows in data.items()}
     if not all(_is_of_labels(each) for each in lists.values()):
@@ -32,7 +32,7 @@ def drop_repeated_labels(data: DatasetDict, column: str) -> DatasetDict:
     if repeating:
         logger.warning(
             f"Column '{column}': {len(repeating):,} of {sum(map(len, data.values())):,} rows list a label more than "
-            f"once, such as {repeating[0]}; it counts once"
+            f"once, such as {repeating[0]}; each label counts once"
         )
     return DatasetDict(kept)
 
@@ -48,7 +48,7 @@ def _is_of_labels(array: pa.Array) -> bool:
 
 
 def _may_be_vectors(lists: list[pa.Array]) -> bool:
-    """Whether all rows have the same length, and no other values than those of a multi-hot vector."""
+    """Whether all rows have the same length, and only values of a multi-hot vector."""
     if not pa.types.is_integer(lists[0].type.value_type):
         return False
     lengths = {length for each in lists for length in pc.unique(pc.list_value_length(each)).to_pylist()}
@@ -57,7 +57,7 @@ def _may_be_vectors(lists: list[pa.Array]) -> bool:
 
 
 def _distinct(lists: pa.Array) -> pa.ListArray:
-    """The lists with the first of equal values alone, in their order."""
+    """The lists without repeated values; the first of each stays, in the order of the list."""
     values, rows = lists.flatten(), pc.list_parent_indices(lists).to_numpy()
     encoded = values.dictionary_encode()
     keys = rows * max(len(encoded.dictionary), 1) + encoded.indices.to_numpy()

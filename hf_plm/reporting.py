@@ -1,4 +1,4 @@
-"""The pictures of a training run: into the output folder, and to the trackers that `report_to` names."""
+"""Puts the pictures of a training run into the output folder, and sends them to the trackers in `report_to`."""
 
 import contextlib
 import os
@@ -18,23 +18,23 @@ if TYPE_CHECKING:
 logger = logging.get_logger(__name__)
 
 TRACKERS = (TensorBoardCallback, TrackioCallback, WandbCallback)
-"""The callbacks whose trackers show pictures."""
+"""The callbacks of the trackers that show pictures."""
 
 PLOTS_FOLDER = "plots"
 PICTURES = ("ideal_ratios", "calibration", "label_scores")
 
 
 def has_plots(folder: str | os.PathLike[str]) -> bool:
-    """Whether pictures of `draw_plots` lie in a folder."""
+    """Whether a folder has pictures of `draw_plots`."""
     return any((Path(folder) / PLOTS_FOLDER / f"{name}.png").is_file() for name in PICTURES)
 
 
 def draw_plots(facts: RunFacts, folder: str | os.PathLike[str]) -> dict[str, Path]:
-    """Draw the pictures of a run into `plots/` of a folder, and remove those of an earlier run or model from it.
+    """Draw the pictures of a run into `plots/` of a folder, and remove pictures of an earlier run or model.
 
-    `ideal_ratios.png` and `calibration.png` once a batch was trained on; `label_scores.png` if the evaluation has the
-    scores of labels. An earlier picture stays until it is replaced as a whole. A picture that cannot be drawn is a
-    warning in the log; the others are drawn. Without matplotlib there are none, and one warning.
+    `ideal_ratios.png` and `calibration.png` are drawn if at least one batch was trained on; `label_scores.png` if the
+    evaluation has scores of each label. An earlier picture stays until the new file is complete. If a picture cannot
+    be drawn, a warning is logged, and the others are still drawn. Without matplotlib there are none, and one warning.
 
     Returns:
         name -> path of each picture that was drawn.
@@ -54,12 +54,12 @@ def draw_plots(facts: RunFacts, folder: str | os.PathLike[str]) -> dict[str, Pat
 
 
 def send_plots(callbacks: Iterable[TrainerCallback], paths: Mapping[str, Path], step: int) -> None:
-    """Show pictures in every tracker in use, under `plm/`. One that a tracker does not take is a warning in the log.
+    """Send pictures to every tracker in use, under `plm/`; if a tracker refuses one, a warning is logged.
 
     Args:
-        callbacks: of a trainer; those of other trackers are left alone.
+        callbacks: the callbacks of a trainer; those of other trackers are left alone.
         paths: name -> a png file.
-        step: after which the pictures were drawn.
+        step: the training step after which the pictures were drawn.
     """
     for callback in callbacks:
         for name, path in paths.items():
@@ -72,14 +72,14 @@ def send_plots(callbacks: Iterable[TrainerCallback], paths: Mapping[str, Path], 
 
 
 def guard_tracker(tracker: TrainerCallback) -> TrainerCallback:
-    """Let a tracker that fails while it logs or closes warn, and training go on; it may still fail when it begins."""
+    """Turn a tracker's errors into warnings, so that training continues; errors at its start still end it."""
 
     def guarded(event: Callable[..., Any]) -> Callable[..., Any]:
         def warn_instead(*args: Any, **kwargs: Any) -> Any:
             try:
                 return event(*args, **kwargs)
             except Exception as error:  # a tracker may raise anything
-                logger.warning(f"{type(tracker).__name__} failed ({error}); training goes on without what it was sent")
+                logger.warning(f"{type(tracker).__name__} failed ({error}) and lost its data; training continues")
 
         return warn_instead
 
@@ -105,8 +105,8 @@ def _pictures(facts: RunFacts) -> "dict[str, Callable[[], Figure]]":
 
 
 def _draw(plot: "Callable[[], Figure]", path: Path) -> bool:
-    """Replace a picture by what `plot` draws, whole or not at all. Returns whether it could be drawn."""
-    temporary = path.parent.parent / f"_{path.name}"  # an upload that runs leaves out what begins with _
+    """Replace a picture file by what `plot` draws, completely or not at all. Returns whether that worked."""
+    temporary = path.parent.parent / f"_{path.name}"  # a running upload leaves out names that begin with _
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         plot().savefig(temporary, dpi=130)
@@ -120,7 +120,7 @@ def _draw(plot: "Callable[[], Figure]", path: Path) -> bool:
 
 
 def _send(callback: Any, name: str, path: Path, step: int) -> None:
-    """A picture to one tracker."""
+    """Send a picture to one tracker."""
     if isinstance(callback, TensorBoardCallback) and callback.tb_writer is not None:
         from matplotlib.image import imread  # it has drawn the picture
 

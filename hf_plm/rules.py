@@ -1,6 +1,6 @@
-"""How the ideal ratios adapt: the rules, on the histograms of what the model predicted.
+"""The rules by which the ideal ratios adapt to the histograms of the model's predictions.
 
-Tensors alone, as in `functional.py`; nothing is read back to the host.
+All functions work on tensors, as in `functional.py`, and read nothing back to the host.
 """
 
 import math
@@ -17,14 +17,14 @@ DRIFT_BOUND = 5.0
 """The `marginal` rule moves an ideal ratio by at most this factor, up or down, from where it started."""
 
 PSEUDO_COUNT = 5.0
-"""What the `marginal` rule adds to the numbers of positives and of predictions of a class."""
+"""The `marginal` rule adds this to the numbers of positives and of predictions of a class."""
 
 
 def label_divergences(histograms: Tensor) -> tuple[Tensor, Tensor]:
     """`KL(predicted || truth)` over the positives and over the negatives of each class.
 
-    The truth has all its mass in the last bin for positives, in the first for negatives; its empty bins are floored
-    at `EPSILON`. Up to a constant factor this is the probability mass outside the right bin.
+    The truth has all its mass in the last bin for positives, and in the first for negatives; its empty bins are set to
+    `EPSILON`. Up to a constant factor the result is the probability mass outside the right bin.
 
     Args:
         histograms (int, `(2, num_labels, num_bins)`).
@@ -42,22 +42,22 @@ def label_divergences(histograms: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def standardize(values: Tensor, valid: Tensor) -> Tensor:
-    """z-scores over the valid classes, with the population standard deviation; 0 where there is no spread.
+    """z-scores over the valid classes, with the population standard deviation; 0 if all values are equal.
 
     Args:
-        values (float, `(num_labels,)`), valid (bool, `(num_labels,)`): the classes that take part; 0 for the others.
+        values (float, `(num_labels,)`), valid (bool, `(num_labels,)`): the classes that count; others get 0.
     """
     count = valid.sum().clamp(min=1)
     centred = torch.where(valid, values - (values * valid).sum() / count, 0.0)
     deviation = (centred.square().sum() / count).sqrt()
-    has_spread = deviation > 1e-6 * (values * valid).abs().amax()  # less is rounding
+    has_spread = deviation > 1e-6 * (values * valid).abs().amax()  # a smaller one is rounding error
     return torch.where(has_spread, centred / torch.where(has_spread, deviation, 1.0), 0.0)
 
 
 def kl_factor(histograms: Tensor, valid: Tensor, change_rate: float) -> Tensor:
     """The paper's rule: `exp(change_rate * (zscore(D_pos) - zscore(D_neg)))`, float32 `(num_labels,)`.
 
-    Positives predicted worse than negatives: the class is under-predicted and its ideal ratio rises.
+    If positives are predicted worse than negatives, the class is under-predicted, and its ideal ratio rises.
     """
     positive_divergence, negative_divergence = label_divergences(histograms)
     return torch.exp(change_rate * (standardize(positive_divergence, valid) - standardize(negative_divergence, valid)))
@@ -66,17 +66,17 @@ def kl_factor(histograms: Tensor, valid: Tensor, change_rate: float) -> Tensor:
 def predicted_positives(histograms: Tensor) -> Tensor:
     """How often each class was predicted (`p >= 0.5`), int32 `(num_labels,)`.
 
-    With an odd number of bins 0.5 is no edge: what lies in the middle bin counts as predicted.
+    With an odd number of bins 0.5 is not an edge, and the whole middle bin counts as predicted.
     """
     return histograms[..., histograms.shape[-1] // 2 :].sum((0, -1), dtype=torch.int32)
 
 
 def marginal_factor(histograms: Tensor, change_rate: float) -> Tensor:
-    """The rule with a fixed point: `(positives / predicted positives) ** change_rate`, float32 `(num_labels,)`.
+    """The `marginal` rule: `(positives / predicted positives) ** change_rate`, float32 `(num_labels,)`.
 
-    It minimises the KL divergence between the predicted and the true marginal distribution of each label, and stops
-    when a class is predicted (`p >= 0.5`) as often as it occurs. `PSEUDO_COUNT` is added to both numbers, so that a
-    few positives move little. `num_bins` must be even, so that 0.5 is an edge.
+    It minimises the KL divergence between the predicted and the true marginal distribution of each label. Its fixed
+    point is a class that is predicted (`p >= 0.5`) as often as it occurs. `PSEUDO_COUNT` is added to both numbers, so
+    that few positives change little. `num_bins` must be even, so that 0.5 is an edge.
     """
     if histograms.shape[-1] % 2:
         raise ValueError(f"histograms have {histograms.shape[-1]} bins; the rule 'marginal' needs an even number")
@@ -95,21 +95,21 @@ def update_ideal_ratio(
     max_shift: float,
     num_updates: int,
 ) -> Tensor:
-    """I after an epoch.
+    """The ideal ratios I after an update.
 
-    The rule `marginal` adds up errors that the model has had no time to answer. So that it neither swings nor runs
-    away, its steps shrink with the square root of the number of updates, and end at `DRIFT_BOUND`. A class keeps its
-    ideal ratio, and takes no part in the z-scores, if the data hold no positive or no negative of it (`valid`), or if
-    the epoch showed none of the one or the other.
+    The rule `marginal` accumulates errors faster than the model can react to them. To prevent oscillation and drift,
+    its steps shrink with the square root of the number of updates, and `DRIFT_BOUND` limits the total change. A class
+    keeps its ideal ratio, and is left out of the z-scores, if the data have no positive or no negative of it
+    (`valid`), or if the histograms have none.
 
     Args:
         ideal_ratio, initial, ratio (float, `(num_labels,)`): I, I at the start, and R.
         valid (bool, `(num_labels,)`): see `has_ratio`.
-        histograms (int, `(2, num_labels, num_bins)`): what the epoch measured.
+        histograms (int, `(2, num_labels, num_bins)`): the measurements since the last update.
         rule: `"marginal"`, `"kl"` or `"fixed"`.
-        change_rate: lambda of the paper; 0 leaves the ideal ratios as they are.
+        change_rate: the paper's lambda; 0 does not change the ideal ratios.
         max_shift: see `bound_ideal_ratio`.
-        num_updates: how many updates there were before.
+        num_updates: the number of updates before this one.
 
     Returns:
         float32, `(num_labels,)`.

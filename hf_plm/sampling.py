@@ -1,4 +1,4 @@
-"""Which rows are trained on: class-aware re-sampling, and long tails made by thinning."""
+"""Chooses the rows for training: class-aware re-sampling, and long-tailed subsets."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -12,10 +12,10 @@ from .counting import positive_entries, read_labels
 
 
 class ClassAwareDataset(TorchDataset[dict[str, Any]]):
-    """As many rows as a data set has, each drawn by its labels: first a class, all alike, then one of its rows.
+    """A data set of the same size with rows drawn by class: a class uniformly at random, then one of its rows.
 
-    They are drawn anew for every epoch, by the seed and the number of the epoch. It goes into `PLMTrainer` as
-    `train_dataset`, with or without masks; the ratios of the method are then those of the rows of the first epoch.
+    Every epoch draws new rows, from the seed and the number of the epoch. Pass it to `PLMTrainer` as `train_dataset`,
+    with or without masks; the ratios of the method are then those of the rows of the first epoch.
 
     Source: class-aware sampling, Shen, Lin and Huang, "Relay Backpropagation for Effective Learning of Deep
     Convolutional Neural Networks", ECCV 2016.
@@ -23,10 +23,10 @@ class ClassAwareDataset(TorchDataset[dict[str, Any]]):
     Args:
         dataset: a `datasets.Dataset` with a column of labels.
         num_labels, column, label_format, label_names: see `count_labels`.
-        seed: of the draws.
+        seed: the seed of the random draws.
 
     Attributes:
-        label_names: the names of the labels in the order of their ids, where the data or the argument tell them.
+        label_names: the names of the labels in the order of their ids, from the data or the argument, or None.
 
     Raises:
         ValueError: if the labels cannot be read.
@@ -46,18 +46,18 @@ class ClassAwareDataset(TorchDataset[dict[str, Any]]):
         counts, form = read_labels(dataset, num_labels, column, label_format, label_names)
         self.label_names = counts.label_names
         rows, labels = positive_entries(dataset, counts, column, form)
-        self._rows = rows[np.argsort(labels, kind="stable")]  # those of class 0, those of class 1, ...
+        self._rows = rows[np.argsort(labels, kind="stable")]  # the rows of class 0, then of class 1, ...
         self._counts = np.bincount(labels, minlength=counts.num_labels)
-        self._epoch = torch.zeros((), dtype=torch.long).share_memory_()  # persistent workers hear of a new one, too
+        self._epoch = torch.zeros((), dtype=torch.long).share_memory_()  # persistent workers see changes of it
         self._drawn_epoch: int | None = None
 
     def set_epoch(self, epoch: int) -> None:
-        """Turn to the rows of an epoch; `PLMTrainer` calls it when the epoch begins."""
+        """Use the rows of an epoch; `PLMTrainer` calls this when the epoch begins."""
         self._epoch.fill_(epoch)
 
     @property
     def drawn(self) -> Dataset:
-        """The rows of this epoch."""
+        """The rows of the current epoch."""
         epoch = int(self._epoch)
         if epoch != self._drawn_epoch:
             generator = np.random.default_rng((self.seed, epoch))
@@ -93,27 +93,27 @@ def make_long_tailed(
     label_format: str = "auto",
     label_names: Sequence[str] | None = None,
 ) -> Dataset:
-    """A single-label data set thinned to a long tail: class sizes fall exponentially with the class id.
+    """A long-tailed subset of a single-label data set: class sizes fall exponentially with the class id.
 
-    Class c of C keeps `n * imbalance_factor ** (-c / (C - 1))` rows, where n is the size of the smallest class. So
-    CIFAR-10-LT and CIFAR-100-LT are made of CIFAR.
+    Class c of C keeps `n * imbalance_factor ** (-c / (C - 1))` rows, where n is the size of the smallest class.
+    CIFAR-10-LT and CIFAR-100-LT are made from CIFAR in this way.
 
     Source: Cui et al., "Class-Balanced Loss Based on Effective Number of Samples", CVPR 2019, Section 5.1.
 
     Args:
         imbalance_factor: the size of the first class divided by that of the last, 1 or more.
-        seed: draws the rows that are kept; they stay in their order.
+        seed: the seed for choosing the rows that are kept; they stay in their order.
         num_labels, column, label_format, label_names: see `count_labels`; there must be one class id per row.
 
     Raises:
-        ValueError: if `imbalance_factor` is below 1, or the column does not hold the ids of at least two classes, each
-            with rows.
+        ValueError: if `imbalance_factor` is below 1, the column does not hold class ids, there are fewer than two
+            classes, or a class has no rows.
     """
     if not imbalance_factor >= 1:
         raise ValueError(f"imbalance_factor is {imbalance_factor}; it must be 1 or more")
     counts, form = read_labels(dataset, num_labels, column, label_format, label_names)
     if form != "class_id":
-        raise ValueError(f"column '{column}' holds labels of the form '{form}'; one class id per row is needed")
+        raise ValueError(f"column '{column}' has labels of the form '{form}'; give one class id per row")
     smallest = int(counts.positives.min())
     if smallest == 0 or counts.num_labels < 2:
         raise ValueError(f"column '{column}': the classes have {counts.positives.tolist()} rows; each needs some")

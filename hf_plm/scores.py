@@ -1,4 +1,4 @@
-"""Multi-label scores of arrays: of each label, overall, and for head, medium and tail labels."""
+"""Multi-label scores of arrays: for each label, overall, and for head, medium and tail labels."""
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
@@ -20,14 +20,14 @@ Groups = Mapping[str, Tensor | np.ndarray]
 
 @dataclass(frozen=True)
 class LabelScores:
-    """Scores label by label, each `(num_labels,)`.
+    """The scores of each label, as arrays `(num_labels,)`.
 
     Attributes:
         precision, recall, f1, average_precision (float64): in [0, 1]; NaN for a label that has no positive in the
-            references, or a score that is NaN where it is known. The precision of a label that is never
-            predicted is 0.
-        positives (int64): in how many rows each label is positive.
-        predicted (int64): in how many rows in which it is known each label is predicted.
+            references, or whose score is NaN in a row where the label is known. The precision of a label that is
+            never predicted is 0.
+        positives (int64): the number of rows in which each label is positive.
+        predicted (int64): the number of rows in which each label is known and predicted.
     """
 
     precision: np.ndarray
@@ -48,19 +48,19 @@ def multilabel_scores(
 ) -> dict[str, float]:
     """Scores of predictions against multi-hot labels, computed by scikit-learn.
 
-    Micro scores and exact match are over every known label. Macro scores, mAP, groups and `labels_never_predicted`
-    leave out the labels that have no positive in `references`. A macro score and a group's score is the mean over its
-    labels, with 0 for the precision of a label that is never predicted. Unknown entries count nowhere.
+    Micro scores and exact match use every known label. Macro scores, mAP, groups and `labels_never_predicted` leave
+    out labels that have no positive in `references`. Macro scores and group scores are means over labels; the
+    precision of a label that is never predicted counts as 0. Unknown entries are ignored.
 
-    What cannot be computed is NaN: a group without a label left; all but `exact_match` without any positive; and, if
-    a score is NaN where its label is known, micro scores, exact match, and all that this label belongs to. A warning
-    is logged for the last two.
+    Results that cannot be computed are NaN: those of a group in which no label has a positive; without any positive,
+    all but `exact_match`; and if a score is NaN where its label is known, micro scores, exact match, and all means
+    that include this label. In the last two cases a warning is logged.
 
     Args:
         scores (float, `(rows, num_labels)`): probabilities or logits; they may be infinite.
         references (`(rows, num_labels)`): 1, 0, or unknown (NaN or -100).
         groups: name -> bool mask `(num_labels,)`, as from `LabelCounts.groups`.
-        threshold: a label is predicted where its score is at least this; on the scale of the scores; a number, or one
+        threshold: a label is predicted if its score is at least this; on the scale of the scores; one number, or one
             for each label.
 
     Returns:
@@ -77,10 +77,10 @@ def multilabel_scores(
 
 
 def detail_scores(groups: Iterable[str]) -> set[str]:
-    """The names among the results of `multilabel_scores` that a short log leaves out.
+    """The names of the results of `multilabel_scores` that a short log leaves out.
 
-    What stays says the most in the fewest numbers: `map` ranks, `micro_f1` counts every label's rows alike, `macro_f1`
-    every label; the F1 of each group says which labels are weak, and `labels_never_predicted` why.
+    The rest are the most useful few: `map` measures the ranking; `micro_f1` weights all entries equally, `macro_f1`
+    all labels; the F1 of each group shows which labels are weak, and `labels_never_predicted` why.
     """
     overall = {"exact_match", "micro_precision", "micro_recall", "macro_precision", "macro_recall"}
     return overall | {f"{group}_{score}" for group in groups for score in ("precision", "recall", "map")}
@@ -88,10 +88,10 @@ def detail_scores(groups: Iterable[str]) -> set[str]:
 
 @dataclass(frozen=True)
 class Decided:
-    """Scores, and which known labels are positive and which predicted, all `(rows, num_labels)`.
+    """Scores, which labels are known, and which of these are positive and predicted, all `(rows, num_labels)`.
 
     Attributes:
-        has_nan (bool, `(num_labels,)`): whether a label has a score that is NaN where it is known.
+        has_nan (bool, `(num_labels,)`): whether a label has a score that is NaN where the label is known.
     """
 
     scores: np.ndarray
@@ -104,7 +104,7 @@ class Decided:
 def decide(
     scores: ArrayLike, references: ArrayLike, threshold: ArrayLike, label_names: Sequence[str] | None = None
 ) -> Decided:
-    """Raises a ValueError as `multilabel_scores`, and logs its warnings, with names for the labels."""
+    """Compare scores with thresholds. Raises and warns as `multilabel_scores`, with names for the labels."""
     scores, references = np.asarray(scores), np.asarray(references)
     scores = scores if scores.dtype.kind == "f" else scores.astype(np.float64)
     if scores.shape != references.shape or scores.ndim != 2:
@@ -119,7 +119,7 @@ def decide(
         broken = [name for name, is_broken in zip(names, has_nan, strict=True) if is_broken]
         logger.warning(
             f"The model's output is NaN for {len(broken)} of {len(names)} labels: {shown_list(broken)}. Their scores "
-            "are NaN, and so are micro scores, exact match and all means that they belong to"
+            "are NaN, and so are micro scores, exact match and all means that include them"
         )
     if not positive.any():
         logger.warning("No label has a positive in the references: scores that need one are NaN")
@@ -127,7 +127,7 @@ def decide(
 
 
 def score_labels(decided: Decided) -> LabelScores:
-    """What `label_scores` returns."""
+    """Compute what `label_scores` returns."""
     scored = decided.positive.any(0) & ~decided.has_nan
     each = _precision_recall_f1(decided.positive, decided.predicted, average=None)
     precision, recall, f1 = (np.where(scored, values[:-1], np.nan) for values in each)
@@ -143,7 +143,7 @@ def score_labels(decided: Decided) -> LabelScores:
 
 
 def summarize(each: LabelScores, decided: Decided, groups: Groups) -> dict[str, float]:
-    """What `multilabel_scores` returns, from the scores of each label."""
+    """Compute what `multilabel_scores` returns, from the scores of each label."""
     kept = each.positives > 0
     has_nan, nothing_kept = decided.has_nan, not kept.any()
     micro = np.array(_precision_recall_f1(decided.positive, decided.predicted, average="micro"))
@@ -176,13 +176,13 @@ def summarize(each: LabelScores, decided: Decided, groups: Groups) -> dict[str, 
 def read_references(
     references: np.ndarray, argument: str, label_names: Sequence[str] | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Where labels are positive, and where they are known: two bool arrays of the shape of `references`.
+    """Two bool arrays of the shape of `references`: where labels are positive, and where they are known.
 
     Args:
-        argument: what a message calls them.
+        argument: the name of the references in messages.
 
     Raises:
-        ValueError: if one is neither 1, 0 nor unknown (NaN or -100).
+        ValueError: if a label is neither 1, 0 nor unknown (NaN or -100).
     """
     values = references.astype(np.float64) if references.dtype == object else references
     positive = values == 1
@@ -199,9 +199,9 @@ def read_references(
 
 
 def labels_digest(references: ArrayLike) -> str:
-    """A SHA-256 of multi-hot labels, hexadecimal; the same in every dtype, and in every order of the rows.
+    """The SHA-256 of multi-hot labels, as hexadecimal text; dtype and order of the rows make no difference.
 
-    Errors as `read_references`.
+    Raises as `read_references`.
     """
     positive, known = read_references(np.asarray(references), "labels")
     marks = np.where(known, positive, 2).astype(np.uint8)
@@ -210,9 +210,9 @@ def labels_digest(references: ArrayLike) -> str:
 
 
 def first_array(values: Any) -> np.ndarray:
-    """An array from an array, a tensor, or the first element of a tuple (of a model that returns more than logits).
+    """An array from an array, a tensor, or the first element of a tuple (from a model that returns more than logits).
 
-    No value changes: bfloat16, which NumPy lacks, becomes float32.
+    No value changes; bfloat16, which NumPy lacks, becomes float32.
     """
     first = values[0] if isinstance(values, tuple) else values
     if isinstance(first, Tensor):
@@ -221,8 +221,15 @@ def first_array(values: Any) -> np.ndarray:
     return np.asarray(first)
 
 
+def batches_of(logits: Any, labels: Any) -> list[tuple[Any, Any]]:
+    """Pairs of logits and labels `(rows, num_labels)`: one; of lists (`eval_do_concat_batches=False`), several."""
+    if isinstance(labels, list) and all(np.ndim(batch) == 2 for batch in labels):
+        return list(zip(logits, labels, strict=True))
+    return [(logits, labels)]
+
+
 def one_for_each(threshold: ArrayLike, num_labels: int) -> np.ndarray:
-    """A threshold for each label, float64: with fewer bits, a score beside it could fall on the other side."""
+    """A threshold for each label, float64; rounding one could move it to the other side of a score."""
     limits = np.asarray(threshold, np.float64)
     if limits.shape not in ((), (num_labels,)):
         raise ValueError(
@@ -232,13 +239,13 @@ def one_for_each(threshold: ArrayLike, num_labels: int) -> np.ndarray:
 
 
 def _finite(scores: np.ndarray) -> np.ndarray:
-    """Finite scores with the same ranking, float64: scikit-learn refuses infinite ones."""
+    """Finite scores with the same ranking, float64, because scikit-learn refuses infinite ones."""
     scores = scores.astype(np.float64)
     return scores if np.isfinite(scores).all() else np.unique(scores, return_inverse=True)[1]
 
 
 def _precision_recall_f1(positive: np.ndarray, predicted: np.ndarray, average: str | None) -> tuple[np.ndarray, ...]:
-    """By scikit-learn, with an empty row and column added: it takes one label for two classes, and needs a row."""
+    """Call scikit-learn with an empty row and column added; else it reads one label as two classes, and needs rows."""
     from sklearn.metrics import precision_recall_fscore_support  # takes a second to import
 
     truth, guess = (np.pad(values, (0, 1)) for values in (positive, predicted))

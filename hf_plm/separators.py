@@ -1,4 +1,4 @@
-"""What separates the label names in a cell of text: found where it is plain, asked for where it is not."""
+"""Finds the separator of the label names in cells of text; where the cells leave doubt, an error asks for it."""
 
 import numpy as np
 import pyarrow as pa
@@ -11,26 +11,26 @@ from .label_space import shown_list
 logger = logging.get_logger(__name__)
 
 SEPARATORS = ("|", ";", ",")
-"""What is taken for a separator where it is plain."""
+"""The separators that are found."""
 
 UNUSUAL = ("/", "+", "&", "#")
-"""What may separate names, and is more often part of one: never taken, but asked about."""
+"""Characters that are more often part of a name than a separator: they are never used, but asked about."""
 
 QUOTED = r"^('[^']*'|\"[^\"]*\")$"
 
 
 def find_separator(cells: pa.Array, column: str) -> str:
-    """The one of `SEPARATORS` that plainly separates the names of the cells; empty if each cell is one name.
+    """The one of `SEPARATORS` that clearly separates the names in the cells; empty if each cell is one name.
 
-    It is plain if at least half of the cells hold it, or at least half of the names that it separates occur in other
-    cells too (for `|` and `;`, which names seldom hold: or if no other of `SEPARATORS` is found); and if no other one
-    separates names as well.
+    A separator is clear if at least half of the cells contain it, or at least half of the names that it separates
+    occur in several cells. `|` and `;`, which are rare in names, are also clear if no other of `SEPARATORS` is found.
+    A separator is not clear if another one separates names as well.
 
     Args:
         cells: text that is not empty.
 
     Raises:
-        ValueError: if it is not plain.
+        ValueError: if none or more than one is clear, and the cells may still be lists of names.
     """
     different = pc.unique(cells)
     found = [separator for separator in SEPARATORS if _holding(different, separator)]
@@ -56,7 +56,7 @@ def find_separator(cells: pa.Array, column: str) -> str:
     odd = _holding(different, found[0]) if found else different.filter(blanks)
     if not len(odd):
         if len(different):
-            logger.warning(f"Column '{column}': nothing separates labels in its text; each cell is one label")
+            logger.warning(f"Column '{column}': the text has no separator of labels; each cell is one label")
         return ""
     held = " and ".join(f"'{separator}'" for separator in found) or "blanks"
     raise ValueError(
@@ -66,11 +66,11 @@ def find_separator(cells: pa.Array, column: str) -> str:
 
 
 def split_names(cells: pa.Array, separator: str) -> pa.ListArray:
-    """The names in each cell, without blanks around them; quotes go where all names of all cells are in quotes.
+    """The names in each cell, without surrounding blanks; quotes are removed if all names of all cells have them.
 
     Args:
-        cells: text; empty where a row has no label.
-        separator: between the names; a blank stands for any white space; empty if each cell is one name.
+        cells: text; empty if a row has no label.
+        separator: the text between names; a blank means any white space; empty if each cell is one name.
     """
     parts = _split(cells, separator)
     names = parts.values
@@ -80,7 +80,7 @@ def split_names(cells: pa.Array, separator: str) -> pa.ListArray:
 
 
 def _split(cells: pa.Array, separator: str) -> pa.LargeListArray:
-    """The parts of each cell without blanks around them; empty parts are left out."""
+    """The parts of each cell without surrounding blanks; empty parts are left out."""
     cells = cells.cast(pa.large_string())
     if not separator:
         parts, rows = cells, np.arange(len(cells))
@@ -99,7 +99,7 @@ def _holding(cells: pa.Array, text: str) -> pa.Array:
 
 
 def _names_come_back(different: pa.Array, separator: str) -> bool:
-    """Whether at least half of the names that it separates occur in several of the different cells."""
+    """Whether at least half of the names that a separator separates occur in several of the different cells."""
     separated = pc.unique(_split(_holding(different, separator), separator).values)
     counts = pc.value_counts(_split(different, separator).values)
     repeated = counts.field("values").filter(pc.greater(counts.field("counts"), 1))
@@ -107,7 +107,7 @@ def _names_come_back(different: pa.Array, separator: str) -> bool:
 
 
 def _separates_names(different: pa.Array, separator: str, other: str) -> bool:
-    """Whether names that `separator` leaves whole hold another one, and what that separates are names, too."""
+    """Whether names split by `separator` contain `other`, and some of the parts between are names as well."""
     names = pc.unique(_split(different, separator).values)
     parts = pc.unique(_split(_holding(names, other), other).values)
     return len(parts) > 0 and pc.any(pc.is_in(parts, names)).as_py()

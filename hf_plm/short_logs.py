@@ -1,4 +1,4 @@
-"""Terminals and notebooks show a handful of an evaluation's metrics.
+"""Terminals and notebooks show a handful of an evaluation's metrics, and of the numbers about the ideal ratios.
 
 All of them stay in `log_history`, in what trackers are sent, and in what `evaluate` returns.
 """

@@ -1,4 +1,4 @@
-"""Splits and folds in which every label has its share in each part."""
+"""Splits and folds in which each part has its share of every label."""
 
 import warnings
 from collections.abc import Sequence
@@ -26,20 +26,20 @@ def train_test_split_multilabel(
 
         parts = train_test_split_multilabel(dataset, test_size=0.1, validation_size=0.1)
 
-    Each label is in every part, or in as many as it has positives. This comes before the sizes: with many rare labels
-    the small parts become larger than asked for, and a warning says so. Another warning names labels that are missing
-    from a part, because their rows also have other rare labels. Unknown labels are not positive.
+    Each label is in every part, or in as many parts as it has positives. This is more important than the sizes: with
+    many rare labels the small parts become larger than requested, and a warning says so. Another warning names labels
+    that are missing from a part because their rows also have other rare labels. Unknown labels are not positive.
 
     Source: Sechidis et al., "On the Stratification of Multi-Label Data", ECML PKDD 2011.
 
     Args:
         test_size: the share of the rows that go to `test`, a float in (0, 1); or their number, an int.
         validation_size: the same for `validation`; None for no such part.
-        seed: of the split.
+        seed: the seed of the split.
         num_labels, column, label_format, label_names: see `count_labels`; one class per row is fine, too.
 
     Returns:
-        `train`, `validation` (if asked for) and `test`, with the rows in their order.
+        `train`, `validation` (if requested) and `test`, with the rows in their original order.
 
     Raises:
         ValueError: if a size is out of range, if no row is left for `train`, or if the labels cannot be read.
@@ -52,7 +52,7 @@ def train_test_split_multilabel(
     for name, size in sizes.items():
         if name != "train" and len(split[name]) != size:
             warnings.warn(
-                f"{name} has {len(split[name])} rows rather than {size}, to have every label in every part",
+                f"{name} has {len(split[name])} rows instead of {size}, so that every label is in every part",
                 stacklevel=2,
             )
     return split
@@ -73,15 +73,15 @@ def multilabel_folds(
             PLMTrainer(make_model(), args, train_dataset=fold["train"], eval_dataset=fold["test"]).train()
 
     Each row is in `test` of one fold, and in `train` of all others. Each label is in every `test`, or in as many as it
-    has positives; a warning names labels for which the rows allow less. See `train_test_split_multilabel`.
+    has positives; a warning names labels for which this is not possible. See `train_test_split_multilabel`.
 
     Args:
-        num_folds: how many folds, 2 or more.
-        seed: of the folds.
+        num_folds: the number of folds, 2 or more.
+        seed: the seed of the folds.
         num_labels, column, label_format, label_names: see `count_labels`; one class per row is fine, too.
 
     Returns:
-        for each fold `train` and `test`, with the rows in their order.
+        for each fold `train` and `test`, with the rows in their original order.
 
     Raises:
         ValueError: if `num_folds` is below 2 or above the number of rows, or if the labels cannot be read.
@@ -102,7 +102,7 @@ def multilabel_folds(
 
 
 def _sizes(asked: dict[str, float | int | None], num_rows: int) -> dict[str, int]:
-    """The number of rows of each part, `train` first, from the arguments that give the other parts' sizes."""
+    """The number of rows of each part, `train` first, from the arguments for the sizes of the other parts."""
     sizes = {"train": num_rows}
     given = {argument: size for argument, size in asked.items() if size is not None}
     for argument, size in given.items():
@@ -117,14 +117,14 @@ def _sizes(asked: dict[str, float | int | None], num_rows: int) -> dict[str, int
         sizes["train"] -= rows
     if sizes["train"] < 1:
         shown = " and ".join(f"{argument} is {size}" for argument, size in given.items())
-        raise ValueError(f"{shown}; of the {num_rows} rows of the data set none is left for train")
+        raise ValueError(f"{shown}; this leaves none of the {num_rows} rows of the data set for train")
     return sizes
 
 
 def _positives(
     dataset: Dataset, num_labels: int | None, column: str, label_format: str, label_names: Sequence[str] | None
 ) -> tuple[csr_array, Sequence[str] | None]:
-    """Where the labels are positive, bool `(rows, num_labels)`; and the labels' names, where they are known."""
+    """A bool matrix `(rows, num_labels)` of where labels are positive, and the names of the labels or None."""
     counts, form = read_labels(dataset, num_labels, column, label_format, label_names)
     entries = positive_entries(dataset, counts, column, form)
     ones = np.ones(len(entries[0]), bool)
@@ -132,7 +132,7 @@ def _positives(
 
 
 def _warn_of_missing(labels: np.ndarray, names: Sequence[str] | None) -> None:
-    """Name the labels that are missing from a part though they have positives enough."""
+    """Warn of labels that are missing from a part although they have enough positives."""
     if len(labels):
         shown = [names[label] if names else int(label) for label in labels]
         warnings.warn(

@@ -1,4 +1,4 @@
-"""What Partial Label Masking knows about each label, measured and adapted while a model trains."""
+"""The state of Partial Label Masking: what is measured and adapted for each label during training."""
 
 import os
 from typing import Any
@@ -16,41 +16,42 @@ from .state_differences import count_differences, name_differences, number_diffe
 from .state_tensors import TENSORS, read_tensors
 
 MAX_HISTORY = 5_000_000
-"""`history` and `shifts` keep at most so many numbers each: 40 MB, beside 188 MB for all else of a million labels."""
+"""The most numbers in `history` and in `shifts`: 40 MB, when all else of a million labels takes 188 MB."""
 
 
 class PLMState(LabelRatios):
-    """Counts, measurements and ideal ratios of the labels, and what follows from them (`LabelRatios`). It holds no
-    reference to a model.
+    """Counts, measurements and ideal ratios of the labels, and the values derived from them (`LabelRatios`).
 
-    It is a module so that it moves, is saved and is loaded with the `PLMLoss` that it is part of. It has neither
-    parameters nor buffers: what each rank measures is its own, and `DistributedDataParallel` would overwrite buffers.
+    It holds no reference to a model. It is a module so that it is moved, saved and loaded with the `PLMLoss` that
+    contains it. It has neither parameters nor buffers: each rank has its own measurements, and
+    `DistributedDataParallel` would overwrite buffers.
 
     Args:
-        label_counts: positives and negatives of each label over the training set. If all are 0 they are estimated on
-            the way, from what is seen: every label is kept until the first update.
-        settings: where the ideal ratios start, and how many bins the histograms have.
+        label_counts: positives and negatives of each label in the training set. If all are 0, they are estimated
+            during training from the labels seen; every label is kept until the first update.
+        settings: the settings of the method; they set the first ideal ratios and the number of bins.
 
     Attributes:
         positives (int64, `(num_labels,)`): how often each label is 1.
         negatives (int64, `(num_labels,)`): how often each label is 0.
-        label_names (list of str, or None): those of the `LabelCounts`.
+        label_names (list of str, or None): the names in the `LabelCounts`.
         settings (dict): `PLMSettings.to_dict()`.
-        is_estimating (bool): whether each update adds what was seen since the last to the counts.
+        is_estimating (bool): whether each update adds the labels seen since the last update to the counts.
         ideal_ratio (float32, `(num_labels,)`): I, in positives per negative.
-        shift_in_force (float32, `(num_labels,)`): `shift()` when the last training batch was seen, or at the start.
-        histograms (int32, `(2, num_labels, num_bins)`): how often each predicted probability was seen, `[0]` over the
-            positives, `[1]` over the negatives, since the last update. After an update they stay readable until the
-            next batch. While an epoch runs on several ranks, each holds what it has seen itself.
-        nonfinite (int64, `()`): of how many known labels the logit or the loss was NaN or infinite since the last
-            update. Such logits are in no histogram.
+        shift_in_force (float32, `(num_labels,)`): `shift()` at the last training batch, or at the start.
+        histograms (int32, `(2, num_labels, num_bins)`): how often each predicted probability was seen since the last
+            update, `[0]` for positives, `[1]` for negatives. After an update they stay readable until the next batch.
+            With several ranks, each rank holds only its own measurements until the update.
+        nonfinite (int64, `()`): number of known labels whose logit or loss was NaN or infinite since the last update.
+            Such logits are in no histogram.
         is_measuring (bool): whether `histograms` hold measurements that no update has used yet.
-        num_batches (int): how many training batches each rank has seen; the mask of a batch depends on it.
-        num_ranks (int): how many ranks there were when a loaded state was saved; 1 for a new one.
-        history (float32, `(num_updates + 1, num_labels)`): the ideal ratios at the start and after each update. When
-            it would hold more than `MAX_HISTORY` numbers, every second row goes, but for the last two.
+        num_batches (int): number of training batches that each rank has seen; it is part of the mask's seed, so every
+            batch gets a different mask.
+        num_ranks (int): number of ranks when a loaded state was saved; 1 for a new state.
+        history (float32, `(num_updates + 1, num_labels)`): the ideal ratios at the start and after each update. If it
+            would exceed `MAX_HISTORY` numbers, every second row is dropped, except for the last two rows.
         shifts (float32, the shape of `history`): `mask_shift()` at the same times.
-        history_updates (int64, `(len(history),)`): after how many updates each row of `history` was taken.
+        history_updates (int64, `(len(history),)`): the number of updates before each row of `history`.
     """
 
     def __init__(self, label_counts: LabelCounts, settings: PLMSettings):
@@ -73,7 +74,7 @@ class PLMState(LabelRatios):
 
     @property
     def num_updates(self) -> int:
-        """How often the ideal ratios were updated."""
+        """The number of updates of the ideal ratios so far."""
         return int(self.history_updates[-1])
 
     @property
@@ -81,7 +82,7 @@ class PLMState(LabelRatios):
         return self._histograms.shape[1]
 
     def groups(self) -> dict[str, Tensor]:
-        """Head, medium and tail of the labels by the counts, on the CPU, see `LabelCounts.groups`."""
+        """The groups head, medium and tail by the counts, on the CPU; see `LabelCounts.groups`."""
         return LabelCounts(self.positives, self.negatives).groups()
 
     @property
@@ -91,27 +92,28 @@ class PLMState(LabelRatios):
 
     @histograms.setter
     def histograms(self, histograms: Tensor) -> None:
-        # The labels last, so that what is added for one bin lies together.
+        # With the labels last, the numbers that are added for one bin are next to each other.
         self._histograms = histograms.transpose(1, 2).contiguous()
         self._packed = PackedHistograms()
 
     def observe(self, logits: Tensor, labels: Tensor, losses: Tensor) -> None:
-        """Add a batch to the histograms. All arguments float `(batch, num_labels)`; unknown labels do not count."""
+        """Add a batch to the histograms, without unknown labels. All arguments are float `(batch, num_labels)`."""
         self._begin_batch()
         self.histograms += functional.probability_histograms(logits, labels, self.num_bins)
         self.nonfinite += functional.count_nonfinite(logits, labels, losses)
 
     def observe_binned(self, bins: Tensor, nonfinite: Tensor) -> None:
-        """As `observe`, of what `fused_total` has measured."""
+        """As `observe`, with the measurements of `fused_total`."""
         self._begin_batch()
         self.nonfinite += nonfinite
         self._packed.add(bins, self._histograms)
 
     def update(self, settings: PLMSettings) -> None:
-        """Adapt the ideal ratios to the measurements of all ranks. Every rank must call it; all end up equal.
+        """Adapt the ideal ratios to the measurements of all ranks. Every rank must call it; all get the same result.
 
-        Without a batch since the last update the ideal ratios stay. Where the counts are estimated, a class that had
-        no ratio yet gets its initial ideal ratio now; the others keep their distance from theirs, and adapt.
+        Without a batch since the last update the ideal ratios do not change. If the counts are estimated, a class that
+        had no ratio yet gets its initial ideal ratio. The other ideal ratios keep their factor to the initial ones,
+        which change with the counts, and then adapt.
         """
         if not self.is_measuring:
             self.forget_measurements()
@@ -135,17 +137,17 @@ class PLMState(LabelRatios):
         self.is_measuring = False
 
     def differences(self, earlier: "PLMState") -> list[str]:
-        """How an earlier state ("there") differs from this one ("here") in labels, settings and training data.
+        """The differences of an earlier state ("there") from this one ("here") in labels, settings and training data.
 
         Returns:
-            sentences for a message; none if training can go on from the earlier state. Counts are not compared if both
-            states estimate them, nor names if one of the two has none.
+            sentences for a message; empty if training can continue from the earlier state. Counts are not compared if
+            both states estimate them, and names are not compared if one state has none.
         """
         labels = self._label_differences(earlier)
         settings = setting_differences(self.settings, earlier.settings)
         if self.is_estimating != earlier.is_estimating:
             estimated, given = ("there", "here") if earlier.is_estimating else ("here", "there")
-            counts = [f"the counts of the labels are estimated on the way {estimated} and given {given}"]
+            counts = [f"the counts of the labels are estimated during training {estimated} and given {given}"]
         elif self.is_estimating or labels:
             counts = []
         else:
@@ -154,21 +156,21 @@ class PLMState(LabelRatios):
         return [*labels, *settings, *counts]
 
     def adopt_ratios(self, earlier: "PLMState") -> None:
-        """Go on with the ideal ratios of an earlier state, under the settings and counts of this one.
+        """Continue with the ideal ratios of an earlier state, under the settings and counts of this one.
 
         This state takes over the ideal ratios, within the bounds of its own R and `max_shift`, the history, the shifts
-        and the number of batches; the counts, if both states estimate them; and the running measurements, if both
-        have as many bins. A label without a ratio in the earlier state keeps the ideal ratio it has here.
+        and the number of batches; the counts, if both states estimate them; and the current measurements, if both
+        have the same number of bins. A label without a ratio in the earlier state keeps its ideal ratio of this state.
 
         Raises:
-            ValueError: if the labels are others, or in another order; if their counts are known there alone.
+            ValueError: if the labels or their order differ, or if the counts are known only in the earlier state.
         """
         if found := self._label_differences(earlier):
-            raise ValueError(f"the ideal ratios are those of other labels: {'; '.join(found)}")
+            raise ValueError(f"the ideal ratios belong to other labels: {'; '.join(found)}")
         if self.is_estimating and not earlier.is_estimating:
             raise ValueError(
-                "the ideal ratios cannot be kept: the counts of the labels, which bound them, are estimated on the way"
-                " here; pass label_counts=..., or begin anew (plm_restart=True)"
+                "the ideal ratios cannot be kept: the counts of the labels, which bound them, are estimated during "
+                "training here; pass label_counts=..., or start again (plm_restart=True)"
             )
         taken = {name: getattr(earlier, name).to(self.ideal_ratio.device, copy=True) for name in TENSORS}
         if self.is_estimating and earlier.is_estimating:
@@ -185,29 +187,29 @@ class PLMState(LabelRatios):
             self.is_measuring = earlier.is_measuring
 
     def can_adopt(self, earlier: "PLMState") -> bool:
-        """Whether `adopt_ratios` takes the ideal ratios of an earlier state."""
+        """Whether `adopt_ratios` accepts an earlier state."""
         return not self._label_differences(earlier) and (earlier.is_estimating or not self.is_estimating)
 
     def refuse(self, loaded: "PLMState") -> None:
-        """Raise a ValueError, with the `differences`, if a state that is loaded does not fit."""
+        """Raise a ValueError with the `differences` if a loaded state does not fit."""
         if found := self.differences(loaded):
-            keep = "; or keep its ideal ratios alone (plm_keep_ratios=True, or plm_loss.state.adopt_ratios(loaded))"
+            keep = "; or keep only its ideal ratios (plm_keep_ratios=True, or plm_loss.state.adopt_ratios(loaded))"
             raise ValueError(
                 f"the state does not fit: {'; '.join(found)}. Give the loss the labels, data and settings of the "
-                f"state; or begin anew, without it (plm_restart=True){keep if self.can_adopt(loaded) else ''}"
+                f"state; or start again without it (plm_restart=True){keep if self.can_adopt(loaded) else ''}"
             )
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], num_labels: int | None = None) -> "PLMState":
-        """Read a state, onto the CPU.
+        """Read a state from a file, onto the CPU.
 
         Args:
-            num_labels: how many labels it must have; None accepts any number.
+            num_labels: the number of labels that it must have; None accepts any number.
 
         Raises:
             FileNotFoundError: if there is no such file.
-            ValueError: if the file is truncated or no safetensors file, was not written by `save`, was written by an
-                earlier version, contradicts itself, or holds another number of labels.
+            ValueError: if the file is truncated, is not a safetensors file, was not written by `save` or was written
+                by an earlier version, contradicts itself, or has a different number of labels.
         """
         state = cls.from_tensors(read_tensors(path), os.fspath(path))
         if num_labels is not None and state.num_labels != num_labels:
@@ -222,7 +224,7 @@ class PLMState(LabelRatios):
     def _load_from_state_dict(self, *args: Any) -> None:
         super()._load_from_state_dict(*args)
         if self.is_measuring and process_rank() > 0:
-            self.forget_measurements()  # all ranks load the same, and their sum must count it once
+            self.forget_measurements()  # all ranks load the same, but their sum must count it once
 
     def _label_differences(self, earlier: "PLMState") -> list[str]:
         return [

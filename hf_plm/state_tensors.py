@@ -1,4 +1,4 @@
-"""The tensors of a `PLMState`, declared in one table, by which they are moved, saved, loaded and checked."""
+"""The table of the tensors of a `PLMState`, and the functions that move, save, load and check them."""
 
 import json
 import os
@@ -20,7 +20,7 @@ FILE_FORMAT = "hf_plm.state.2"
 EARLIER_FORMAT = "hf_plm.state"
 
 LABELS, BINS, ROWS, BYTES = "labels", "bins", "rows", "bytes"
-"""Sizes that several tensors share."""
+"""Names of sizes that several tensors share."""
 
 TENSORS: dict[str, tuple[torch.dtype, tuple[int | str, ...]]] = {
     "positives": (torch.int64, (LABELS,)),
@@ -34,7 +34,7 @@ TENSORS: dict[str, tuple[torch.dtype, tuple[int | str, ...]]] = {
     "history_updates": (torch.int64, (ROWS,)),
     "facts": (torch.uint8, (BYTES,)),
 }
-"""Each tensor's dtype and shape. `facts` is JSON: everything that is not a tensor."""
+"""The dtype and shape of each tensor. `facts` is JSON with everything that is not a tensor."""
 
 FACTS: dict[str, tuple[type, ...]] = {
     "label_names": (list, type(None)),
@@ -44,14 +44,14 @@ FACTS: dict[str, tuple[type, ...]] = {
     "is_measuring": (bool,),
     "is_estimating": (bool,),
 }
-"""What the JSON holds, and of which types."""
+"""The entries of the JSON and their types."""
 
 
 class SavedTensors(nn.Module):
     """A module whose attributes `TENSORS` are moved and saved with it, although they are not buffers.
 
-    `DistributedDataParallel` would overwrite buffers with those of the first rank, and `half` would round them: these
-    keep their dtypes. `state_dict` holds tensors alone, because `facts` are bytes.
+    `DistributedDataParallel` would overwrite buffers with those of the first rank, and `half` would round them. These
+    tensors keep their values and dtypes. `state_dict` holds only tensors, because `facts` are bytes.
     """
 
     @property
@@ -61,13 +61,13 @@ class SavedTensors(nn.Module):
         return torch.frombuffer(bytearray(json.dumps(facts).encode()), dtype=torch.uint8)
 
     def refuse(self, loaded: Any) -> None:
-        """Raise a ValueError if `loaded` must not replace this module; subclasses override it."""
+        """Raise a ValueError if `loaded` must not replace this module. Subclasses override it."""
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the tensors to a safetensors file: whole, or not at all."""
+        """Write the tensors to a safetensors file, completely or not at all."""
         path = Path(path)
         tensors = {name: getattr(self, name).cpu().contiguous() for name in TENSORS}
-        # A name that begins with "_" is left out of uploads of the folder.
+        # Uploads of the folder leave out names that begin with "_".
         with tempfile.TemporaryDirectory(dir=path.parent, prefix=f"_{path.name}.") as directory:
             temporary = Path(directory) / path.name
             save_file(tensors, temporary, {"format": FILE_FORMAT})
@@ -75,11 +75,11 @@ class SavedTensors(nn.Module):
 
     @classmethod
     def from_tensors(cls: type[Saved], tensors: Mapping[str, Tensor], source: str) -> Saved:
-        """A module of copies of `tensors`. Raises a ValueError if they are damaged or contradict each other."""
+        """A module with copies of `tensors`. Raises a ValueError if they are damaged or contradict each other."""
         check_tensors(tensors, source)
         names, num_labels = decode_facts(tensors["facts"], source)["label_names"], len(tensors["positives"])
         if names is not None and len(names) != num_labels:
-            raise ValueError(f"{source}: it has {len(names)} label names and counts of {num_labels} labels")
+            raise ValueError(f"{source} has {len(names)} label names and counts of {num_labels} labels")
         loaded = cls.__new__(cls)
         nn.Module.__init__(loaded)
         loaded._take(tensors, source)
@@ -129,7 +129,7 @@ class SavedTensors(nn.Module):
 
 
 def check_tensors(tensors: Mapping[str, Tensor], source: str) -> None:
-    """Raise a ValueError unless each of `TENSORS` is there, with its dtype, and all shapes agree."""
+    """Raise a ValueError unless all of `TENSORS` exist with their dtypes, and all shapes agree."""
     missing = [name for name in TENSORS if name not in tensors]
     if missing:
         raise ValueError(f"{source} lacks {', '.join(missing)}; restore it from a copy")
@@ -162,11 +162,11 @@ def decode_facts(encoded: Tensor, source: str) -> dict[str, Any]:
 
 
 def read_tensors(path: str | os.PathLike[str], names: Sequence[str] | None = None) -> dict[str, Tensor]:
-    """The tensors of a file that `SavedTensors.save` wrote, on the CPU: all, or those of `names` that it has.
+    """The tensors in a file of `SavedTensors.save`, on the CPU: all, or those of `names` that it has.
 
     Raises:
         FileNotFoundError: if there is no such file.
-        ValueError: if it is truncated, no safetensors file, or of another format.
+        ValueError: if it is truncated, is not a safetensors file, or has a different format.
     """
     if not Path(path).is_file():
         raise FileNotFoundError(
@@ -178,19 +178,19 @@ def read_tensors(path: str | os.PathLike[str], names: Sequence[str] | None = Non
             keys = [name for name in file.keys() if names is None or name in names]
             tensors = {name: file.get_tensor(name) for name in keys}
     except SafetensorError as error:
-        raise ValueError(f"{path} is damaged or no safetensors file ({error}); restore it from a copy") from None
+        raise ValueError(f"{path} is damaged or not a safetensors file ({error}); restore it from a copy") from None
     if metadata.get("format") == EARLIER_FORMAT:
         raise ValueError(
-            f"{path} was written by an earlier version of hf_plm, which kept neither names nor settings; begin anew, "
-            "with plm_restart=True (or a new PLMLoss), or go on with that version"
+            f"{path} was written by an earlier version of hf_plm, which saved no names and settings; start again "
+            "with plm_restart=True (or a new PLMLoss), or use that version"
         )
     if metadata.get("format") != FILE_FORMAT:
-        raise ValueError(f"{path} is a safetensors file, but holds no PLM state; was it written by PLMState.save?")
+        raise ValueError(f"{path} is a safetensors file without a PLM state; was it written by PLMState.save?")
     return tensors
 
 
 def read_facts(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """The facts of a file alone. Raises as `read_tensors`, and a ValueError if they are damaged."""
+    """Only the facts of a file. Raises as `read_tensors`, and a ValueError if they are damaged."""
     tensors = read_tensors(path, ["facts"])
     if "facts" not in tensors:
         raise ValueError(f"{path} lacks facts; restore it from a copy")

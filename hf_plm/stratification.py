@@ -1,6 +1,6 @@
-"""Iterative stratification: rows are spread over parts so that each part has its share of every label.
+"""Iterative stratification: spreads rows over parts so that each part has its share of every label.
 
-Rows and labels are sparse: memory and time grow with the number of positives, not with rows times labels.
+The labels are sparse, so memory and time grow with the number of positives, not with rows times labels.
 """
 
 import heapq
@@ -9,28 +9,28 @@ import numpy as np
 from scipy.sparse import csr_array
 
 SPREAD_PASSES = 10
-"""How often labels that some part lacks are gone through; the last passes seldom find a row to move."""
+"""The number of passes over labels that some part lacks; the last passes rarely find a row to move."""
 
 
 def stratify(positives: csr_array, sizes: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Spread rows over parts, by iterative stratification.
 
-    The label with the fewest rows left is next. Each of its rows goes to the part that lacks the label, else to the
-    part that still wants the most of it. Rows without labels fill up the parts. Then single rows are moved, for labels
-    that some part lacks, and for the sizes.
+    The label with the fewest rows left is always next. Each of its rows goes to a part that lacks the label, or else
+    to the part that still needs the most of it. Rows without labels fill up the parts. Then single rows are moved,
+    first to parts that lack a label, then to reach the sizes.
 
-    Source: Sechidis et al., "On the Stratification of Multi-Label Data", ECML PKDD 2011. Rows that go to a part
-    because it lacks the label, and the moves, are an addition.
+    Source: Sechidis et al., "On the Stratification of Multi-Label Data", ECML PKDD 2011. The preference for parts that
+    lack a label, and the moves, are additions.
 
     Args:
         positives (bool, `(rows, num_labels)`): True where a label is positive.
-        sizes (int64, `(parts,)`): how many rows each part should have; together as many as there are.
-        seed: of the order of the rows, and of ties.
+        sizes (int64, `(parts,)`): the number of rows that each part should have; their sum is the number of rows.
+        seed: the seed for the order of the rows, and for ties.
 
     Returns:
-        the part of each row, int64 `(rows,)`; and the labels that are in fewer parts than they could be, int64. A
-        label could be in every part, or in as many as it has positives. Parts have other sizes than asked for where
-        no row can be moved without a loss of labels.
+        the part of each row, int64 `(rows,)`; and the labels that are in fewer parts than possible, int64. A label can
+        be in every part, or in as many as it has positives. A part has a different size than requested if no row can
+        be moved without the loss of a label.
     """
     generator = np.random.default_rng(seed)
     parts = _Parts(positives, sizes)
@@ -41,12 +41,12 @@ def stratify(positives: csr_array, sizes: np.ndarray, seed: int) -> tuple[np.nda
 
 
 class _Parts:
-    """Which part each row is in, and what each part has.
+    """The part of each row, and the labels and rows of each part.
 
     Attributes:
-        part_of (int64, `(rows,)`): the part of each row, -1 for none yet.
+        part_of (int64, `(rows,)`): the part of each row; -1 if it has none yet.
         counts (int64, `(num_labels, parts)`): how often each label is positive in each part.
-        num_rows (int64, `(parts,)`): how many rows each part has.
+        num_rows (int64, `(parts,)`): the number of rows in each part.
         totals (int64, `(num_labels,)`): how often each label is positive in all rows.
     """
 
@@ -68,12 +68,12 @@ class _Parts:
         return labels
 
     def labels_of(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The labels of rows, one after another; and for each the index in `rows` of the row that it belongs to."""
+        """The labels of several rows in one array, and for each label the index of its row in `rows`."""
         theirs = self.by_row[rows]
         return theirs.indices, np.repeat(np.arange(len(rows)), np.diff(theirs.indptr))
 
     def put(self, rows: np.ndarray, parts: np.ndarray) -> np.ndarray:
-        """Put rows that are in no part into parts. Returns their labels, each once."""
+        """Put rows without a part into parts. Returns their labels, each once."""
         labels, owners = self.labels_of(rows)
         np.add.at(self.counts, (labels, parts[owners]), 1)
         self.num_rows += np.bincount(parts, minlength=len(self.sizes))
@@ -81,7 +81,7 @@ class _Parts:
         return np.unique(labels)
 
     def move(self, row: int, target: int) -> None:
-        """Move a row from its part to another."""
+        """Move a row from its part to another part."""
         source = self.part_of[row]
         labels = self.labels_of_row(row)
         self.counts[labels, source] -= 1
@@ -91,12 +91,12 @@ class _Parts:
         self.part_of[row] = target
 
     def missing(self) -> np.ndarray:
-        """The labels that are in fewer parts than they could be."""
+        """The labels that are in fewer parts than possible."""
         return np.flatnonzero((self.counts > 0).sum(1) < np.minimum(self.totals, len(self.sizes)))
 
 
 def _assign(parts: _Parts, generator: np.random.Generator) -> None:
-    """Put each row into a part, the rows of the label with the fewest rows left first."""
+    """Put each row into a part, first the rows of the label with the fewest rows left."""
     queue: list[tuple[int, int]] = []  # (rows left, label), with all labels that have at most `limit` rows left
     left, limit = parts.totals.copy(), 0
     while left.any():
@@ -121,7 +121,7 @@ def _assign(parts: _Parts, generator: np.random.Generator) -> None:
 
 
 def _entries(left: np.ndarray, labels: np.ndarray) -> list[tuple[int, int]]:
-    """How many rows each of some labels has left, and the label; without those that have none left."""
+    """Pairs of the number of rows left and the label, for those of `labels` that have rows left."""
     labels = labels[left[labels] > 0]
     return list(zip(left[labels].tolist(), labels.tolist(), strict=True))
 
@@ -129,13 +129,13 @@ def _entries(left: np.ndarray, labels: np.ndarray) -> list[tuple[int, int]]:
 def _deal(
     num_rows: int, lacks: np.ndarray, wanted: np.ndarray, step: int, parts: _Parts, generator: np.random.Generator
 ) -> np.ndarray:
-    """The parts that rows go to, one after another, int64 `(num_rows,)`.
+    """The part for each of several rows, in order, int64 `(num_rows,)`.
 
     Args:
-        lacks (bool, `(parts,)`): the parts that come first, each until it has a row.
-        wanted (int64, `(parts,)`): how much each part wants a row. Among equals, the one that is furthest from its
-            size comes first.
-        step: by how much a row lowers that.
+        lacks (bool, `(parts,)`): the parts that come first, each until it gets a row.
+        wanted (int64, `(parts,)`): how much each part needs a row. Among equals, the part furthest below its size
+            comes first.
+        step: the amount by which a row lowers the need.
     """
     ties = generator.permutation(len(wanted)).tolist()
     short = parts.num_rows - parts.sizes
@@ -150,13 +150,13 @@ def _deal(
 
 
 def _spread(parts: _Parts, generator: np.random.Generator) -> None:
-    """Move rows to parts that lack one of their labels, while no more labels are lost than won."""
+    """Move rows to parts that lack one of their labels, if a move costs no more labels than it gains."""
     for _ in range(SPREAD_PASSES):
         for label in parts.missing():
             rows = parts.rows_of(label)
             rows = generator.permutation(rows[parts.counts[label, parts.part_of[rows]] > 1])
             lacking = np.flatnonzero(parts.counts[label] == 0)
-            if not len(rows) or not len(lacking):  # a row that was moved for another label brought it along
+            if not len(rows) or not len(lacking):  # a row moved for another label has brought it
                 continue
             target = generator.choice(lacking)
             labels, owners = parts.labels_of(rows)
@@ -168,7 +168,7 @@ def _spread(parts: _Parts, generator: np.random.Generator) -> None:
 
 
 def _resize(parts: _Parts) -> None:
-    """Move rows from parts that are too large, those first that bring the labels nearest to their shares."""
+    """Move rows out of parts that are too large, first those that bring the labels closest to their shares."""
     shares = parts.sizes / len(parts.part_of)
     for source in range(len(parts.sizes)):
         while parts.num_rows[source] > parts.sizes[source]:
@@ -180,7 +180,7 @@ def _resize(parts: _Parts) -> None:
                 break
             excess = parts.counts / np.maximum(parts.totals, 1)[:, None] - shares
             gain = parts.by_row[rows] @ (excess[:, source] - excess[:, target])
-            batch = 1 + min(too_many[source], -too_many[target]) // 10  # the gains change with every row that moves
+            batch = 1 + min(too_many[source], -too_many[target]) // 10  # gains change with each moved row
             for row in rows[np.argsort(-gain, kind="stable")[:batch]]:
                 if (parts.counts[parts.labels_of_row(row), source] > 1).all():
                     parts.move(row, target)

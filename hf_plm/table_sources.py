@@ -1,4 +1,4 @@
-"""Reads the parts of a data set from files, data frames, data sets in memory and the Hub, as a `DatasetDict`."""
+"""Reads the parts of a data set from files, data frames, data sets in memory or the Hub, as a `DatasetDict`."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,43 +14,42 @@ from .label_space import shown_list
 
 FORMATS = {".csv": "csv", ".tsv": "tsv", ".json": "json", ".jsonl": "json", ".parquet": "parquet"}
 DELIMITERS = {"csv": ",", "tsv": "\t"}
-"""Between the columns of the formats that are read as text."""
+"""The characters between the columns of csv and tsv files."""
 
 COMPRESSED = (".gz", ".bz2", ".xz", ".zst", ".zip")
 WHOLE_FILE = 1 << 30
-"""Bytes of a JSON file that are read at once: types are found by all rows, not by the first ones alone."""
+"""The bytes of a JSON file that are read at once, so that all rows decide the types, not only the first ones."""
 
 
 def read_parts(
     source: Any, config: str | None = None, split: str | Mapping[str, str] | None = None, text: Sequence[str] = ()
 ) -> DatasetDict:
-    """Read a table, or several as the parts of one data set.
+    """Read one table, or several tables as the parts of one data set.
 
     Args:
         source: a file (csv, tsv, json, jsonl or parquet, also compressed, as a pattern such as `part-*.csv`, or as a
             URL), a `pandas.DataFrame`, a `datasets.Dataset`, a `DatasetDict`, the name of a data set of the Hub, or a
             folder that `load_dataset` reads; or a mapping from the name of a part to a file, data frame or `Dataset`.
         config: the configuration of a data set of the Hub, if it has several.
-        split: which part to read; a mapping from the names that the parts get to the splits they are. Of a data set
-            of the Hub whatever `load_dataset` takes, such as `train[:10%]`. None for all.
-        text: columns of csv and tsv files that are read as text, whatever they hold: `007` stays `007`.
+        split: the part to read, or a mapping from the new name of each part to its split. For a data set of the Hub,
+            splits may be anything that `load_dataset` takes, such as `train[:10%]`. None for all.
+        text: columns of csv and tsv files that are always read as text: `007` stays `007`.
 
     Returns:
-        the parts; a single table is the part `train`, a single split has the name of the split.
+        the parts; a single table is the part `train`, and a single split keeps its name.
 
     Raises:
-        ValueError: for other sources, files that cannot be read, and parts that do not exist.
+        ValueError: if the source is of another kind, a file cannot be read, or a part does not exist.
     """
     if isinstance(source, str | Path) and file_format(source) is None:
         if Path(source).is_file():
             raise ValueError(
-                f"{source} is a file of another kind than {', '.join(FORMATS)}; read it with pandas, and give the "
-                "DataFrame"
+                f"{source} is not a {', '.join(FORMATS)} file; read it with pandas, and give the DataFrame"
             )
         data = load_dataset(str(source), config, split=dict(split) if isinstance(split, Mapping) else split)
         return DatasetDict({str(split): data}) if isinstance(data, Dataset) else data
     if config is not None:
-        raise ValueError(f"config is {config!r}, and only a data set of the Hub has configurations; leave it out")
+        raise ValueError(f"config is {config!r}, but only data sets of the Hub have configurations; leave it out")
     if isinstance(source, Mapping) and not isinstance(source, DatasetDict):
         parts = DatasetDict({name: _read_table(table, text) for name, table in source.items()})
     else:
@@ -65,7 +64,7 @@ def read_parts(
 
 
 def file_format(name: str | Path) -> str | None:
-    """The kind of a file by its ending; None for a name of the Hub, a folder, and files of other kinds."""
+    """The format of a file by its ending; None for a data set of the Hub, a folder, or a file of another format."""
     path = Path(name)
     path = path.with_suffix("") if path.suffix in COMPRESSED else path
     return FORMATS.get(path.suffix.lower())
@@ -79,9 +78,9 @@ def _read_table(source: Any, text: Sequence[str]) -> Dataset:
     kind = file_format(source) if isinstance(source, str | Path) else None
     if kind is None:
         raise ValueError(
-            f"{source if isinstance(source, str | Path) else type(source).__name__} is no table: give a "
-            f"{', '.join(FORMATS)} file, a pandas.DataFrame or a datasets.Dataset; several as a mapping, "
-            "{'train': ..., 'validation': ...}; or a DatasetDict, or the name of a data set of the Hub, alone"
+            f"{source if isinstance(source, str | Path) else type(source).__name__} is not a table: give a "
+            f"{', '.join(FORMATS)} file, a pandas.DataFrame or a datasets.Dataset; for several of them a mapping, "
+            "{'train': ..., 'validation': ...}; or a DatasetDict, or the name of a data set of the Hub"
         )
     if kind in DELIMITERS:
         return _read_csv(str(source), DELIMITERS[kind], text)
@@ -90,7 +89,7 @@ def _read_table(source: Any, text: Sequence[str]) -> Dataset:
 
 
 def _read_csv(name: str, delimiter: str, text: Sequence[str]) -> Dataset:
-    """The types of the columns are found by all rows; empty text is `""`, and no word stands for a missing value."""
+    """Read csv files; all rows decide the column types. Empty text is `""`, and no word means a missing value."""
     tables = []
     for file in fsspec.open_files(name, "rb", compression="infer"):
         try:
@@ -103,8 +102,8 @@ def _read_csv(name: str, delimiter: str, text: Sequence[str]) -> Dataset:
                 )
         except pa.ArrowInvalid as error:
             raise ValueError(
-                f"{file.path} cannot be read: {error}. Correct it (in UTF-8), or read it with pandas.read_csv, and "
-                "give the DataFrame"
+                f"{file.path} cannot be read: {error}. Correct the file (it must be UTF-8), or read it with "
+                "pandas.read_csv, and give the DataFrame"
             ) from error
         if any(pa.types.is_binary(column.type) for column in table.columns):
             raise ValueError(

@@ -1,4 +1,4 @@
-"""The texts of csv and tsv files of any size, one after the other; only a block of the file is in memory."""
+"""Reads the texts of csv and tsv files of any size in order, with only one block of the file in memory."""
 
 from collections.abc import Iterator
 
@@ -7,15 +7,15 @@ import pyarrow as pa
 from pyarrow import csv
 
 BLOCK_BYTES = 1 << 22
-"""Of a file, read at once; no row may be longer."""
+"""The size of the blocks in which files are read; no row may be longer."""
 
 
 class CsvTexts:
-    """A column of a csv or tsv file, or of several with the same columns, as texts whatever it holds.
+    """A column of one csv or tsv file, or of several with the same columns; all values are read as text.
 
     Args:
-        name: of the file, also compressed, as a pattern such as `part-*.csv`, or as a URL.
-        delimiter: between the columns.
+        name: the file, also compressed, as a pattern such as `part-*.csv`, or as a URL.
+        delimiter: the character between columns.
 
     Raises:
         FileNotFoundError: if there is no such file.
@@ -29,12 +29,12 @@ class CsvTexts:
         self.column: str | None = None
 
     def columns(self) -> dict[str, pa.DataType]:
-        """The columns of the first file, with the types that its first rows have. ValueError if it cannot be read."""
+        """The columns of the first file and their types in its first rows. ValueError if it cannot be read."""
         with self._files[0] as stream, self._reading(self._files[0], stream, None) as reader:
             return dict(zip(reader.schema.names, reader.schema.types, strict=True))
 
     def count_rows(self) -> int:
-        """Reads all files once. ValueError if one cannot be read."""
+        """Count the rows; this reads all files once. ValueError if one cannot be read."""
         return sum(len(batch) for batch in self._batches())
 
     def __iter__(self) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""Turns labels that a table holds as text, one cell per row, into lists."""
+"""Turns labels that are text in a table, one cell per row, into lists."""
 
 import ast
 import io
@@ -21,26 +21,26 @@ logger = logging.get_logger(__name__)
 
 WHOLE_NUMBER = r"^-?(0|[1-9]\d*)(\.0)?$"
 SIMPLE_LIST = r"^\[\s*('[^'\"\\]*'\s*(,\s*'[^'\"\\]*'\s*)*)?\]$"
-"""A list of names as Python writes it, which is JSON once its quotes are double."""
+"""A list of names as Python writes it; with double quotes it is JSON."""
 
 
 def split_label_text(data: DatasetDict, column: str, separator: str | None = None) -> DatasetDict:
-    """Take apart a column of text, `a|b` or `['a', 'b']`, so that each row is a list; other columns stay as they are.
+    """Split a column of text such as `a|b` or `['a', 'b']`, so that each row is a list; other columns do not change.
 
     Args:
         data: the parts of one data set; all are read in the same way.
         column: the column of the labels.
-        separator: between the names of a cell; empty if each cell is one name; None to find it.
+        separator: the text between the names of a cell; empty if each cell is one name; None to find it.
 
     Returns:
         the same parts with lists of names in the column, or lists of numbers if the cells are lists of numbers.
 
     Raises:
-        ValueError: if only some cells are lists, if the cells do not tell what separates the names, or if a separator
-            is given and the column is not text.
+        ValueError: if only some cells are lists, if the separator is not clear, or if a separator is given but the
+            column is not text.
     """
     kinds = {name: cell_type(rows, column) for name, rows in data.items()}
-    if not any(kind in TEXT for kind in kinds.values()) and set(kinds.values()) != {"null"}:  # null: no row has any
+    if not any(kind in TEXT for kind in kinds.values()) and set(kinds.values()) != {"null"}:  # null: no row has labels
         if separator is not None:
             feature = next(iter(data.values())).features[column]
             raise ValueError(
@@ -68,16 +68,16 @@ def split_label_text(data: DatasetDict, column: str, separator: str | None = Non
 
 
 def class_ids_of_text(data: DatasetDict, column: str) -> DatasetDict:
-    """Make text that is a whole number in every row class ids; other text, and columns of other types, stay.
+    """Convert text to class ids if it is a whole number in every row; other columns do not change.
 
-    A csv file does not say whether `3` is text or a number. Empty cells become null; `007` is text.
+    A csv file does not show whether `3` is text or a number. Empty cells become null; `007` is text.
     """
     cells = {name: _text_cells(rows, column) for name, rows in data.items() if cell_type(rows, column) in TEXT}
     filled = [each.filter(pc.not_equal(each, "")) for each in cells.values()]
     is_number = [pc.all(pc.match_substring_regex(each, WHOLE_NUMBER)).as_py() is not False for each in filled]
     if not all(is_number) or not sum(map(len, filled)):
         return data
-    logger.warning(f"Column '{column}': each cell is a whole number, and is read as one class id per row")
+    logger.warning(f"Column '{column}': each cell is a whole number and is read as a class id, one per row")
     ids = {
         name: pc.if_else(pc.equal(each, ""), None, each).cast(pa.float64()).cast(pa.int64())
         for name, each in cells.items()
@@ -88,12 +88,12 @@ def class_ids_of_text(data: DatasetDict, column: str) -> DatasetDict:
 
 
 def _text_cells(rows: Dataset, column: str) -> pa.ChunkedArray:
-    """The cells without blanks around them; empty text where there is none."""
+    """The cells as text without surrounding blanks; missing values become empty text."""
     return pc.utf8_trim_whitespace(stored_column(rows, column).cast(pa.large_string()).fill_null(""))
 
 
 def _holds_lists(cells: pa.Array) -> bool:
-    """Whether a cell is a list in brackets, or a tuple or a set and not a name in brackets."""
+    """Whether any cell is a list, or a tuple or set in brackets that is not just a name in brackets."""
     if pc.any(pc.match_substring_regex(cells, r"(?s)^\[.*\]$")).as_py():
         return True
     others = pc.unique(cells.filter(pc.match_substring_regex(cells, r"(?s)^(\(.*\)|\{.*\})$")))
@@ -101,7 +101,7 @@ def _holds_lists(cells: pa.Array) -> bool:
 
 
 def _literal(text: str) -> Any:
-    """What Python reads; None for no literal, and for texts without a comma between them, as NumPy prints them."""
+    """The value of a Python literal; None if it is none, or if commas between strings are missing, as in NumPy."""
     try:
         value = ast.literal_eval(text)
         kinds = [token.type for token in tokenize.generate_tokens(io.StringIO(text).readline)]
@@ -113,10 +113,10 @@ def _literal(text: str) -> Any:
 
 
 def _parsed_lists(cells: pa.Array, column: str, rows_of: Sequence[tuple[str, int]]) -> pa.ListArray:
-    """Each cell as a list; each different text is read once.
+    """The list in each cell; each distinct text is parsed only once.
 
     Args:
-        rows_of: the parts that the cells belong to, and how many rows each has.
+        rows_of: pairs of the name of a part and its number of rows, in the order of the cells.
     """
     encoded = cells.dictionary_encode()
     is_simple = pc.match_substring_regex(encoded.dictionary, SIMPLE_LIST)
@@ -127,8 +127,8 @@ def _parsed_lists(cells: pa.Array, column: str, rows_of: Sequence[tuple[str, int
         odd = lists.index(None)
         place = row_place(pc.index(encoded.indices, odd).as_py(), rows_of)
         raise ValueError(
-            f"column '{column}', {place}: {quoted(texts[odd])} is no list of names or numbers as JSON or Python "
-            "write it; write all rows in the same way, or say what separates the labels of a row: "
+            f"column '{column}', {place}: {quoted(texts[odd])} is not a list of names or numbers in the format of "
+            "JSON or Python; write all rows in the same way, or say what separates the labels of a row: "
             "separator=... (--separator)"
         )
     kinds = {type(label) for labels in lists for label in labels or ()}
@@ -141,7 +141,7 @@ def _parsed_lists(cells: pa.Array, column: str, rows_of: Sequence[tuple[str, int
 
 
 def _parsed(text: str) -> list[str | int | float | None] | None:
-    """A list that is written as JSON or Python write it; in Python also a tuple or a set. None if it is none."""
+    """The list that a JSON or Python text describes; in Python also a tuple or a set. None if it is none."""
     try:
         values = json.loads(text or "[]")
     except json.JSONDecodeError:
@@ -154,7 +154,7 @@ def _parsed(text: str) -> list[str | int | float | None] | None:
 
 
 def row_place(row: int, rows_of: Sequence[tuple[str, int]]) -> str:
-    """Where a row stands, for messages: its number, and its part if there are several."""
+    """The place of a row for messages: its number, and its part if there are several."""
     part = 0
     while row >= rows_of[part][1]:
         row -= rows_of[part][1]

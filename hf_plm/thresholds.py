@@ -1,4 +1,4 @@
-"""From logits to decisions: thresholds chosen on held-out data."""
+"""Chooses thresholds on held-out data, to turn logits into decisions."""
 
 import warnings
 from collections.abc import Sequence
@@ -23,38 +23,39 @@ def tune_thresholds(
     shrinkage: float | None = None,
     label_names: Sequence[str] | None = None,
 ) -> np.ndarray:
-    """Thresholds for which predictions on held-out data score best.
+    """Choose the thresholds with the best score on held-out data.
 
-    Choose them on data that the model was not trained on and that you do not report on. A wanted precision or recall
-    is reached on these data for every label that can reach it; a warning names the others.
+    Use data on which the model was not trained and on which you do not report results. Every label that can reach the
+    target precision or recall on these data reaches it; a warning names the others.
 
     Args:
         logits (float, `(rows, num_labels)`): raw scores.
         labels (`(rows, num_labels)`): 1, 0, or unknown (NaN or -100).
-        objective: `macro_f1` or `micro_f1`: the highest; `precision`: the highest recall among the thresholds with a
-            precision of at least `target`, else the highest precision; `recall`: the highest threshold with a recall
-            of at least `target`.
-        target: the wanted precision or recall, in (0, 1]; None for the others.
-        per_label: a threshold for each label; False for one for all, which reaches the target over all labels
-            together.
-        shrinkage: pulls a label's threshold towards the one for all labels: half way for a label with this many
-            positives, further with fewer; 0: not at all. None: 10 for F1, and 0 for precision and recall, because
-            labels would miss their target. A label without positives gets the one for all.
-        label_names: for messages, in the order of the labels.
+        objective: what is optimised. `macro_f1` or `micro_f1`: the highest value. `precision`: the highest recall with
+            a precision of at least `target`, or if no threshold reaches it, the highest precision. `recall`: the
+            highest threshold with a recall of at least `target`.
+        target: the target precision or recall, in (0, 1]; None for the F1 objectives.
+        per_label: True for a threshold for each label; False for one common threshold, which reaches the target over
+            all labels together.
+        shrinkage: how strongly a label's threshold is pulled towards the common one: half way for a label with this
+            number of positives, further for fewer positives; 0 for not at all. None for 10 with F1, and for 0 with
+            precision and recall, because labels would miss their target. A label without positives gets the common
+            threshold.
+        label_names: the names for messages, in the order of the labels.
 
     Returns:
-        float64, `(num_labels,)`, logits: a label is predicted where its logit is at least its threshold.
+        float64 `(num_labels,)`, logits: a label is predicted if its logit is at least its threshold.
 
     Raises:
-        ValueError: for an unknown objective, a target that is missing, superfluous or out of range, shapes that
-            differ, logits that are NaN or infinite, labels that are neither 1, 0 nor unknown, or no positive at all.
+        ValueError: if the objective is unknown; if the target is missing, not needed or out of range; if shapes
+            differ; if logits are NaN or infinite; if labels are neither 1, 0 nor unknown; or if there is no positive.
     """
     logits, labels = np.asarray(logits, np.float64), np.asarray(labels)
     _check(logits, labels, label_names)
     _check_objective(objective, target, shrinkage)
     positive, known = read_references(labels, "labels", label_names)
     if not positive.any():
-        raise ValueError("no label has a positive; thresholds cannot be chosen")
+        raise ValueError("no label has a positive, so thresholds cannot be chosen; give data with positives")
     curves = [_Curve(logits[rows, label], positive[rows, label]) for label, rows in enumerate(known.T)]
     pooled = _Curve(logits[known], positive[known])
     shrinkage = DEFAULT_SHRINKAGE[objective] if shrinkage is None else shrinkage
@@ -69,7 +70,7 @@ def tune_thresholds(
 def _choose(
     curves: "list[_Curve]", pooled: "_Curve", objective: str, target: float | None, per_label: bool, shrinkage: float
 ) -> tuple[np.ndarray, float]:
-    """The threshold of each label, and the one for all."""
+    """The threshold of each label, and the common threshold."""
     best_micro_f1 = _best_micro_f1(curves) if objective == "micro_f1" else 0.0
 
     def best(curve: _Curve, f1: np.ndarray) -> float:
@@ -88,12 +89,12 @@ def _choose(
 
 
 class _Curve:
-    """Predictions as the threshold falls: at index i, the rows with the i highest distinct logits are accepted.
+    """The predictions for falling thresholds: index i accepts the rows with the i highest distinct logits.
 
     Attributes:
         values (float64, `(num_values,)`): the distinct logits, falling.
         hits, predicted (int64, `(num_values + 1,)`): true positives and predictions at each index.
-        num_positives: positives in all.
+        num_positives: the number of positives.
     """
 
     def __init__(self, logits: np.ndarray, positive: np.ndarray):
@@ -109,11 +110,11 @@ class _Curve:
         return f1
 
     def gain(self, f1: float) -> np.ndarray:
-        """`2 * hits - f1 * (predicted + positives)`: its sum over the labels is 0 at most, at the best micro-F1."""
+        """`2 * hits - f1 * (predicted + positives)`; its sum over labels is at most 0 if `f1` is the best micro-F1."""
         return 2 * self.hits - f1 * (self.predicted + self.num_positives)
 
     def reach(self, objective: str, target: float) -> int:
-        """The index with the wanted precision or recall."""
+        """The index that reaches the target precision or recall."""
         values = self.scores(objective)
         reached = np.flatnonzero(values >= target)
         if objective == "recall":
@@ -121,18 +122,18 @@ class _Curve:
         return int(reached[-1] if len(reached) else values.argmax())
 
     def scores(self, objective: str) -> np.ndarray:
-        """Precision or recall at each index, float64; without predictions, or positives, 0."""
+        """Precision or recall at each index, float64; 0 if there are no predictions or no positives."""
         of = self.predicted if objective == "precision" else np.full(len(self.hits), self.num_positives)
         scores: np.ndarray = self.hits / np.maximum(of, 1)
         return scores
 
     def threshold(self, index: int) -> float:
-        """The threshold that accepts what an index accepts."""
+        """The threshold that accepts the same rows as an index."""
         return _between(self.values, index)
 
 
 def _between(values: np.ndarray, index: int) -> float:
-    """A threshold that accepts the first `index` of falling values and no others, however close they are."""
+    """A threshold that accepts exactly the first `index` of falling values, however close the values are."""
     if index == 0:
         return float(max(values[0] + 1, np.nextafter(values[0], np.inf)))
     if index == len(values):
@@ -155,7 +156,7 @@ def _best_micro_f1(curves: list[_Curve]) -> float:
 
 
 def _best_common_macro_f1(curves: list[_Curve]) -> float:
-    """The threshold for all labels with the highest macro-F1, as a logit."""
+    """The common threshold with the highest macro-F1, as a logit."""
     values = np.concatenate([curve.values for curve in curves])
     changes = np.concatenate([np.diff(curve.f1()) for curve in curves])
     order = np.argsort(-values, kind="stable")
@@ -165,7 +166,7 @@ def _best_common_macro_f1(curves: list[_Curve]) -> float:
 
 
 def _warn_of_missed(each: Sequence[tuple[str, _Curve, float]], objective: str, target: float) -> None:
-    """Name the labels whose threshold does not reach the wanted precision or recall."""
+    """Warn of labels whose threshold does not reach the target precision or recall."""
     missed = []
     for name, curve, threshold in each:
         score = curve.scores(objective)[(curve.values >= threshold).sum()]
@@ -201,6 +202,6 @@ def _check_objective(objective: str, target: float | None, shrinkage: float | No
     if objective in ("precision", "recall") and not (target is not None and 0 < target <= 1):
         raise ValueError(f"target is {target}; for the objective '{objective}' it must be a number in (0, 1]")
     if objective not in ("precision", "recall") and target is not None:
-        raise ValueError(f"target is {target}; the objective '{objective}' has none")
+        raise ValueError(f"target is {target}; leave it out for the objective '{objective}'")
     if shrinkage is not None and not shrinkage >= 0:
         raise ValueError(f"shrinkage is {shrinkage}; it must be 0 or more")

@@ -1,6 +1,7 @@
 """`transformers.Trainer` with Partial Label Masking: training and evaluation."""
 
 import os
+import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -10,7 +11,7 @@ from transformers import TrainerCallback, TrainingArguments
 from transformers.trainer_utils import TrainOutput, get_last_checkpoint
 from transformers.utils import logging
 
-from .callback import PLMCallback
+from .callback import SUMMARY_DETAILS, PLMCallback
 from .checkpoints import load_checkpoint, save_checkpoint
 from .classifier_bias import logits_of
 from .decisions import end_decisions
@@ -18,7 +19,7 @@ from .evaluation_trainer import EvaluationTrainer
 from .label_counts import LabelCounts
 from .loss import PLMLoss
 from .objectives import Objective
-from .presets import SINGLE_LABEL_PRIORS
+from .presets import SINGLE_LABEL_PRIORS, SettingWithoutEffect
 from .reporting import TRACKERS, guard_tracker
 from .run_facts import Evaluation, is_adapter
 from .short_logs import printers, shorten_logs
@@ -109,6 +110,7 @@ class PLMTrainer(EvaluationTrainer):
         self._evaluations: list[Evaluation] = []
         self.settle_labels(train_dataset, label_counts)
         self.plm_loss = self._make_loss()
+        self._say_what_has_no_effect()
         self.add_callback(PLMCallback(self))
         for tracker in TRACKERS:  # after PLMCallback: its pictures are sent before they close
             if (callback := self.pop_callback(tracker)) is not None:
@@ -126,22 +128,27 @@ class PLMTrainer(EvaluationTrainer):
         """A loss with the initial ideal ratios, of the settings that the arguments have now."""
         settings = self.args.plm_settings() if isinstance(self.args, PLMTrainingArguments) else {}
         if self.objective is not None:
-            if settings.get("objective") is not None:
-                logger.warning(f"plm_objective='{settings['objective']}' is not used: objective is given")
             settings["objective"] = self.objective
         if self._is_single_label and settings.get("prior") is None:
             settings["prior"] = SINGLE_LABEL_PRIORS.get(settings.get("preset", "default"))
-        plm_loss = PLMLoss(
-            self.label_counts,
-            **settings,
-            seed=self.args.seed,
-            fused=self._argument("plm_fused"),
-            sparse=self._is_sparse,
-        )
-        if settings.get("update_steps") and not plm_loss.settings.adapts and not plm_loss.state.is_estimating:
-            reason = "the rule is 'fixed'" if plm_loss.settings.rule == "fixed" else "the change_rate is 0"
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", SettingWithoutEffect)  # plm_settings has warned
+            return PLMLoss(
+                self.label_counts,
+                **settings,
+                seed=self.args.seed,
+                fused=self._argument("plm_fused"),
+                sparse=self._is_sparse,
+            )
+
+    def _say_what_has_no_effect(self) -> None:
+        """Warn of arguments that change nothing here, as `plm_settings` does of those that never would."""
+        if self.objective is not None and self._argument("plm_objective") is not None:
+            logger.warning(f"plm_objective='{self._argument('plm_objective')}' is not used: objective is given")
+        settings = self.plm_loss.settings
+        if settings.update_steps and not settings.adapts and not self.plm_state.is_estimating:
+            reason = "plm_rule is 'fixed'" if settings.rule == "fixed" else "plm_change_rate is 0"
             logger.warning(f"plm_update_steps has no effect: {reason}, and the counts are known")
-        return plm_loss
 
     def begin_training(self) -> None:
         """Begin with the initial ideal ratios, or with those of the checkpoint that training resumes from.
@@ -198,7 +205,17 @@ class PLMTrainer(EvaluationTrainer):
             self.begin_training()  # a state that does not fit is named before anything else is read
         output = super().train(resume_from_checkpoint, trial, ignore_keys_for_eval)
         self.warn_of_failed_uploads()
-        return output
+        return output._replace(training_loss=output.metrics["train_loss"])
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """As `Trainer.log`; the `train_loss` of several ranks is their mean.
+
+        `Trainer` averages each loss that it logs, and of the steps since the last log takes those of its own rank.
+        """
+        if self.args.world_size > 1 and {"train_loss", "train_runtime"} <= logs.keys():  # all ranks log it, at the end
+            own = torch.tensor(logs["train_loss"], device=self.args.device)
+            logs["train_loss"] = self.accelerator.reduce(own, reduction="mean").item()
+        super().log(logs, start_time)
 
     def end_training(self) -> None:
         """With `load_best_model_at_end`, take the state that belongs to the best model; then draw the run."""
@@ -248,6 +265,10 @@ class PLMTrainer(EvaluationTrainer):
         elif isinstance(outputs, Mapping) and next(name for name in outputs if name != "loss") != "logits":
             outputs = {"logits": outputs["logits"], **outputs}  # metrics take what comes first
         return (loss, outputs) if return_outputs else loss
+
+    def left_out_of_short_logs(self) -> set[str]:
+        """As in `EvaluationTrainer`, and of the summaries of the ideal ratios `SUMMARY_DETAILS`."""
+        return super().left_out_of_short_logs() | SUMMARY_DETAILS
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
         """As `Trainer.save_model`, with the `PLMState` as `plm_state.safetensors` beside the model.

@@ -1,6 +1,7 @@
 """`TrainingArguments` with the settings of Partial Label Masking."""
 
 import json
+import warnings
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -8,7 +9,7 @@ from transformers import TrainingArguments
 
 from .loss import MANY_LABELS
 from .objectives import OBJECTIVES
-from .presets import PLMSettings, number_or_name
+from .presets import PLMSettings, SettingWithoutEffect, number_or_name, plain_number
 
 
 @dataclass
@@ -40,7 +41,8 @@ class PLMTrainingArguments(TrainingArguments):
             `balanced` (all classes equally frequent) or `data` (the training data). None for the preset's; with one
             class per row, preset `default` has `balanced`.
         plm_update_steps (`int`, *optional*):
-            Adapt the ideal ratios every so many optimizer steps, 1 or more; None for every epoch.
+            Adapt the ideal ratios every so many optimizer steps, 1 or more; None for every epoch. What is logged of
+            them then follows `logging_steps`.
         plm_class_aware (`bool`, defaults to `False`):
             Draw the training rows by class-aware sampling, see `ClassAwareDataset`; with masks or without.
         plm_fused (`bool`, *optional*):
@@ -167,6 +169,10 @@ class PLMTrainingArguments(TrainingArguments):
 
     def __post_init__(self) -> None:
         super().__post_init__()  # type: ignore[no-untyped-call]  # transformers gives it no types
+        self._warned_of: set[str] = set()
+        for name in self.__dataclass_fields__:
+            if name.startswith("plm_"):
+                setattr(self, name, plain_number(getattr(self, name)))
         self.plm_objective_kwargs = _parsed(self.plm_objective_kwargs)
         if self.plm_restart and self.plm_keep_ratios:
             raise ValueError("plm_restart and plm_keep_ratios are both True: the ideal ratios start anew, or are kept")
@@ -180,6 +186,8 @@ class PLMTrainingArguments(TrainingArguments):
 
     def plm_settings(self) -> dict[str, Any]:
         """The preset and its changes, as keyword arguments of `PLMLoss` and `PLMSettings.from_preset`.
+
+        Warns of each change that has no effect beside the other settings, once.
 
         Raises:
             ValueError: for a value out of range, with the name of the field; a search sets fields as it likes.
@@ -200,15 +208,22 @@ class PLMTrainingArguments(TrainingArguments):
             "update_steps": self.plm_update_steps,
         }
         try:
-            PLMSettings.from_preset(**settings)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", SettingWithoutEffect)  # without the names that the fields have
+                checked = PLMSettings.from_preset(**settings)
         except ValueError as error:
             raise ValueError(f"plm_{error}") from None
+        changed = [name for name, value in settings.items() if value is not None]
+        for message in checked.without_effect(changed, "plm_"):
+            if message not in self._warned_of:
+                self._warned_of.add(message)
+                warnings.warn(message, SettingWithoutEffect, stacklevel=4)
         return settings
 
 
 def _parsed(kwargs: dict[str, Any] | str | None) -> dict[str, Any] | None:
     """The arguments of an objective as a dictionary. Raises a ValueError for text that is no JSON object."""
-    parsed = kwargs
+    parsed: Any = kwargs
     if isinstance(kwargs, str):
         try:
             parsed = json.loads(kwargs)
@@ -216,4 +231,4 @@ def _parsed(kwargs: dict[str, Any] | str | None) -> dict[str, Any] | None:
             raise ValueError(f"plm_objective_kwargs is {kwargs!r}, no JSON: {error}") from None
     if parsed is not None and not isinstance(parsed, dict):
         raise ValueError(f"plm_objective_kwargs is {parsed!r}; it must be a dictionary")
-    return parsed
+    return parsed if parsed is None else {name: plain_number(value) for name, value in parsed.items()}

@@ -2,8 +2,10 @@ import os
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # no test may need the network
 os.environ["HF_EVALUATE_OFFLINE"] = "1"
-os.environ["OMP_NUM_THREADS"] = "1"  # as torchrun sets it: another number of threads adds up in another order
+os.environ.setdefault("CUDA_VISIBLE_DEVICES", "0")  # with several, Trainer makes each batch several times as large
+os.environ["OMP_NUM_THREADS"] = "1"  # as torchrun sets it; the number of threads changes the order of sums
 
+import gc
 import logging
 import subprocess
 import sys
@@ -14,21 +16,45 @@ import pytest
 import scenarios
 import torch
 from datasets import Dataset
+from matplotlib.figure import Figure
+from one_pixel import save_one_pixel
 from transformers import ViTConfig, ViTForImageClassification
 
 from hf_plm import LabelCounts, PLMLoss, PLMTrainer
 
 
+@pytest.fixture(
+    params=["cpu", pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU"))]
+)
+def device(request):
+    """The devices on which a test runs: the CPU, and the GPU where there is one."""
+    return request.param
+
+
+def pytest_collection_modifyitems(items):
+    """Whatever needs the runs of several processes is slow."""
+    for item in items:
+        if "killed_runs" in item.fixturenames:
+            item.add_marker(pytest.mark.slow)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def garbage_is_sought_in_what_the_tests_make():
+    """`Trainer` looks for garbage when it begins; in all that was imported, that takes longer than to train."""
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.fixture(autouse=True)
 def as_many_compilations_as_the_tests_need():
-    """PyTorch compiles a function for so many kinds of arguments, and a training needs one."""
+    """PyTorch compiles a function for a limited number of kinds of arguments, and a training needs one of them."""
     with torch._dynamo.config.patch(recompile_limit=64):
         yield
 
 
 @pytest.fixture(autouse=True)
 def no_pictures_of_runs_that_save_nothing(request, monkeypatch):
-    """Pictures take as long as a short training; without them the tests are quick. `with_pictures` draws them."""
+    """Draw no pictures: they take as long as a short training. `with_pictures` draws them."""
     if "with_pictures" not in request.fixturenames:
         report = PLMTrainer.report_plots
         monkeypatch.setattr(
@@ -36,14 +62,26 @@ def no_pictures_of_runs_that_save_nothing(request, monkeypatch):
         )
 
 
+@pytest.fixture(autouse=True)
+def pictures_of_one_pixel(request, monkeypatch):
+    """Slow tests render their pictures, and so do those with `rendered`."""
+    if "rendered" not in request.fixturenames and request.node.get_closest_marker("slow") is None:
+        monkeypatch.setattr(Figure, "savefig", save_one_pixel)
+
+
 @pytest.fixture
-def with_pictures():
-    """Runs that save nothing draw their pictures, as they do for users."""
+def rendered():
+    """Pictures are rendered in full, as they are for users."""
+
+
+@pytest.fixture
+def with_pictures(rendered):
+    """Pictures are drawn, as they are for users, also by runs that save nothing."""
 
 
 @pytest.fixture(scope="session")
 def killed_runs(tmp_path_factory):
-    """The folder of runs on one rank and on two that were killed on the way: see `scenarios.killed_folder`."""
+    """The folder of runs on one rank and on two that were killed before their end: see `scenarios.killed_folder`."""
     folder = tmp_path_factory.mktemp("killed")
     command = [sys.executable, str(Path(__file__).parent / "killed.py"), str(folder)]
     process = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -90,7 +128,7 @@ def make_vit():
 
 @pytest.fixture
 def text_data():
-    """64 token sequences; label c is positive where the first tokens say so, label 4 rarely."""
+    """64 token sequences; their first tokens decide the labels; label 4 is rarely positive."""
     generator = torch.Generator().manual_seed(0)
     tokens = torch.randint(5, 50, (64, 8), generator=generator)
     thresholds = torch.tensor([0.5, 0.6, 0.7, 0.85, 0.95])
@@ -114,7 +152,7 @@ def image_data():
 
 @pytest.fixture
 def digits():
-    """600 noise pictures, brighter from class to class."""
+    """600 pictures of noise; each class is brighter than the one before."""
     generator = np.random.default_rng(0)
     classes = np.arange(600) % 10
     images = generator.integers(1, 20, (600, 28, 28)) + 20 * classes[:, None, None]
@@ -136,7 +174,7 @@ def make_args(tmp_path):
 
 @pytest.fixture
 def messages(caplog):
-    """What the package logs."""
+    """The messages that the package logs."""
     for name in ("transformers", "hf_plm"):
         logging.getLogger(name).addHandler(caplog.handler)
     yield caplog

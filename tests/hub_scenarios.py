@@ -1,6 +1,6 @@
 """Pushes to a Hub on this machine, and what is downloaded again: `python hub_scenarios.py FOLDER`.
 
-A process of its own, because the client reads HF_ENDPOINT when it is imported. Prints what happened as JSON.
+It needs its own process, because the client reads HF_ENDPOINT when it is imported. It prints the results as JSON.
 """
 
 import json
@@ -60,7 +60,7 @@ def make_trainer(name, token=TOKEN, **kwargs):
 
 
 def push(strategy):
-    """Pushed at each save and at the end, downloaded, used, and resumed from."""
+    """A run that pushes at each save and at the end; the model is then downloaded and used, and the run is resumed."""
     trainer = make_trainer(strategy, push_to_hub=True, hub_strategy=strategy, hub_always_push=True)
     trainer.train()
     trainer.push_in_progress.wait_until_done()

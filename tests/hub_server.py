@@ -1,6 +1,6 @@
-"""What of the Hub uploads and downloads need, on this machine: commits of whole files, kept in memory.
+"""A small Hub on this machine for uploads and downloads: commits of whole files, kept in memory.
 
-The real client of `huggingface_hub` talks to it, if HF_ENDPOINT is set to its address before the client is imported.
+The real client of `huggingface_hub` uses it if HF_ENDPOINT is set to its address before the client is imported.
 """
 
 import base64
@@ -14,12 +14,12 @@ TOKEN = "hf_right"
 
 
 class Hub(ThreadingHTTPServer):
-    """A server in a thread of its own.
+    """A server in its own thread.
 
     Attributes:
         files: repository -> path -> bytes.
         commits: repository -> the titles of its commits.
-        fail_after: answer every commit after so many with an error 500; None never.
+        fail_after: after this number of commits, answer every commit with an error 500; None for never.
     """
 
     daemon_threads = True

@@ -1,8 +1,9 @@
 """Trains every case of `scenarios.CHECKPOINTS`, on one rank and on two, until it is killed: `python killed.py FOLDER`.
 
-Each rank is a process of its own, forked after the imports, which take longer than the runs.
+Each rank is its own process, forked after the imports, which take longer than the runs.
 """
 
+import gc
 import multiprocessing
 import os
 import signal
@@ -16,7 +17,7 @@ import scenarios
 
 
 def train(folder, case, world_size, rank, port):
-    """One rank of a run; it does not return."""
+    """Train one rank of a run; does not return."""
     ranks = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": world_size, "MASTER_PORT": port}
     os.environ.update({name: str(value) for name, value in ranks.items()}, MASTER_ADDR="127.0.0.1")
     scenarios.run_resumable(
@@ -31,6 +32,7 @@ def free_port():
 
 
 def main():
+    gc.freeze()  # `Trainer` looks for garbage when it begins to train
     fork = multiprocessing.get_context("fork")
     for world_size in (1, 2):
         for case in scenarios.CHECKPOINTS:

@@ -1,4 +1,4 @@
-"""The slow twin: every equation in plain Python, one label at a time, without a tensor trick."""
+"""A slow reference for the tensor functions: every equation in plain Python, one label at a time."""
 
 import math
 
@@ -123,7 +123,7 @@ def probability_histograms(logits, labels, num_bins):
 
 
 def divergence(counts, true_bin, eps=1e-7):
-    """KL(predicted || truth) of one class, the truth all in `true_bin` and floored at eps elsewhere."""
+    """KL(predicted || truth) of one class; the truth is 1 in `true_bin` and eps in the other bins."""
     total = sum(counts)
     if total == 0:
         return 0.0
@@ -202,7 +202,7 @@ def update_ideal_ratio(ideal_ratio, initial, ratio, valid, histograms, rule, cha
 def update_estimated(
     ideal_ratio, positives, negatives, histograms, start, rule, change_rate, num_updates, temper, max_shift=100
 ):
-    """Counts and ideal ratios after an update, where the counts begin at 0 and grow by what was seen."""
+    """Counts and ideal ratios after an update, if the counts start at 0 and are estimated from the rows seen."""
     before = initial_ideal_ratio(positives, negatives, start, temper, max_shift)
     seen_positives = [sum(histograms[0][c]) for c in range(len(positives))]
     seen_negatives = [sum(histograms[1][c]) for c in range(len(positives))]
@@ -214,6 +214,6 @@ def update_estimated(
     for c in range(len(positives)):
         value = ideal_ratio[c] * after[c] / before[c]
         moved.append(min(max(value, ratio[c] / max_shift), ratio[c] * max_shift))
-    valid = has_ratio(positives, negatives)  # what had none yet, does not adapt yet
+    valid = has_ratio(positives, negatives)  # a class without a ratio does not adapt yet
     adapted = update_ideal_ratio(moved, after, ratio, valid, histograms, rule, change_rate, max_shift, num_updates)
     return new_positives, new_negatives, adapted

@@ -1,8 +1,13 @@
-"""Small runs that must end alike however they are run. Imported by the tests, and by `two_ranks.py` on each rank."""
+"""Small runs that must give the same result in every way of running them.
+
+Imported by the tests, and by `two_ranks.py` on each rank.
+"""
 
 import math
 import os
+import re
 import signal
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -11,7 +16,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import BertConfig, BertForSequenceClassification, PreTrainedTokenizerFast, TrainerCallback
 
 import hf_plm.loss
-from hf_plm import LabelCounts, MultiLabelCollator, PLMTrainer, PLMTrainingArguments
+from hf_plm import LabelCounts, MultiLabelCollator, PLMTrainer, PLMTrainingArguments, count_labels
 
 NUM_LABELS = 5
 WORDS = ["[PAD]", "[UNK]", "a", "small", "editor", "game", "library", "of", "colours"]
@@ -25,7 +30,7 @@ OBJECTIVES = {
 
 
 def make_bert(num_labels=NUM_LABELS, dropout=0.0, **kwargs):
-    """A tiny BERT, the same weights every time; without dropout unless asked for."""
+    """A tiny BERT with the same weights every time, without dropout by default."""
     torch.manual_seed(0)
     config = BertConfig(
         vocab_size=50,
@@ -43,7 +48,7 @@ def make_bert(num_labels=NUM_LABELS, dropout=0.0, **kwargs):
 
 
 def long_tailed_labels(num_labels):
-    """300 rows of multi-hot labels, frequent to rare; in the last label of several no row is positive."""
+    """300 rows of multi-hot labels, from frequent to rare; the last of several labels has no positive."""
     generator = np.random.default_rng(0)
     rows = generator.random((300, num_labels)) < 0.5 * np.arange(1, num_labels + 1) ** -0.7
     if num_labels > 1:
@@ -57,7 +62,7 @@ def named_counts(labels):
 
 
 def make_tokenizer():
-    """A tokenizer of the few `WORDS`."""
+    """A tokenizer with the vocabulary `WORDS`."""
     tokenizer = Tokenizer(models.WordLevel({word: index for index, word in enumerate(WORDS)}, unk_token="[UNK]"))
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="[PAD]", unk_token="[UNK]")
@@ -73,7 +78,7 @@ def make_rows(rows, unknown=0.0):
 
 
 def with_class_ids(data):
-    """The same rows with the ids of their positive classes."""
+    """The same rows, with lists of the ids of their positive classes as labels."""
     class_ids = [[label for label, value in enumerate(row) if value == 1] for row in data["labels"]]
     return Dataset.from_dict({"input_ids": data["input_ids"], "labels": class_ids})
 
@@ -84,7 +89,7 @@ def named(names):
 
 
 def rows_with(labels, names=None):
-    """A row for each of `labels`, its number as the first token; with `names`, they are ids of a `ClassLabel`."""
+    """A row for each of `labels`, its number is the first token; with `names`, labels are ids of a `ClassLabel`."""
     data = Dataset.from_dict({"input_ids": [[row % 50, 6] for row in range(len(labels))], "labels": labels})
     if names is None:
         return data
@@ -93,7 +98,7 @@ def rows_with(labels, names=None):
 
 
 def set_logits(model, logits):
-    """Gives a model the same logits for every row: they are the bias of its classifier. Returns the model."""
+    """Makes a model give the same logits for every row, by the bias of its classifier. Returns the model."""
     with torch.no_grad():
         model.classifier.weight.zero_()
         model.classifier.bias.copy_(torch.tensor(logits))
@@ -101,7 +106,7 @@ def set_logits(model, logits):
 
 
 def answer_with(model, table):
-    """Gives a model the logits in that row of `table` that the first token names. Returns the model."""
+    """Makes a model give a row of `table` as logits; the first token is the row's number. Returns the model."""
 
     def answer(module, args, kwargs, outputs):
         outputs.logits = table[kwargs["input_ids"][:, 0].cpu()].to(outputs.logits.device)
@@ -143,25 +148,42 @@ class Gradients(TrainerCallback):
 
 
 def mask_by_content(labels, keep_positive, keep_negative, generator):
-    """A mask that depends on a row and a label alone, so that it is the same however rows are batched."""
+    """A mask that depends only on the row and the label, so that it does not depend on how rows are batched."""
     known = hf_plm.loss.known_labels(labels)
     row = (labels.masked_fill(~known, 2) * 3.0 ** torch.arange(labels.shape[1])).sum(1, keepdim=True)
     draws = torch.frac((row * 12.9898 + torch.arange(labels.shape[1]) * 78.233).sin().abs() * 43758.5453)
     return (draws < torch.where(labels == 1, keep_positive, keep_negative)) & known
 
 
-def run_scale(output_dir, name, batch_size, accumulation, rows=40, unknown=0.2, sparse=False, **kwargs):
-    """One epoch that leaves the weights as they are: gradients and losses of each step, and the loss in evaluation."""
+def documented_trainer():
+    """The subclass of `PLMTrainer` in docs/from-trainer.md, which adds losses of its own."""
+    document = (Path(__file__).parent.parent / "docs/from-trainer.md").read_text()
+    names = {}
+    exec(re.search(r"```python\n([^`]*class WithLossesOfItsOwn.*?)```", document, re.DOTALL)[1], names)
+    return names["WithLossesOfItsOwn"]
+
+
+def run_scale(
+    output_dir,
+    name,
+    batch_size,
+    accumulation,
+    rows=40,
+    unknown=0.2,
+    sparse=False,
+    stream=lambda data: data,
+    eval_stream=None,
+    trainer_class=PLMTrainer,
+    **kwargs,
+):
+    """One epoch that leaves the weights as they are: gradients and losses of each step, and the loss in evaluation.
+
+    `stream` and `eval_stream` make streams of the rows; the evaluation has the rows of training.
+    """
+    defaults = {"per_device_train_batch_size": batch_size, "per_device_eval_batch_size": batch_size}
+    defaults |= {"learning_rate": 0.0, "max_grad_norm": 0.0, "logging_steps": 1}
     args = make_args(
-        output_dir,
-        **OBJECTIVES[name],
-        per_device_train_batch_size=batch_size,
-        per_device_eval_batch_size=batch_size,
-        gradient_accumulation_steps=accumulation,
-        learning_rate=0.0,
-        max_grad_norm=0.0,
-        logging_steps=1,
-        **kwargs,
+        output_dir, **OBJECTIVES[name], gradient_accumulation_steps=accumulation, **{**defaults, **kwargs}
     )
     original = hf_plm.loss.sample_mask
     hf_plm.loss.sample_mask = mask_by_content
@@ -169,17 +191,20 @@ def run_scale(output_dir, name, batch_size, accumulation, rows=40, unknown=0.2, 
         gradients = Gradients()
         data = make_rows(rows, unknown)
         data = with_class_ids(data) if sparse else data
-        trainer = PLMTrainer(
+        trainer = trainer_class(
             make_bert(),
             args,
             MultiLabelCollator(NUM_LABELS, sparse=sparse),
-            train_dataset=data,
-            eval_dataset=data,
+            train_dataset=stream(data),
+            eval_dataset=(eval_stream or stream)(data),
             callbacks=[gradients],
+            label_counts=count_labels(data, NUM_LABELS),
         )
-        trainer.train()
+        output = trainer.train()
         return {
             "gradients": gradients.steps,
+            "train_loss": output.training_loss,
+            "logged train_loss": trainer.state.log_history[-1]["train_loss"],
             "losses": [log["loss"] for log in trainer.state.log_history if "loss" in log],
             "eval_loss": trainer.evaluate()["eval_loss"],
             "histograms": trainer.plm_state.histograms,
@@ -191,7 +216,7 @@ def run_scale(output_dir, name, batch_size, accumulation, rows=40, unknown=0.2, 
 
 
 CHECKPOINTS = {
-    "in the middle of an epoch": ({"save_steps": 3, "plm_rule": "kl"}, 5),  # which forgets nothing of the first
+    "in the middle of an epoch": ({"save_steps": 3, "plm_rule": "kl"}, 5),  # this rule uses the whole first epoch
     "at the end of an epoch": ({"save_strategy": "epoch"}, 11),
     "on the last step of an epoch, before its end": ({"save_steps": 8}, 10),
     "with accumulation": ({"save_steps": 3, "gradient_accumulation_steps": 2}, 4),
@@ -218,7 +243,7 @@ class Kill(TrainerCallback):
 
 
 def run_resumable(output_dir, case, killed=False, resume=False, world_size=1, **kwargs):
-    """A run of 3 epochs with dropout and shuffling: whole, killed on the way, or resumed; all that it ended with."""
+    """The results of a run of 3 epochs with dropout and shuffling: without a break, killed, or resumed."""
     saving, kill_at = CHECKPOINTS[case]
     defaults = {
         "num_train_epochs": 3,
@@ -254,7 +279,7 @@ def assert_identical(one, other):
 
 
 def largest_difference(one, other):
-    """Of two gradients, relative to the largest entry of each parameter's (at least 0.01)."""
+    """The largest difference of two gradients, relative to the largest entry of each parameter's (at least 0.01)."""
     assert one.keys() == other.keys()
     return max(
         ((one[name] - other[name]).abs().max() / other[name].abs().max().clamp(min=1e-2)).item() for name in one

@@ -1,11 +1,11 @@
-"""What `make build` runs where nothing but the wheel, or the sdist, and what it depends on is installed."""
+"""`make build` runs this in an environment with only the wheel, or the sdist, and its dependencies."""
 
 import importlib
 import pkgutil
 import subprocess
 import sys
 import sysconfig
-from importlib.metadata import version
+from importlib.metadata import files, version
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -29,8 +29,12 @@ def check_installation() -> None:
                 importlib.import_module(module.name)
             except ModuleNotFoundError as error:  # of a package that only some users need
                 assert 'pip install "hf_plm[all]"' in str(error), error
+    installed = {path.as_posix() for path in files("hf_plm") or ()}
+    assert "hf_plm/py.typed" in installed
+    assert f"hf_plm-{hf_plm.__version__}.dist-info/licenses/LICENSE" in installed
     command = Path(sys.executable).parent / "hf-plm"
-    subprocess.run([command, "--help"], check=True, stdout=subprocess.DEVNULL)
+    printed = subprocess.run([command, "--version"], check=True, capture_output=True, text=True).stdout
+    assert printed == f"hf-plm {hf_plm.__version__}\n"
 
 
 def check_training(folder: str) -> None:

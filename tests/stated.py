@@ -1,12 +1,12 @@
-"""Runs code of a document and compares what its comments state with what comes out.
+"""Runs code of a document and compares the results with the comments.
 
-- `print(...)  # 2, 1, 1 and 1, 1, 1`: the numbers printed, each to the last digit that is stated; behind `close to` or
-  `about`, to a quarter of them.
-- `trainer.evaluate()  # map, micro_f1, ..., and head_ scores`: names, or beginnings of names, in the result or in what
-  is printed. `# ...: {"label": ..., "score": ...}`: keys of the result, or of the first in it.
+- `print(...)  # 2, 1, 1 and 1, 1, 1`: the printed numbers must agree to the last digit that the comment has; after
+  `close to` or `about`, to a quarter of their value.
+- `trainer.evaluate()  # map, micro_f1, ..., and head_ scores`: the result, or the printed text, must have these names,
+  or names that begin so. `# ...: {"label": ..., "score": ...}`: keys of the result, or of its first element.
 
 Every other comment with a number must be in `other`, with a function of the document's names that checks it, or None
-where nothing can.
+if nothing can check it.
 """
 
 import ast
@@ -39,7 +39,7 @@ def are_values(comment):
 
 
 def names_in(comment):
-    """The names that a comment lists; none if it is a sentence."""
+    """The names that a comment lists; an empty list if it is a sentence."""
     quoted = re.findall(r'"(\w+)": \.\.\.', comment)
     if quoted:
         return quoted
@@ -76,7 +76,7 @@ def run_block(block, filename, names, other):
     """Run a block in the names of its document, and check its comments.
 
     Returns:
-        the comments of `other` that stand in it.
+        the comments of `other` that the block has.
     """
     comments, used = comments_of(block), set()
     for statement in ast.parse(block, filename).body:

@@ -1,4 +1,4 @@
-"""Forty-three ways to get it wrong, each with the words that help."""
+"""Wrong inputs, each with an error message that helps."""
 
 import warnings
 from types import SimpleNamespace
@@ -28,7 +28,7 @@ def train(env, data, num_labels=3, eval_data=None, **kwargs):
 
 
 def resume(env, change, **kwargs):
-    """Resume from a checkpoint to which something was done, with other arguments."""
+    """Resume with other arguments from a checkpoint that was changed."""
     PLMTrainer(scenarios.make_bert(), env.args(save_strategy="epoch"), train_dataset=scenarios.make_rows(16)).train()
     (checkpoint,) = env.folder.glob("run/checkpoint-*")
     num_labels = change(checkpoint / "plm_state.safetensors") or 5
@@ -44,7 +44,7 @@ def test_a_hub_that_cannot_be_reached_is_named_when_the_trainer_is_made(make_ber
             PLMTrainer(make_bert(), make_args(push_to_hub=True, **given), train_dataset=data)
         assert "offline mode is enabled" in str(error.value)
         assert "Check the network, and the token" in str(error.value)
-        assert "set push_to_hub=False, and call trainer.push_to_hub() when the model is trained" in str(error.value)
+        assert "set push_to_hub=False, and call trainer.push_to_hub() after training" in str(error.value)
 
 
 def cut_short(path):
@@ -119,7 +119,7 @@ CASES = {
     ),
     "counts of other labels": (
         lambda env: train(env, rows(GOOD), label_counts=COUNTS),
-        "num_labels=3, there are counts of 2 labels",
+        "num_labels=3, but there are counts of 2 labels",
     ),
     "negative counts": (lambda env: LabelCounts([-1, 2], [3, 4]), "positives holds -1"),
     # logits
@@ -165,7 +165,7 @@ CASES = {
         lambda env: resume(env, lambda path: path.unlink()),
         "there is no PLM state at .* set plm_restart=True",
     ),
-    "a damaged state": (lambda env: resume(env, cut_short), "is damaged or no safetensors file"),
+    "a damaged state": (lambda env: resume(env, cut_short), "is damaged or not a safetensors file"),
     "a state of other labels": (
         lambda env: resume(env, lambda path: 4),
         "there are 5 labels there and 4 here. Set it as it was; or begin the ideal ratios anew .plm_restart=True",
@@ -181,7 +181,7 @@ CASES = {
 @pytest.mark.parametrize("case", CASES)
 def test_bad_input_is_named(case, make_args, tmp_path):
     action, message = CASES[case]
-    warnings.simplefilter("error", UserWarning)  # what training survives is a warning
+    warnings.simplefilter("error", UserWarning)  # a problem that does not stop training is a warning
     with pytest.raises((ValueError, FileNotFoundError, UserWarning), match=message):
         action(SimpleNamespace(args=make_args, folder=tmp_path))
 

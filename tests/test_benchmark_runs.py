@@ -1,4 +1,4 @@
-"""The benchmarks' runs, studies and tables; no figure of theirs."""
+"""The benchmarks' runs, studies and tables work; their figures are not tested."""
 
 import json
 import sys
@@ -27,7 +27,7 @@ import training  # noqa: E402
 
 @pytest.fixture
 def tiny_task(monkeypatch, tmp_path):
-    """A task of seconds, in a folder of its own."""
+    """A task that takes seconds, in its own folder."""
     data = scenarios.make_rows(96)
     labels = [np.flatnonzero(row).tolist() for row in np.asarray(data["labels"])]
     rows = tasks.rows_of({"input_ids": torch.tensor(data["input_ids"][:])}, labels)
@@ -42,7 +42,7 @@ def tiny_task(monkeypatch, tmp_path):
 
 
 class InThisProcess:
-    """What of an executor is needed."""
+    """The part of an executor that is needed."""
 
     def __enter__(self):
         return self
@@ -134,7 +134,7 @@ def test_a_single_label_run_reports_its_error(tiny_task, monkeypatch, digits, se
     assert scores["error"] < 0.7  # of 0.9 by chance
 
 
-def test_the_calibration_error_is_measured_before_and_after(tiny_task, monkeypatch, tmp_path):
+def test_the_calibration_error_is_measured_before_and_after(tiny_task, rendered, monkeypatch, tmp_path):
     monkeypatch.setattr(calibration, "TASK", "tiny")
     monkeypatch.setattr(calibration, "SEEDS", (0, 1))
     monkeypatch.setattr(calibration, "OUTPUT", tmp_path)
@@ -142,7 +142,7 @@ def test_the_calibration_error_is_measured_before_and_after(tiny_task, monkeypat
     found = json.loads((tmp_path / "calibration.json").read_text())["results"]
     assert [(one["method"], one["seed"]) for one in found] == [(m, s) for m in calibration.METHODS for s in (0, 1)]
     assert set(found[0]["before"]) == {"all", "head", "medium", "tail"}
-    assert found[0]["before"] == found[0]["after"]  # without masks nothing is shifted
+    assert found[0]["before"] == found[0]["after"]  # without masks there is no shift
     assert (tmp_path / "calibration.png").is_file()
 
     run = training.Run("tiny", studies.masks(plm_objective="bce"), 1)

@@ -115,6 +115,13 @@ def scored(**scores):
     return [{"seed": seed, "scores": {"dev": one, "validation": one}} for seed, one in enumerate(each)]
 
 
+def test_summaries_leave_out_tasks_that_the_default_was_not_run_on(monkeypatch):
+    level = dict.fromkeys(("micro_f1", "macro_f1", "map", "tuned_micro_f1", "tuned_macro_f1"), [0.5, 0.5, 0.5])
+    found = {"keywords": dict.fromkeys(("BCE", "PLM default"), scored(**level)), "debtags": {"BCE": scored(**level)}}
+    monkeypatch.setattr(tables, "read_results", lambda study, task, source: found.get(task, {}))
+    assert list(tables.method_results()) == ["keywords"]
+
+
 def test_tuned_thresholds_are_rows_of_their_own_that_have_no_rank_and_are_no_loss():
     level = {"tuned_micro_f1": [0.7, 0.7, 0.7], "tuned_macro_f1": [0.6, 0.6, 0.6], "map": [0.5, 0.5, 0.5]}
     default = scored(micro_f1=[0.6, 0.6, 0.6], macro_f1=[0.5, 0.5, 0.5], **level)
@@ -129,6 +136,8 @@ def test_tuned_thresholds_are_rows_of_their_own_that_have_no_rank_and_are_no_los
     lines = tables.wins_table({"keywords": rows}).splitlines()
     assert lines[-2] == f"| {tuned[0]} | - | 0, 0, 1 | 0, 0, 1 | 0, 1, 0 | - |"
     assert "| keywords |" in tables.overview_table({"keywords": rows})
+    sentence = " ".join(tables.headline({"keywords": rows}).split())
+    assert "default preset 60.0 / 50.0 / 50.0, the best other method (ZLPR) 60.0 / 10.0 / 50.0, plain BCE" in sentence
     cells = tables.study_table(tables.STUDIES["methods"], {"BCE": bce, "PLM default": default}).splitlines()[-2]
     assert cells.split(" | ")[:6] == ["| BCE, tuned thresholds", "70.0 ± 0.0", "60.0 ± 0.0", "-", "50.0 ± 0.0", "-"]
 
@@ -143,7 +152,7 @@ def test_with_one_label_per_row_bce_is_corrected_at_prediction():
     assert comparisons.CORRECTED not in comparisons.with_post_hoc({"BCE": default, "PLM default": default})
 
 
-def test_pictures_have_a_panel_for_each_task(monkeypatch, tmp_path):
+def test_pictures_have_a_panel_for_each_task(rendered, monkeypatch, tmp_path):
     drawn = []
     monkeypatch.setattr(pictures.plt, "close", drawn.append)
     found = runs([0.5, 0.6, 0.7], [0.4, 0.4, 0.4], [0.1, 0.2, 0.3])

@@ -1,4 +1,4 @@
-"""The benchmarks' data, scores and bookkeeping; no figure of theirs."""
+"""The benchmarks' data, scores and files; their figures are not tested."""
 
 import json
 import sys
@@ -48,7 +48,7 @@ def test_a_canvas_shows_the_digits_that_its_labels_name(digits):
 
 @pytest.fixture
 def coco(tmp_path):
-    """A folder of tiny pictures as COCO is distributed."""
+    """A folder of tiny pictures in the layout of COCO."""
     for split, count in (("train2017", 20), ("val2017", 4)):
         images = [{"id": 100 + index, "file_name": f"{index:012d}.jpg"} for index in range(count)]
         for image in images:
@@ -151,5 +151,5 @@ def test_calibration_error_equals_a_loop_over_the_bins():
 
 @pytest.mark.parametrize("preset", ["default", "paper", "off"])
 def test_the_results_of_the_tables_are_found(preset):
-    """Their files are named after all settings: a new one that is not set must leave the names as they are."""
+    """File names depend on all settings. A new setting must not change them where it is not set."""
     assert training.Run("debtags", {"plm_preset": preset}, 0).path(tasks.Source()).is_file()

@@ -1,4 +1,4 @@
-"""Masked training shifts scores; calibrating shifts them back, folding makes them decisions: none changes."""
+"""Masked training shifts scores. Calibrating shifts them back, folding moves thresholds to 0.5; decisions stay."""
 
 import json
 
@@ -45,7 +45,7 @@ from hf_plm.presets import MASKS
 
 @pytest.fixture(params=MASKS)
 def trained(request):
-    """A logistic regression on data of which the probabilities are known, trained with a tenth of the negatives."""
+    """A logistic regression on data with known probabilities, trained with a tenth of the negatives."""
     generator = torch.Generator().manual_seed(0)
     inputs = torch.randn(20_000, 2, generator=generator)
     truth = torch.sigmoid(inputs @ torch.tensor([[1.0, 0.0], [0.5, -1.0]]) + torch.tensor([-3.0, 2.0]))
@@ -102,7 +102,7 @@ def test_a_trained_transformer_is_calibrated_once_and_says_so(make_args, tmp_pat
     np.testing.assert_array_equal(again.classifier.bias.detach(), trainer.model.classifier.bias.detach())
     assert read_decisions(again.config).scores == "probabilities"
     assert json.loads((tmp_path / "config.json").read_text())["plm"] == trainer.model.config.plm
-    with pytest.raises(ValueError, match="was calibrated before .*: the shift is out of its bias already"):
+    with pytest.raises(ValueError, match="was calibrated before .*: the shift is already subtracted from its bias"):
         calibrate(again, trainer.plm_state)
     assert_unchanged(again, weights_of(trainer.model))
 
@@ -152,7 +152,7 @@ def test_a_state_of_another_order_is_put_in_order_and_one_of_other_labels_is_ref
     other = named_bert()
     with pytest.raises(ValueError, match=r"\['other'\] missing from the model, and \['square'\] missing from p"):
         calibrate(other, state)
-    with pytest.raises(ValueError, match="plm_state is of 3 labels, and the model has 5"):
+    with pytest.raises(ValueError, match="plm_state has 3 labels, and the model has 5"):
         calibrate(other, state_of(3))
     assert_unchanged(other, weights_of(named_bert()))
 
@@ -173,9 +173,9 @@ def test_a_folded_model_decides_at_a_half_as_predict_did(make, calibrated):
     decisions = read_decisions(model.config)
     assert (decisions.thresholds, decisions.scores, decisions.tuned_on) == (None, "decisions", "those")
     before = weights_of(model)
-    with pytest.raises(ValueError, match="the thresholds are in the classifier's bias already"):
+    with pytest.raises(ValueError, match="the thresholds are already in the classifier's bias"):
         fold_thresholds(model)
-    with pytest.raises(ValueError, match="folded into the bias .*; calibrate first, then fold_thresholds"):
+    with pytest.raises(ValueError, match="folded into the bias .*; calibrate first, then call fold_thresholds"):
         calibrate(model, state_of())
     assert_unchanged(model, before)
 

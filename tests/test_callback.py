@@ -1,4 +1,4 @@
-"""The ratios move when they should, the log says so, and checkpoints bring them back."""
+"""The ideal ratios change when they should, the log has them, and checkpoints restore them."""
 
 import json
 from pathlib import Path
@@ -8,7 +8,7 @@ import torch
 from safetensors import safe_open
 from transformers import AutoModelForSequenceClassification, Trainer
 
-from hf_plm import LabelCounts, PLMState, PLMTrainer
+from hf_plm import LabelCounts, PLMState, PLMTrainer, callback
 
 
 def logs_with(trainer, key):
@@ -26,19 +26,64 @@ def test_ratios_are_updated_at_the_end_of_every_epoch(make_bert, text_data, make
 
 
 def test_ratios_are_updated_every_so_many_steps_instead(make_bert, text_data, make_args):
-    trainer = PLMTrainer(make_bert(), make_args(num_train_epochs=3, plm_update_steps=5), train_dataset=text_data)
+    args = make_args(num_train_epochs=3, plm_update_steps=5, logging_steps=1)
+    trainer = PLMTrainer(make_bert(), args, train_dataset=text_data)
     trainer.train()
+    assert trainer.plm_state.num_updates == 2
     assert [log["step"] for log in logs_with(trainer, "plm/tail_shift")] == [5, 10]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "steps"),
+    [
+        ({"logging_steps": 1}, [2, 4, 6, 8, 10, 12]),
+        ({"logging_steps": 5}, [5, 10, 12]),  # 12 is the last step
+        ({"logging_steps": 100}, [12]),
+        ({"logging_strategy": "epoch"}, [4, 8, 12]),
+        ({"logging_steps": 100, "save_strategy": "steps", "save_steps": 5}, [5, 10, 12]),  # a checkpoint has its log
+        ({"logging_strategy": "no"}, []),
+        ({"logging_steps": 5, "max_steps": 11}, [5, 10]),  # nothing was updated since
+        ({"logging_steps": 5, "plm_update_steps": 11}, [12]),
+    ],
+)
+def test_updates_by_steps_are_logged_as_often_as_the_loss(arguments, steps, make_bert, text_data, make_args):
+    args = make_args(**{"num_train_epochs": 3, "plm_update_steps": 2, "plm_rule": "kl", **arguments})
+    trainer = PLMTrainer(make_bert(), args, train_dataset=text_data)
+    summaries, summarize = [], callback.summarize
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(callback, "summarize", lambda state: summaries.append(summarize(state)) or dict(summaries[-1]))
+        trainer.train()
+    logs = logs_with(trainer, "plm/tail_shift")
+    assert [log["step"] for log in logs] == steps
+    if "logging_strategy" not in arguments:
+        latest = [step // args.plm_update_steps for step in steps]  # the update that each log is of
+        assert [log["plm/tail_shift"] for log in logs] == [summaries[each - 1]["plm/tail_shift"] for each in latest]
+        assert [log["step"] for log in logs_with(trainer, "loss")] == [
+            step for step in range(1, trainer.state.global_step + 1) if step % args.logging_steps == 0
+        ]
+
+
+def test_a_resumed_run_logs_the_updates_by_steps_that_a_whole_one_logs(make_bert, text_data, make_args):
+    arguments = {"num_train_epochs": 3, "plm_update_steps": 2, "logging_steps": 5, "save_strategy": "steps"}
+    whole = PLMTrainer(make_bert(), make_args(**arguments, save_steps=3), train_dataset=text_data)
+    whole.train()
+    resumed = PLMTrainer(make_bert(), make_args(**arguments, save_steps=3), train_dataset=text_data)
+    resumed.train(resume_from_checkpoint=f"{whole.args.output_dir}/checkpoint-3")  # an update behind the last log
+    steps = [
+        [(log["step"], log["plm/tail_shift"]) for log in logs_with(t, "plm/tail_shift")] for t in (whole, resumed)
+    ]
+    assert [step for step, _ in steps[0]] == [3, 5, 6, 9, 10, 12]
+    assert steps[0] == steps[1]
 
 
 @pytest.mark.parametrize(
     ("arguments", "seen"),
     [
-        ({}, [32, 64, 64]),  # rows that the updates looked at
+        ({}, [32, 64, 64]),  # rows that the updates used
         ({"plm_rule": "kl"}, [64, 64, 64]),
         ({"plm_update_steps": 6}, [48, 96]),
         ({"gradient_accumulation_steps": 2}, [32, 64, 64]),
-        ({"per_device_train_batch_size": 64}, [64, 64, 64]),  # one step has no later half
+        ({"per_device_train_batch_size": 64}, [64, 64, 64]),  # one step has no second half
     ],
 )
 def test_the_rule_marginal_forgets_the_first_half_of_the_first_window(
@@ -171,7 +216,7 @@ def test_a_checkpoint_without_a_state_is_named(make_bert, text_data, make_args):
         trainer.train(resume_from_checkpoint=f"{trainer.args.output_dir}/checkpoint-8")
     trainer.args.plm_restart = True
     trainer.train(resume_from_checkpoint=f"{trainer.args.output_dir}/checkpoint-4")
-    assert len(trainer.plm_state.history) == 2  # of the second epoch alone
+    assert len(trainer.plm_state.history) == 2  # only of the second epoch
 
 
 def test_wrong_labels_behind_the_last_update_end_training_where_a_device_works_on_its_own(

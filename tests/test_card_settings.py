@@ -1,4 +1,4 @@
-"""The model card says in words how labels were masked and weighted, and which frequencies the scores assume."""
+"""The model card explains how labels were masked and weighted, and which frequencies the scores assume."""
 
 import re
 from pathlib import Path
@@ -11,7 +11,7 @@ from hf_plm.presets import PRESETS
 
 @pytest.fixture
 def card_of(make_bert, text_data, make_args):
-    """A function that trains and gives the text of the card, on one line."""
+    """A function that trains and returns the text of the card on one line."""
 
     def make(single_label=False, calibrated=False, **kwargs):
         data = text_data

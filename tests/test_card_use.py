@@ -1,4 +1,4 @@
-"""The code of a model card, run as it stands, gives the names, scores and decisions of the model that was saved."""
+"""The code of a model card runs, and gives the names, scores and decisions of the saved model."""
 
 import re
 from pathlib import Path
@@ -62,13 +62,13 @@ def logits_of(trainer):
 
 
 def logits_by_code(trainer, names, **kwargs):
-    """Those that the card's code finds: another copy of the weights may differ in the last bit."""
+    """The probabilities that the card's code finds; those of other copies of the weights differ in the last bit."""
     found = {each["label"]: each["score"] for each in run(code_of(trainer, **kwargs))["logits"]}
     return np.array([found[name] for name in names])
 
 
 def set_thresholds(trainer, logits):
-    """The first two labels lie at their thresholds, and the others a hair below."""
+    """The scores of the first two labels equal their thresholds; the others are just below."""
     thresholds = np.where(np.arange(len(logits)) < 2, logits, np.nextafter(logits, np.inf))
     write_decisions(trainer.model.config, Decisions(len(logits), thresholds=tuple(thresholds.tolist())))
 

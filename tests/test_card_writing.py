@@ -1,4 +1,4 @@
-"""The model card is written by one rank, whole or not at all, and nothing about it ends a training run."""
+"""One rank writes the model card, completely or not at all, and no error in it ends a training."""
 
 from pathlib import Path
 
@@ -52,7 +52,7 @@ def test_a_picture_that_cannot_be_drawn_is_a_warning_and_the_card_is_written(mak
     assert "![label scores]" in card_of(trainer).text
     monkeypatch.setattr(Figure, "savefig", no_space)
     card = card_of(trainer)
-    assert "![" not in card.text and "| AP |" in card.text  # and no picture of before is shown
+    assert "![" not in card.text and "| AP |" in card.text  # and no earlier picture is shown
     assert [path.name for path in Path(trainer.args.output_dir).iterdir() if path.name.startswith("_")] == []
 
 

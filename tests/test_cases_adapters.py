@@ -1,4 +1,4 @@
-"""A LoRA adapter, loaded as its card says, has names, probabilities and decisions of the model that was trained."""
+"""A LoRA adapter, loaded as its card says, has the names, probabilities and decisions of the trained model."""
 
 import re
 from pathlib import Path
@@ -17,7 +17,7 @@ NAMES = list("abcde")
 
 @pytest.fixture
 def adapter(make_bert, make_args, tmp_path, monkeypatch):
-    """A trainer of an adapter with tuned thresholds; its base has another number of labels, and no names."""
+    """A trainer of an adapter with tuned thresholds; its base has a different number of labels, and no names."""
     monkeypatch.chdir(tmp_path)
     make_bert(2).save_pretrained("someone/base")
     make_tokenizer().save_pretrained("someone/base")

@@ -1,4 +1,4 @@
-"""A user's own collator has the trainer's labels; what only the evaluation data have is said beforehand."""
+"""A user's own collator uses the trainer's labels, and a warning names labels that only the evaluation data have."""
 
 import pytest
 import torch
@@ -56,7 +56,7 @@ def test_names_that_the_training_data_lack_can_be_given(given, make_bert, make_a
     assert model_names(trainer) == names
 
 
-AMBIGUOUS = [[0, 1], [1, 0], [0], []] * 4  # a batch of two rows can be read in two ways; all of them cannot
+AMBIGUOUS = [[0, 1], [1, 0], [0], []] * 4  # two rows alone can be read in two ways, all rows together cannot
 
 
 @pytest.mark.parametrize("collator", [lambda: MultiLabelCollator(2), lambda: MultiLabelCollator(2, sparse=True)])
@@ -106,7 +106,7 @@ def test_a_collator_of_other_labels_is_refused_when_the_trainer_is_made(collator
 
 
 class OwnCollator:
-    """Makes the batch, but knows nothing of labels."""
+    """Makes the batch, but does not convert labels."""
 
     def __init__(self):
         self.calls = 0

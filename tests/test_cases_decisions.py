@@ -1,4 +1,4 @@
-"""What was decided belongs to one model, is the same wherever it is applied, and ends when the model changes."""
+"""Thresholds belong to one model, give the same decisions everywhere, and are removed when the model changes."""
 
 import contextlib
 from pathlib import Path
@@ -37,7 +37,7 @@ def tuned(make_bert, make_args):
 
 
 def decided(trainer):
-    """What is predicted for each row of the evaluation data."""
+    """The predicted labels of each row of the evaluation data."""
     return predict(trainer.model, {"input_ids": torch.tensor(trainer.eval_dataset["input_ids"])})
 
 
@@ -47,7 +47,7 @@ def scores_of(trainer, *args):
 
 
 def entry(model):
-    """The entry of the configuration, without what is not set."""
+    """The entry of the configuration, without values that are not set."""
     return {key: value for key, value in (getattr(model.config, "plm", None) or {}).items() if value is not None}
 
 
@@ -55,7 +55,7 @@ def test_thresholds_are_logits_in_one_plain_entry(tuned, tmp_path):
     trainer = tuned()
     found = trainer.tune_thresholds(shrinkage=0.0)
     assert entry(trainer.model)["thresholds"] == pytest.approx(found.tolist(), rel=1e-15)
-    assert min(found) < 0  # no probabilities
+    assert min(found) < 0  # they are not probabilities
     trainer.save_model(str(tmp_path))
     loaded = BertForSequenceClassification.from_pretrained(tmp_path)
     assert loaded.config.plm == trainer.model.config.plm
@@ -230,7 +230,7 @@ def test_a_wanted_recall_or_precision_is_reached_where_it_can_be(objective, targ
     labels = generator.random((600, 5)) < [0.475, 0.2, 0.08, 0.03, 0.015]
     logits = generator.normal(size=(600, 5)) + 2 * labels
     if objective == "precision":
-        logits[:, 4] = -logits[:, 4]  # of this label nothing can be predicted well
+        logits[:, 4] = -logits[:, 4]  # this label cannot be predicted well
     reachable = [objective == "recall" or best_precision(logits[:, i], labels[:, i]) >= target for i in range(5)]
     assert reachable[0] and (objective == "recall" or not reachable[4])
     names = [f"name {index}" for index in range(5)]

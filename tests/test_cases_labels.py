@@ -1,4 +1,4 @@
-"""Names and their order mean the same wherever they come from: rows, counts, model, metrics, collator."""
+"""Names and their order mean the same in rows, counts, model, metrics and collator."""
 
 import itertools
 import json
@@ -8,6 +8,7 @@ import pytest
 import torch
 from datasets import DatasetDict
 from scenarios import answer_with, named, rows_with, set_logits
+from torch.utils.data import ConcatDataset, Subset
 
 from hf_plm import (
     LabelCounts,
@@ -45,7 +46,7 @@ def model_names(trainer):
 
 
 def assert_rows_are_learnt_by_name(trainer, truth):
-    """In what is trained on, row i has the labels `truth[i]` by the names of the model's outputs."""
+    """Check that training row i has the labels `truth[i]`, by the names of the model's outputs."""
     names, seen = model_names(trainer), 0
     for batch in trainer.get_train_dataloader():
         for row, labels in zip(batch["input_ids"][:, 0].tolist(), batch["labels"], strict=True):
@@ -56,7 +57,7 @@ def assert_rows_are_learnt_by_name(trainer, truth):
 
 
 def assert_one_order(trainer, positives, truth):
-    """Model, counts, state and batches mean the same label by each output."""
+    """Check that each output is the same label in model, counts, state and batches."""
     names = model_names(trainer)
     assert set(names) == set(positives)
     for counts in (trainer.label_counts, trainer.plm_state):
@@ -242,3 +243,35 @@ def test_thresholds_are_tuned_by_name(make_bert, make_args):
     trainer = PLMTrainer(answer_with(make_bert(3), table), make_args(), train_dataset=animals())
     found = trainer.tune_thresholds(rows, shrinkage=0.0)
     np.testing.assert_allclose(found, tune_thresholds(table[:40].numpy(), labels, shrinkage=0.0))
+
+
+AS_VECTORS = rows_with([[float(index in row) for index in range(3)] for row in IDS])
+HELD_OUT = {
+    "names": rows_with([["ant"], ["zebra", "yak"], ["yak"]]),
+    "class ids": rows_with([[0], [2, 1], [1]], OTHER_ORDER),
+    "half of one": Subset(rows_with([["yak"], ["ant"], ["zebra", "yak"], ["yak"]]), [1, 2, 3]),
+    "two in a row": ConcatDataset([rows_with([["ant"]]), rows_with([["zebra", "yak"], ["yak"]])]),
+}
+
+
+@pytest.mark.parametrize("train", [animals(), animals("names"), AS_VECTORS], ids=["class ids", "names", "vectors"])
+@pytest.mark.parametrize("held_out", HELD_OUT)
+def test_evaluation_rows_may_be_names_beside_class_ids_and_the_reverse(train, held_out, make_bert, make_args):
+    config = named(ANIMALS) if train is AS_VECTORS else {}
+    trainer = PLMTrainer(make_bert(3, **config), make_args(), train_dataset=train, eval_dataset=HELD_OUT[held_out])
+    names = model_names(trainer)
+    for output in (trainer.predict(HELD_OUT[held_out]), trainer.predict(trainer.eval_dataset)):
+        found = [{names[label] for label in np.flatnonzero(row == 1)} for row in output.label_ids]
+        assert found == [{"ant"}, {"zebra", "yak"}, {"yak"}]
+    assert trainer.evaluate()["eval_loss"] > 0
+    trainer.train()  # the training rows are still read as they are
+    assert trainer.plm_state.positives.tolist() == [POSITIVES[name] for name in names]
+
+
+@pytest.mark.parametrize(
+    ("train", "rows"),
+    [(animals(), rows_with([["ant"], ["gnu"]])), (animals("names"), rows_with([[0], [3]], [*ANIMALS, "gnu"]))],
+)
+def test_a_name_that_is_not_among_the_labels_is_an_error(train, rows, make_bert, make_args):
+    with pytest.raises(ValueError, match="(?s)eval_dataset.*'gnu'"):
+        PLMTrainer(make_bert(3), make_args(), train_dataset=train, eval_dataset=rows)

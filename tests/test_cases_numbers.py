@@ -1,4 +1,4 @@
-"""Numbers say what they are called."""
+"""Numbers are what their names say."""
 
 import re
 
@@ -12,7 +12,7 @@ from hf_plm import LabelCounts, MultiLabelMetrics, inspect_labels, multilabel_co
 
 
 def scores_of(logits, labels):
-    """By `multilabel_compute_metrics`, and the same by `MultiLabelMetrics`."""
+    """The scores of `multilabel_compute_metrics`, which must equal those of `MultiLabelMetrics`."""
     logits, labels = np.asarray(logits, np.float64), np.asarray(labels, np.float64)
     counts = LabelCounts([5] * labels.shape[1], [5] * labels.shape[1])
     scores = multilabel_compute_metrics(counts)(EvalPrediction(logits, labels))

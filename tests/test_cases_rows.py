@@ -1,4 +1,4 @@
-"""Labels are read alike wherever they enter: 1, 0 or unknown, and nothing else."""
+"""Labels are read in the same way everywhere: 1, 0 or unknown, and nothing else."""
 
 import contextlib
 import csv
@@ -21,7 +21,7 @@ EXAMPLES = Path(__file__).parent.parent / "examples"
 
 @pytest.fixture(params=["text", "image"])
 def read_csv(request, tmp_path, monkeypatch):
-    """A function that writes texts of labels into a csv file and reads it as an example does."""
+    """A function that writes label texts into a csv file and reads it as an example does."""
     monkeypatch.setattr(sys, "path", [str(EXAMPLES), *sys.path])
     monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "cache"))
     example = importlib.import_module(f"train_{request.param}")
@@ -58,7 +58,7 @@ def test_brackets_may_belong_to_a_name(read_csv):
 
 @pytest.mark.parametrize("text", ["['cat' 'dog']", "['cat'\n 'dog']", "['bird', 'cat' 'dog']"])
 def test_names_that_numpy_prints_are_not_joined_to_one(text, read_csv):
-    with pytest.raises(ValueError, match="is no list of names"):
+    with pytest.raises(ValueError, match="is not a list of names"):
         read_csv([text, "['dog']"])
 
 
@@ -155,7 +155,7 @@ def soft_collator(value):
 
 
 class MakesLabels(torch.utils.data.Dataset):
-    """Rows that a transform gives soft labels as they are read."""
+    """Rows that get soft labels from a transform when they are read."""
 
     def __len__(self):
         return 16

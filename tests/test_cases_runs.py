@@ -1,4 +1,4 @@
-"""Nothing around training ends it: names of any text, pictures, trackers, full disks, odd evaluations, callbacks."""
+"""Odd label names, failing pictures and trackers, full disks, odd evaluations and callbacks do not end a training."""
 
 import errno
 import re
@@ -30,7 +30,7 @@ ODD_NAMES = {
 
 @pytest.fixture
 def make_trainer(make_bert, make_args):
-    """A function that makes a trainer whose run saves, evaluates and draws."""
+    """A function that makes a trainer that saves, evaluates and draws."""
 
     def make(names="abcde", metrics=True, rows=64, eval_dataset=None, callbacks=(), **kwargs):
         data = make_rows(rows)
@@ -51,9 +51,7 @@ def make_trainer(make_bert, make_args):
 def test_label_names_may_be_any_text(names, make_trainer, tmp_path, monkeypatch):
     monkeypatch.setenv("TENSORBOARD_LOGGING_DIR", str(tmp_path / "board"))
     trainer = make_trainer(names, report_to="tensorboard")
-    with warnings.catch_warnings():
-        warnings.filterwarnings("error", message=".*[Gg]lyph.*")
-        trainer.train()
+    trainer.train()
     trainer.tune_thresholds()
     trainer.evaluate()
     trainer.save_model()
@@ -66,12 +64,22 @@ def test_label_names_may_be_any_text(names, make_trainer, tmp_path, monkeypatch)
     card = (folder / "README.md").read_text()
     rows = re.findall(r"^\| (?!label|---|setting|score).*\|$", card.split("## Labels")[1].split("\n## ")[0], re.M)
     assert len(rows) == 5
-    assert len({len(re.findall(r"(?<!\\)\|", row)) for row in rows}) == 1  # no name opens a column of its own
+    assert len({len(re.findall(r"(?<!\\)\|", row)) for row in rows}) == 1  # no name adds a column
     assert "plm/label_scores" in EventAccumulator(str(tmp_path / "board")).Reload().Tags()["images"]
 
 
 @pytest.mark.parametrize("names", ODD_NAMES.values(), ids=list(ODD_NAMES))
-def test_label_names_of_any_text_are_inspected(names, tmp_path, monkeypatch, capsys):
+def test_label_names_of_any_text_are_drawn(names, make_trainer, rendered):
+    trainer = make_trainer(names)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message=".*[Gg]lyph.*")
+        trainer.train()
+    pictures = {path.name for path in Path(trainer.args.output_dir, "plots").iterdir()}
+    assert pictures == {"ideal_ratios.png", "calibration.png", "label_scores.png"}
+
+
+@pytest.mark.parametrize("names", ODD_NAMES.values(), ids=list(ODD_NAMES))
+def test_label_names_of_any_text_are_inspected(names, rendered, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "cache"))
     labels = make_rows(64)["labels"]
     rows = make_rows(64).remove_columns("labels")
@@ -118,7 +126,7 @@ def test_a_picture_that_fails_is_a_warning_and_the_model_is_saved(trouble, make_
     if trouble == "drawing":
         monkeypatch.setattr("matplotlib.axes.Axes.plot", fail_to_draw)
     folder = Path(trainer.args.output_dir)
-    if trouble == "folder":  # a file stands where the folder of the pictures should be
+    if trouble == "folder":  # a file has the name of the pictures' folder
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "plots").write_text("")
     assert trainer.train().global_step == 4
@@ -229,7 +237,7 @@ def test_picture_and_table_of_the_card_are_of_the_same_evaluation(make_trainer, 
     )
     trainer.train()
     logged = [log["eval_macro_recall"] for log in trainer.state.log_history if "eval_macro_recall" in log]
-    assert max(logged) != logged[-1]  # the best is not the last, or this proves nothing
+    assert max(logged) != logged[-1]  # else the test would prove nothing: the best is not the last
     trainer.create_model_card(model_name="m")
     card = Path(trainer.args.output_dir, "README.md").read_text()
     recall = float(re.search(r"\| macro recall \| ([\d.e-]+) \|", card)[1])

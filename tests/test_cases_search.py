@@ -1,4 +1,4 @@
-"""A search tries what it says, and looks for what a person wants."""
+"""A hyperparameter search applies what it tries, and maximises a useful score."""
 
 import dataclasses
 import json
@@ -14,12 +14,12 @@ from hf_plm import PLMLoss, PLMTrainer, PLMTrainingArguments, multilabel_compute
 
 @pytest.fixture(autouse=True)
 def without_collecting(monkeypatch):
-    """Each trial collects garbage several times, which takes longer than the trial."""
+    """Skip garbage collection: each trial does it several times, and it takes longer than the trial."""
     monkeypatch.setattr("gc.collect", lambda *args: 0)
 
 
 class Watch(TrainerCallback):
-    """Keeps what is in force in each trial."""
+    """Keeps the settings that each trial really has."""
 
     def __init__(self):
         self.trials = []
@@ -82,7 +82,7 @@ def test_a_wrong_value_of_a_search_is_named(tmp_path):
 
 @pytest.fixture
 def search(tmp_path):
-    """A function that runs a search of one trial, and gives its best run and the scores of its evaluation."""
+    """A function that runs a search with one trial, and returns its best run and the scores of its evaluation."""
 
     def run(metrics=True, **kwargs):
         data = make_rows(32)

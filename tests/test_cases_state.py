@@ -1,4 +1,4 @@
-"""A state knows which labels, settings and data it belongs to, and which shift was in force."""
+"""A state holds the labels, settings and data that it belongs to, and the shift that applied."""
 
 import functools
 
@@ -39,7 +39,7 @@ SETTINGS = {
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory):
-    """A function that gives a checkpoint in the middle of the second of three epochs on 64 rows, and its state."""
+    """A function that returns a checkpoint in the middle of the second of three epochs on 64 rows, and its state."""
 
     @functools.cache
     def make(names, **kwargs):
@@ -54,7 +54,7 @@ def checkpoint(tmp_path_factory):
 
 @pytest.fixture
 def resume(checkpoint, tmp_path):
-    """A function that resumes that run with what is changed."""
+    """A function that resumes that run with changes."""
 
     def run(names=NAMES, rows=64, earlier=NAMES, **changes):
         args = make_args(tmp_path, **{**TRAINING, **changes})
@@ -72,7 +72,7 @@ def test_a_state_of_other_names_or_another_order_is_refused_with_both(names, res
         resume(names)
     shown = str(error.value)
     assert all(name in shown for name in {*names, *NAMES})
-    assert "plm_keep_ratios" not in shown  # they are those of other labels
+    assert "plm_keep_ratios" not in shown  # the ratios are of other labels
     assert ("order" in shown) is (set(names) == set(NAMES))
 
 
@@ -165,7 +165,7 @@ def test_a_streams_first_window_has_no_shift():
         plm_loss(torch.zeros(len(labels), 1), labels)
     assert_nothing_was_masked(plm_loss.state)
     plm_loss.end_epoch()
-    assert_nothing_was_masked(plm_loss.state)  # nothing was trained with what is in force now
+    assert_nothing_was_masked(plm_loss.state)  # no batch was trained with the current ratios
     assert plm_loss.state.shifts[1] > 1
     figure = plot_ratios(plm_loss.state)
     heights = [line.get_ydata() for line in figure.axes[0].get_lines() if len(line.get_xdata()) == 2]

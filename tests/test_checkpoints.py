@@ -21,7 +21,7 @@ def test_a_checkpoint_of_one_process_is_one_file(trained, tmp_path):
 
 @pytest.fixture
 def on_ranks(monkeypatch):
-    """A function: from now on this process is one of several."""
+    """A function that makes this process look like one of several."""
 
     def become(rank, num_ranks):
         for module in ("checkpoints", "state", "loss"):

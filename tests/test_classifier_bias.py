@@ -1,4 +1,4 @@
-"""The classifier's bias is found by its effect, whatever it is called; every other head is refused, unchanged."""
+"""The classifier's bias is found by its effect, not its name. Every other head is refused and left unchanged."""
 
 import numpy as np
 import pytest
@@ -37,7 +37,7 @@ from hf_plm.decisions import (
 
 
 class Head(nn.Module):
-    """A hidden layer as wide as there are labels, and a head that is not like others."""
+    """A hidden layer with one unit for each label, and an unusual head."""
 
     def __init__(self, kind, num_labels=4):
         super().__init__()
@@ -95,7 +95,7 @@ def test_a_bias_that_shifts_logits_exactly_is_found_by_its_effect(kind):
 def test_a_head_whose_bias_does_more_or_less_is_refused_unchanged(kind, dtype):
     model = Head(kind).to(dtype)
     before = weights_of(model)
-    with pytest.raises(ValueError, match=r"no bias that moves its logits by exactly.*; subtract log_odds_shift\("):
+    with pytest.raises(ValueError, match=r"no bias that shifts its logits by exactly.*; subtract log_odds_shift\("):
         calibrate(model, state_of(4), ROWS.to(dtype))
     assert_unchanged(model, before)
 
@@ -103,7 +103,7 @@ def test_a_head_whose_bias_does_more_or_less_is_refused_unchanged(kind, dtype):
 @pytest.mark.parametrize("kind", ["tanh", "cosine", "clamped", "softmax", "halves", "no bias"])
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_low_precision_hides_no_head_that_bends_its_logits(kind, dtype):
-    with pytest.raises(ValueError, match="no bias that moves its logits"):
+    with pytest.raises(ValueError, match="no bias that shifts its logits"):
         calibrate(Head(kind).to(dtype), state_of(4), ROWS.to(dtype))
     calibrate(Head("plain").to(dtype), state_of(4), ROWS.to(dtype))
 
@@ -114,7 +114,7 @@ def test_a_head_that_bends_one_way_alone_is_refused(bounds):
         def forward(self, inputs):
             return super().forward(inputs).clamp(*bounds)
 
-    with pytest.raises(ValueError, match="no bias that moves its logits"):
+    with pytest.raises(ValueError, match="no bias that shifts its logits"):
         calibrate(Bounded(6, 1), state_of(1), ROWS)
     calibrate(nn.Linear(6, 1), state_of(1), ROWS)
 
@@ -132,7 +132,7 @@ def test_a_classifier_without_a_bias_keeps_its_thresholds():
     config = GPT2Config(vocab_size=50, n_embd=16, n_layer=1, n_head=2, num_labels=5, bos_token_id=1, eos_token_id=2)
     model = GPT2ForSequenceClassification(config)
     write_thresholds(model)
-    with pytest.raises(ValueError, match=r"keep the thresholds: hf_plm\.predict decides with them"):
+    with pytest.raises(ValueError, match=r"keep the thresholds instead: hf_plm\.predict uses them"):
         fold_thresholds(model)
     assert read_decisions(model.config).thresholds == THRESHOLDS
 
@@ -183,9 +183,9 @@ def test_inputs_that_show_nothing_are_named(inputs, message):
 
 
 def test_where_no_inputs_can_be_made_up_they_are_asked_for():
-    with pytest.raises(ValueError, match=r"no inputs can be made up .*; pass inputs="):
+    with pytest.raises(ValueError, match=r"random inputs.* cannot be made .*; pass inputs="):
         calibrate(nn.Sequential(nn.LayerNorm(4)), state_of(4))
-    with pytest.raises(ValueError, match=r"does not run on inputs that were made up: pass inputs="):
+    with pytest.raises(ValueError, match=r"does not run on random inputs: pass inputs="):
         calibrate(nn.Sequential(nn.EmbeddingBag(7, 3), nn.Linear(3, 4)), state_of(4))
 
 

@@ -1,4 +1,4 @@
-"""`hf-plm compare`: every method with the same seeds and rows, and a sentence that the figures bear out."""
+"""`hf-plm compare` gives every method the same seeds and rows, and its last sentence agrees with the figures."""
 
 import json
 import math
@@ -17,7 +17,7 @@ from hf_plm.objectives import asymmetric
 
 
 def comparison_of(**macro_f1):
-    """Of rows with these values of every score."""
+    """A comparison in which every score has these values, seed by seed."""
     scores = {
         row.replace("_", " "): dict.fromkeys(("macro_f1", "micro_f1", "map", "tail_f1"), values)
         for row, values in macro_f1.items()

@@ -29,7 +29,7 @@ def folder(tmp_path, monkeypatch):
 
 @pytest.fixture
 def model(folder):
-    """The folder of a model whose thresholds are not 0."""
+    """The folder of a model with thresholds other than 0."""
     save_model(NAMES)
     return "model"
 

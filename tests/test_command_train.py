@@ -1,4 +1,4 @@
-"""`hf-plm train`: a whole run from a file, errors of one line, and going on where it was stopped."""
+"""`hf-plm train`: a whole run from a file, errors in one line, and resuming."""
 
 import json
 
@@ -39,7 +39,7 @@ def test_a_file_becomes_a_model_with_thresholds_card_and_pictures(folder, capsys
     assert list(config["id2label"].values()) == ["a", "b", "c"]
     assert len(config["plm"]["thresholds"]) == 3
     card = (folder / "outputs/rows/README.md").read_text()
-    assert "('test'), 8 rows" in card  # what is reported is neither trained on nor tuned on
+    assert "('test'), 8 rows" in card  # the reported part is used neither for training nor for tuning
     assert (folder / "outputs/rows/plots/label_scores.png").is_file()
     assert "eval_macro_f1" in json.loads((folder / "outputs/rows/eval_results.json").read_text())
     printed = capsys.readouterr().out

@@ -1,4 +1,4 @@
-"""Batches have the same labels whatever form the rows have, and wrong rows are named."""
+"""Batches have the same labels for every form of the rows, and errors name wrong rows."""
 
 import numpy as np
 import pytest
@@ -63,7 +63,7 @@ def test_integers_are_class_ids_where_labels_are_sparse():
 
 def test_the_form_is_decided_once_and_not_row_by_row():
     collator = MultiLabelCollator(3)
-    collator(rows_of([[], []]))  # tells nothing
+    collator(rows_of([[], []]))  # does not decide the form
     assert collator.label_format == "auto"
     collator(rows_of([[0, 2], [1]]))
     assert collator.label_format == "ids"
@@ -125,12 +125,12 @@ def test_another_column_can_hold_the_labels():
         ([[1, 0, 0, 1]], {"label_format": "multi_hot"}, "row 0 of the batch: 4 values where there are 3 labels"),
         ([["a"], ["z"]], {}, "row 1 of the batch: 'z' is not among the 3 label names"),
         ([["a"], ["b", "b"]], {}, "row 1 of the batch: the class 'b' is listed twice"),
-        ([["a"]], {"label_names": None}, "row 0 of the batch: labels are class names. Pass label_names"),
+        ([["a"]], {"label_names": None}, "row 0 of the batch: the labels are class names. Pass label_names"),
         ([["a"]], {"label_format": "ids"}, "'a' cannot be read as label_format='ids'"),
         ([[1, 2]], {"label_format": "names"}, "1 cannot be read as label_format='names'"),
         ([1, 2], {}, "1 is a single number. Give every row a multi-hot vector"),
         ([[0], None], {}, "row 1 of the batch: the labels are null"),
-        ([[1.0, 0, 1]], {"sparse": True}, "row 0 of the batch: these are multi-hot labels. With sparse=True, give"),
+        ([[1.0, 0, 1]], {"sparse": True}, "row 0 of the batch: the labels are multi-hot. With sparse=True, give"),
         ([[0], [3]], {"sparse": True}, "row 1 of the batch: the class id 3 is not in"),
         ([[0], ["a"]], {}, r"row 1 of the batch: \['a'\] is no label row of the kind before it"),
     ],
@@ -142,7 +142,7 @@ def test_wrong_rows_are_named_with_the_remedy(labels, arguments, message):
 
 
 def test_a_batch_in_which_only_some_rows_have_labels_is_refused():
-    with pytest.raises(ValueError, match="row 1 of the batch: there are no labels, other rows have some"):
+    with pytest.raises(ValueError, match="row 1 of the batch: this row has no labels, and other rows have some"):
         MultiLabelCollator(3)([{"input_ids": [1], "labels": [0]}, {"input_ids": [2]}])
 
 

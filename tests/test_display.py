@@ -1,4 +1,4 @@
-"""Label names of any text can be read in a terminal, a message and a card."""
+"""Label names with any characters can be read in a terminal, a message and a card."""
 
 import random
 

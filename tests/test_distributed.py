@@ -1,4 +1,4 @@
-"""Two processes compute what one computes; both run on the CPU with gloo."""
+"""Two processes give the same results as one; they run on the CPU with gloo."""
 
 import subprocess
 import sys
@@ -18,7 +18,7 @@ MIDDLE = "in the middle of an epoch"
 
 @pytest.fixture(scope="module")
 def ranks(killed_runs):
-    """What each of two ranks found."""
+    """The results of each of two ranks."""
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
     worker = [str(TESTS / "two_ranks.py"), str(killed_runs)]
     process = subprocess.run([*launch, *worker], capture_output=True, text=True, check=False)
@@ -56,6 +56,73 @@ def test_rows_that_only_even_out_the_ranks_count_once(ranks, tmp_path):
         scenarios.assert_same(result["uneven"], whole)
 
 
+@pytest.mark.parametrize("cut", ["4 x 4", "2 x 2 x 4"])
+def test_losses_of_a_subclass_that_the_documents_scale_are_the_same_of_any_cut(cut, ranks, tmp_path):
+    def run(*size):
+        trainer_class = scenarios.documented_trainer()
+        return scenarios.run_scale(tmp_path, "default", *size, rows=37, trainer_class=trainer_class)
+
+    whole = run(16, 1)
+    plain = scenarios.run_scale(tmp_path, "default", 16, 1, rows=37)
+    assert scenarios.largest_difference(whole["gradients"][0], plain["gradients"][0]) > 0.01
+    assert whole["eval_loss"] == plain["eval_loss"]
+    for result in [run(4, 4)] if cut == "4 x 4" else [result["own losses"] for result in ranks]:
+        scenarios.assert_same(result, whole)
+
+
+def test_the_train_loss_is_that_of_all_ranks(ranks, tmp_path):
+    """Two of the three steps are logged; of the last, each rank has the loss of its own rows."""
+    whole = scenarios.run_scale(tmp_path, "default", 16, 1, logging_steps=2)
+    assert len(whole["losses"]) == 1
+    for result in ranks:
+        for key in ("train_loss", "logged train_loss"):
+            assert result["rarely logged"][key] == pytest.approx(whole["train_loss"], rel=1e-6)
+
+
+STREAMS = ["one shard", "two shards", "of torch", "of torch, with a length", "split", "rows, split"]
+
+
+@pytest.mark.parametrize("name", STREAMS)
+def test_each_row_of_a_stream_counts_once(name, ranks, tmp_path):
+    whole = scenarios.run_scale(tmp_path, "default", 16, 1, rows=37)
+    for result in ranks:
+        scenarios.assert_same(result["stream", name], whole)
+
+
+def test_shards_that_each_rank_reads_count_once_where_they_end_together(ranks, tmp_path):
+    whole = scenarios.run_scale(tmp_path, "paper", 16, 1, rows=37)
+    for result in ranks:
+        assert torch.equal(result["shards"]["histograms"], whole["histograms"])
+        assert result["shards"]["eval_loss"] == pytest.approx(whole["eval_loss"], rel=1e-6)
+        assert len(result["shards"]["losses"]) == 3
+    assert whole["histograms"].sum() > 100
+
+
+def test_a_stream_whose_rows_the_ranks_would_repeat_is_refused(ranks):
+    for refused in (result["refused"] for result in ranks):
+        assert [len(refused[name]) for name in ("one shard", "shards", "length")] == [3, 2, 3]
+        for name in ("one shard", "length"):
+            train, evaluate, predict = refused[name]
+            assert train.startswith("train_dataset is a stream, and accelerator_config has dispatch_batches=False")
+            assert "on 2 ranks the last batch would count rows twice" in train
+            assert "leave dispatch_batches out of accelerator_config" in train
+            assert evaluate.startswith("eval_dataset is a stream") and "evaluate a datasets.Dataset" in evaluate
+            assert predict.startswith("the data set to predict is a stream")
+        assert [each.split(" is a stream")[0] for each in refused["shards"]] == [
+            "eval_dataset",
+            "the data set to predict",
+        ]
+
+
+def test_shards_that_do_not_end_together_end_training(ranks):
+    assert ranks[1]["refused"]["unequal"] is None
+    message = ranks[0]["refused"]["unequal"]
+    assert message.startswith(
+        "train_dataset ended on rank 0 (0 batches in the last step) before it ended on the others"
+    )
+    assert "(1 on all 2 together)" in message and "leave dispatch_batches out" in message
+
+
 def test_two_ranks_and_accumulation_compute_the_same_of_class_ids(ranks, tmp_path):
     whole = scenarios.run_scale(tmp_path, "default", 16, 1, rows=37, unknown=0)
     for result in ranks:
@@ -81,7 +148,7 @@ def test_two_killed_ranks_resume_to_the_last_bit(case, ranks):
 
 
 def test_a_run_resumed_on_another_number_of_ranks_has_the_right_totals(ranks, killed_runs, tmp_path):
-    """Three steps of two ranks and five of one, and the other way round: every row of the epoch is counted once."""
+    """Three steps on two ranks, then five on one, and vice versa: every row of the epoch is counted once."""
     checkpoint = scenarios.killed_folder(killed_runs, MIDDLE, 2) / "checkpoint-3"
     two_then_one = scenarios.run_resumable(tmp_path, MIDDLE, resume=str(checkpoint), max_steps=8)
     counts = count_labels(scenarios.make_rows(64))
@@ -94,7 +161,7 @@ def test_a_run_resumed_on_another_number_of_ranks_has_the_right_totals(ranks, ki
 
 
 def test_one_rank_may_save_the_model_in_the_middle_of_an_epoch(ranks, killed_runs):
-    """Nothing waits for the other rank; what all save behind it is whole, and is resumed to the last bit."""
+    """One rank saves without waiting for the other. A later save by all ranks is complete, and is resumed exactly."""
     for result in ranks:
         for name in ("saved by one", "resumed"):
             for key in ("history", "histograms"):
@@ -106,7 +173,7 @@ def test_one_rank_may_save_the_model_in_the_middle_of_an_epoch(ranks, killed_run
 
 
 def test_one_rank_may_save_in_the_middle_of_an_epoch_and_both_may(ranks):
-    """Two batches of 2 rows on one rank and of 5 on the other, with 3 labels; nobody waits for anybody."""
+    """Two batches of 2 rows on one rank and of 5 on the other, with 3 labels; no rank waits for the other."""
     first, second = (result["saved in the middle"] for result in ranks)
     assert (first["own"], second["own"]) == (12, 30)  # DDP has not broadcast them
     for seen in (first, second):

@@ -1,4 +1,4 @@
-"""Both examples run for a few steps as a user would start them, on the data in the repository and on own files."""
+"""Both examples run for a few steps as users start them, on the data of the repository and on users' own files."""
 
 import json
 import subprocess
@@ -64,7 +64,7 @@ def test_without_arguments_it_trains_on_the_data_of_the_repository(name, tmp_pat
 def test_text_of_ones_own_comes_from_csv_or_json(suffix, tmp_path):
     data, names = first_rows("debtags", 60)
     rows = [{"comment": row["text"], "tags": [names[index] for index in row["labels"]]} for row in data]
-    rows[0]["tags"] = []  # nothing positive, and in a csv an empty field
+    rows[0]["tags"] = []  # no positive label; an empty field in a csv file
     rows[50]["tags"] = ["only in the validation data"]
     for name, part in {"train": rows[:50], "validation": rows[50:]}.items():
         if suffix == "csv":
@@ -107,7 +107,7 @@ def test_a_trained_model_and_own_pictures_from_csv(tmp_path):
 def test_accelerate_launch_runs_the_example_on_two_processes(tmp_path):
     launch = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(TWO_CPUS)]
     flags = ["--use_cpu", "true", "--max_train_samples", "256", "--num_train_epochs", "1", "--report_to", "none"]
-    flags += ["--eval_strategy", "no", "--plm_rule", "kl"]  # which measures the whole of the first epoch
+    flags += ["--eval_strategy", "no", "--plm_rule", "kl"]  # this rule measures the whole first epoch
     script = [str(EXAMPLES / "train_text.py"), "--output_dir", str(tmp_path), *flags]
     subprocess.run([*launch, *script], check=True, capture_output=True)
     state = json.loads((tmp_path / "checkpoint-2" / "trainer_state.json").read_text())

@@ -1,4 +1,4 @@
-"""What else a Trainer does, `PLMTrainer` does too."""
+"""Other features of `Trainer` work in `PLMTrainer`."""
 
 import numpy as np
 import pytest
@@ -19,8 +19,10 @@ def data():
 
 
 def assert_trained(trainer, updates=1, rows=ROWS):
-    """The state saw every row of the last epoch once, moved, and is finite. Of its first epoch, the rule `marginal`
-    sees the later half."""
+    """Check that the state counted every row of the last epoch once, that its ratios moved, and that they are finite.
+
+    The rule `marginal` counts only the second half of the first epoch.
+    """
     state = trainer.plm_state
     half = updates == 1 and state.settings["rule"] == "marginal"
     assert state.history.shape == (updates + 1, 5)
@@ -74,7 +76,7 @@ def test_a_smaller_batch_found_by_auto_find_batch_size_begins_anew(data, make_be
 
     def fail_on_large_batches(module, args, kwargs):
         sizes.append(len(kwargs["input_ids"]))
-        if len(sizes) == 3:  # two batches are measured by then
+        if len(sizes) == 3:  # two batches are measured at this point
             raise RuntimeError("CUDA out of memory.")
 
     model.register_forward_pre_hook(fail_on_large_batches, with_kwargs=True)
@@ -183,7 +185,7 @@ def test_a_batch_that_is_not_finite_spoils_nothing_and_is_said(data, make_bert, 
 
     model.register_forward_hook(spoil_the_second)
     trainer = PLMTrainer(model, make_args(plm_rule="kl"), train_dataset=data)
-    # The weights are NaN from the second of four steps on, and so are all later logits.
+    # From the second of four steps on, the weights are NaN, and so are all logits.
     with pytest.warns(UserWarning, match="^240 known labels had a logit or a loss that was NaN or infinite"):
         trainer.train()
     assert trainer.plm_state.histograms.sum() == 16 * 5

@@ -1,4 +1,4 @@
-"""The tensor functions equal their slow twin, and the numbers worked out by hand."""
+"""The tensor functions equal the slow reference, and numbers computed by hand."""
 
 import ast
 import math
@@ -83,7 +83,7 @@ def test_many_updates_equal_the_slow_twin(seed, rule):
 
 
 def test_rule_kl_by_hand():
-    # Two classes, two bins. Positives of class 0 are all wrong, of class 1 all right; negatives just the same.
+    # Two classes, two bins. Positives of class 0 are all wrong, of class 1 all right; the same for the negatives.
     # D_pos = (-log eps, 0): z-scores (1, -1). D_neg = (0, -log eps): z-scores (-1, 1). exp(0.1 * 2) and its inverse.
     histograms = torch.tensor([[[4, 0], [0, 4]], [[6, 0], [0, 6]]])
     ratio = torch.tensor([0.5, 0.5])
@@ -127,7 +127,7 @@ def test_class_weights_equal_the_slow_twin(seed, exponent):
     weights = functional.class_weights(positives, negatives, keep, exponent)
     expected = reference.class_weights(positives.tolist(), negatives.tolist(), *(k.tolist() for k in keep), exponent)
     close(weights, expected)
-    assert weights[3] == weights[0] == weights[1] == 1  # nothing of them is masked
+    assert weights[3] == weights[0] == weights[1] == 1  # none of their labels is masked
 
 
 @pytest.mark.parametrize("prior", PRIORS)
@@ -150,7 +150,7 @@ def test_the_effective_ratio_is_the_ideal_one(ideal):
     mask = functional.sample_mask(labels, *keep, torch.rand(rows, 1, generator=generator))
     kept_positives = (mask & (labels == 1)).sum().item()
     kept_negatives = (mask & (labels == 0)).sum().item()
-    # Binomial standard errors of the kept counts, carried over to their quotient.
+    # Binomial standard errors of the kept counts give that of their quotient.
     variance = sum(
         (1 - probability.item()) / kept
         for probability, kept in zip(keep, (kept_positives, kept_negatives), strict=True)

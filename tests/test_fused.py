@@ -1,4 +1,4 @@
-"""The compiled loss against the eager one: the same loss, gradient, masks and histograms, whatever the batch."""
+"""The compiled loss has the same loss, gradient, masks and histograms as the eager one, for every batch."""
 
 import pytest
 import torch
@@ -75,7 +75,7 @@ def test_it_equals_the_eager_loss_in_every_precision(dtype):
 
 def test_the_gradient_of_float16_is_scaled_before_it_is_rounded():
     def small(logits, labels):
-        return logits * 1e-6  # half precision knows 1.01e-6
+        return logits * 1e-6  # half precision can hold 1.01e-6
 
     logits, labels = batch(16, torch.float16)
     gradients = []

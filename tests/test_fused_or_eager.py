@@ -1,4 +1,4 @@
-"""When the loss is compiled, when it is not and says so, and what it refuses."""
+"""When the loss is compiled, when it is not (with a message), and what it refuses."""
 
 import logging
 

@@ -1,6 +1,7 @@
 """Files and functions stay short, and imports inside the package run one way."""
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -89,3 +90,10 @@ def test_what_is_checked_is_found():
     assert imported_modules(source, {"a", "b", "c", "d", "e"}) == {"b", "c", "d", "e", "__init__"}
     assert circles({"a": {"b"}, "b": {"c"}, "c": {"b"}}) == [["b", "c", "b"]]
     assert circles({"a": {"b", "c"}, "b": {"c"}, "c": set()}) == []
+
+
+def test_contributing_names_every_file_of_the_package():
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    table = text[text.index("The files of `hf_plm/`") :].partition("\n## ")[0]
+    named = re.findall(r"`(\w+\.py)`", table)
+    assert sorted(named) == sorted(path.name for path in PACKAGE.values() if path.stem != "__init__")

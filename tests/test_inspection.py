@@ -1,4 +1,4 @@
-"""What is said of a data set's labels before training is right, in Python and on the command line."""
+"""The report on a data set's labels before training is right, in Python and on the command line."""
 
 import json
 import math
@@ -71,7 +71,7 @@ def test_unknown_labels_and_labels_without_positives_are_counted_and_said():
     assert report.imbalance_ratios.tolist() == [2, 2, math.inf, 1]
     assert report.mean_ir == pytest.approx(5 / 3)
     text = "\n".join(report.warnings())
-    assert "LABEL_2 is never positive: nothing can be learnt" in text
+    assert "LABEL_2 is never positive: a model cannot learn" in text
     assert "LABEL_1, LABEL_3 are never negative" in text
     assert "12.5% of the labels are unknown" in text
     stored = json.loads(json.dumps(report.to_dict(), allow_nan=False))
@@ -87,7 +87,7 @@ def test_unknown_labels_and_labels_without_positives_are_counted_and_said():
         (
             [[0]] * 900 + [[1]] * 100 + [[2]] * 15,
             "The labels are imbalanced: the most frequent one occurs 2.7 times as often as a label does on average. "
-            "Beside each label in turn, it occurs 23.3 times as often, on average (MeanIR",
+            "Compared with each label in turn, it occurs 23.3 times as often on average (MeanIR",
         ),
         ([[]] * 60 + [[0], [1]] * 20, "60 of 100 rows have no label at all"),
         ([[0], [1], [2]] * 20, "Every row has one label"),
@@ -146,7 +146,7 @@ def test_the_command_reads_files_of_every_kind(files, capsys, monkeypatch):
         assert report["rows"] == 8
 
 
-def test_the_command_prints_a_table_and_draws(files, capsys):
+def test_the_command_prints_a_table_and_draws(files, rendered, capsys):
     main(["inspect", str(files / "data.parquet"), "--plot", str(files / "counts.png")])
     printed = capsys.readouterr().out
     assert "8 rows, 3 labels (names)" in printed
@@ -168,7 +168,7 @@ def test_a_long_list_of_labels_is_cut_in_the_middle():
     [
         (
             ["data.parquet", "--label-column", "tags"],
-            "there is no column 'tags' in .*, only text, labels; name it with",
+            "there is no column 'tags' in .*, only text, labels; name the label column with",
         ),
         (["data.parquet", "--num-labels", "2"], "the rows hold 3 distinct label names and num_labels is 2"),
         (["none.parquet"], "none.parquet"),
@@ -199,7 +199,7 @@ def odd_file(tmp_path, monkeypatch):
     return str(tmp_path / "odd.parquet")
 
 
-def test_names_of_any_text_are_shown_as_they_stand_or_escaped(odd_file, capsys, tmp_path):
+def test_names_of_any_text_are_shown_as_they_stand_or_escaped(odd_file, rendered, capsys, tmp_path):
     main(["inspect", odd_file, "--plot", str(tmp_path / "counts.svg")])
     printed = capsys.readouterr().out
     for name in ("$x$", "[bold]b[/bold]", "[/]", "a|b", r"line\nbreak", '"q"', "''", "😀", ":smile:", r"\x1b[31mred"):
@@ -236,7 +236,7 @@ def test_a_terminal_without_these_characters_shows_them_escaped(odd_file):
 
 
 @pytest.mark.parametrize("file", ["counts.nothing", "missing/counts.png"])
-def test_a_picture_that_cannot_be_written_is_named(file, files, capsys):
+def test_a_picture_that_cannot_be_written_is_named(file, files, rendered, capsys):
     with pytest.raises(SystemExit) as exit_info:
         main(["inspect", str(files / "data.parquet"), "--plot", str(files / file)])
     assert exit_info.value.code == 2

@@ -1,6 +1,6 @@
-"""Labels that are neither 1, 0 nor unknown never train: on a CPU they are refused at once, on a GPU at the next wait.
+"""Labels that are neither 1, 0 nor unknown are refused: at once on a CPU, at the next synchronisation on a GPU.
 
-The way of a GPU is tested on a CPU, by `hf_plm.label_checks.can_look`.
+The checks for a GPU are tested on a CPU, with `hf_plm.label_checks.can_look` replaced.
 """
 
 import pytest
@@ -27,7 +27,7 @@ WRONG = [
     (torch.inf, torch.float32, "inf"),
 ]
 MODES = ["eager", "compiled", "evaluation"]
-COMPILED = (torch.float32, torch.float64, torch.int64, torch.uint8)  # every dtype more takes seconds
+COMPILED = (torch.float32, torch.float64, torch.int64, torch.uint8)  # each further dtype takes seconds
 IN_ALL_MODES = [(*each, mode) for each in WRONG for mode in MODES if mode != "compiled" or each[1] in COMPILED]
 
 
@@ -70,7 +70,7 @@ def test_where_a_look_would_wait_a_wrong_label_is_refused_at_the_end_of_the_epoc
     plm_loss(*batch(value, dtype))
     plm_loss(*batch(2, dtype, rows=2))  # not the first
     before = plm_loss.state.history.clone()
-    with pytest.raises(ValueError, match=rf"row 3 of .*label 'c\\nat': the label is {shown}.* \(2 rows have labels"):
+    with pytest.raises(ValueError, match=rf"row 3 of .*label 'c\\nat': the label is {shown}.* \(2 rows have wrong"):
         plm_loss.end_epoch()
     assert torch.equal(plm_loss.state.history, before)
     plm_loss.raise_for_wrong_labels()  # it has been said
@@ -117,7 +117,7 @@ IDS = torch.tensor([[0, 2], [-1, -1], [-100, -100], [1, -100]])
 def test_a_wrong_class_id_is_refused(row, place, value, mode, monkeypatch):
     ids = IDS.clone()
     ids[row, place] = value
-    shown = -1 if row == 1 else value  # a row that is not unknown as a whole
+    shown = -1 if row == 1 else value  # not -1, which would make the whole row unknown
     message = rf"row {row} of the batch: the class id {shown} is not in \[0, 3\)"
     with pytest.raises(ValueError, match=message):
         make(mode, sparse=True)(torch.zeros(4, 3), ids)

@@ -1,4 +1,4 @@
-"""Counting the labels of every kind of data set gives the same counts, and bad data are named."""
+"""All kinds of data sets with the same labels give the same counts, and errors name bad data."""
 
 import numpy as np
 import pytest
@@ -124,14 +124,14 @@ def test_reordered_follows_the_names():
 
 def test_two_labels_as_zero_and_one_need_a_declared_form():
     rows = Dataset.from_dict({"labels": [[0, 1], [1, 0]]})
-    with pytest.raises(ValueError, match="can be read in 2 ways, as ids and as multi_hot.*pass label_format='ids'"):
+    with pytest.raises(ValueError, match="can be read in 2 ways, as ids and as multi_hot.*Pass label_format='ids'"):
         count_labels(rows)
     assert_counts(count_labels(rows, label_format="ids"), [2, 2], [0, 0])
     assert_counts(count_labels(rows, label_format="multi_hot"), [1, 1], [1, 1])
 
 
 def test_one_telling_row_decides_between_two_readings():
-    # A list of ids names no class twice, so these can only be multi-hot.
+    # A list of ids has no class twice, so these can only be multi-hot.
     assert_counts(count_labels([[0, 1], [1, 1]]), [1, 2], [1, 0])
     assert_counts(count_labels([[0, 1], [0, 0]]), [0, 1], [2, 1])
 
@@ -174,7 +174,7 @@ def test_one_telling_row_decides_between_two_readings():
         (NAMES, {"num_labels": 4}, "the rows hold 3 distinct label names and num_labels is 4"),
         (IDS, {"label_format": "list"}, "label_format is 'list'; use"),
         (IDS, {"num_labels": 3, "label_names": ["a"]}, "has 1 label names and num_labels is 3"),
-        ({"a": 3}, {}, "says nothing about its negatives"),
+        ({"a": 3}, {}, "without its negatives"),
         ({"a": (3, 2, 1)}, {}, r"the count of label 'a' is \(3, 2, 1\)"),
     ],
 )
@@ -197,8 +197,8 @@ def test_names_in_another_order_than_the_columns_are_put_in_theirs_and_others_ar
     [
         (([1, 2], [3]), "positives has 2 labels and negatives 1"),
         (([1, -2], [3, 4]), "positives holds -2; a count cannot be negative"),
-        (([1, 2], [3, 0.5]), "negatives holds a count that is no whole number"),
-        (([1, 2], [3, np.nan]), "negatives holds a count that is no whole number"),
+        (([1, 2], [3, 0.5]), "negatives holds a count that is not a whole number"),
+        (([1, 2], [3, np.nan]), "negatives holds a count that is not a whole number"),
         (([[1]], [[2]]), r"positives has shape \(1, 1\)"),
         (([1, 2], [3, 4], ["a", "a"]), "label_names has 2 names, 1 of them distinct, for 2 labels"),
     ],
@@ -215,9 +215,9 @@ def test_groups_are_cut_by_frequency_and_hold_each_label_once():
     assert groups["medium"].nonzero().flatten().tolist() == [3, 4, 6, 7]
     assert groups["tail"].nonzero().flatten().tolist() == [0, 2, 5, 8, 9]
     wider = LabelCounts(positives, 100 - positives).groups(head=0.3, tail=0.2)
-    assert wider["head"].nonzero().flatten().tolist() == [1, 3, 6]  # of two equally frequent labels, the first
+    assert wider["head"].nonzero().flatten().tolist() == [1, 3, 6]  # the first of two equally frequent labels
     assert wider["tail"].nonzero().flatten().tolist() == [2, 9]
-    with pytest.raises(ValueError, match="together at most 1"):
+    with pytest.raises(ValueError, match="a sum of at most 1"):
         LabelCounts(positives, 100 - positives).groups(head=0.6, tail=0.6)
 
 
@@ -231,7 +231,7 @@ def test_torch_rows_that_take_long_to_count_are_shown(monkeypatch, messages, cap
     assert "Counting labels" in capsys.readouterr().err
     messages.clear()
     assert_counts(count_labels([{"labels": row} for row in IDS]))
-    assert messages.text == ""  # these rows were made before
+    assert messages.text == ""  # these rows were already computed
 
 
 def test_with_label_counts_no_torch_row_is_made(make_bert, make_args, monkeypatch):

@@ -1,4 +1,4 @@
-"""Pictures with a place for each label: bars with names and values for few labels, dots and means for many."""
+"""Pictures of all labels: bars with names and values for few labels, dots and means for many."""
 
 import warnings
 
@@ -14,6 +14,8 @@ from hf_plm.drawing import drawable
 from hf_plm.label_plots import rolling_mean, rolling_window
 from hf_plm.plots import plot_label_counts, plot_label_scores, plot_ratios
 from hf_plm.scores import label_scores
+
+pytestmark = pytest.mark.usefixtures("rendered")
 
 
 @pytest.fixture(params=[1, 10, 200], ids=lambda num_labels: f"{num_labels} labels")
@@ -42,7 +44,7 @@ def save(figure, tmp_path):
 
 
 def texts_beside(axis):
-    """Text -> its place among the labels."""
+    """Text -> its position on the axis of the labels."""
     return [(text.get_text(), text.xy[1]) for text in axis.texts if hasattr(text, "xy")]
 
 
@@ -79,7 +81,7 @@ def test_few_labels_without_positives_are_shown_as_such():
     for axis in figure.axes:
         assert ("no positives", 1) in texts_beside(axis)
     assert [text.get_text() for text in figure.axes[0].get_yticklabels()] == ["a  n=2", "b  n=0"]
-    assert figure.legends == []  # of one run
+    assert figure.legends == []  # one run needs none
 
 
 def test_a_score_that_is_nan_is_shown_as_such():
@@ -184,7 +186,7 @@ def test_names_of_any_text_are_drawn_without_a_warning(num_labels, offset, tmp_p
 
 
 def ticks_out_of_sight(figure):
-    """Texts of ticks beyond the limits of an axis, and of an axis that shares its names, which are not drawn."""
+    """Tick texts that are not drawn: beyond the limits of an axis, or of an axis that shares its names."""
     found = []
     for axis in (each for axes in figure.axes for each in (axes.xaxis, axes.yaxis)):
         low, high = sorted(axis.get_view_interval())
@@ -196,7 +198,7 @@ def ticks_out_of_sight(figure):
 
 @pytest.mark.parametrize("num_labels", [2, 40, 113])
 def test_no_text_is_cut_and_no_text_lies_on_another(num_labels):
-    """With the longest names and numbers; texts beside bars, names, ticks, titles, legends and groups."""
+    """Texts at bars, names, ticks, titles, legends and groups do not overlap, even the longest names and numbers."""
     generator = np.random.default_rng(0)
     rows = (generator.random((3000, num_labels)) < np.geomspace(0.5, 0.01, num_labels)).astype(np.float32)
     rows[:, -1] = 0

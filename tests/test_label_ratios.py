@@ -1,4 +1,4 @@
-"""What follows from counts and ideal ratios: weights, what is added to the logits, and the shift that is left."""
+"""Counts and ideal ratios decide the weights, the offset of the logits, and the shift that remains."""
 
 import pytest
 import reference
@@ -41,7 +41,7 @@ def test_the_shift_is_that_of_the_ratio_that_the_logits_assume(prior):
     assumed = {"ideal": state.history, "balanced": torch.ones(3, 4), "data": RATIO.expand(3, 4)}[prior]
     shifts = torch.log(assumed / RATIO)
     torch.testing.assert_close(state.shift(), shifts[2])
-    torch.testing.assert_close(state.shift_in_force, shifts[1])  # of the last batch
+    torch.testing.assert_close(state.shift_in_force, shifts[1])  # at the last batch
     torch.testing.assert_close(state.shifts, torch.log(state.history / RATIO))  # what the masks cause
     assert torch.equal(state.mask_shift(), state.shifts[2])
     offset = torch.zeros(4) if state.offset() is None else state.offset()

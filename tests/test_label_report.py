@@ -1,4 +1,4 @@
-"""A trainer's table of labels: how frequent each is, how well the model does on it, and where its threshold lies."""
+"""A trainer's table of labels: the frequency, the scores and the threshold of each."""
 
 import numpy as np
 import pandas as pd
@@ -42,7 +42,7 @@ def make_trainer(data, make_args):
 
 
 def assert_is_of(report, trainer, rows, thresholds):
-    """The table says of each label what scikit-learn says of the trainer's logits."""
+    """The scores of each label in the table are those that scikit-learn computes from the trainer's logits."""
     output = trainer.predict(rows)
     scores = label_scores(output.predictions, output.label_ids, thresholds)
     assert list(report.columns) == COLUMNS and report.index.name == "label"
@@ -141,7 +141,7 @@ def test_what_is_missing_for_a_report_is_said(make_trainer, data, make_args):
 
 
 def test_every_column_is_printed_with_four_decimals(make_trainer):
-    """However long the names are, and of a selection, too; the table itself is not rounded."""
+    """The table prints well with long names, and for a selection of rows. Its values are not rounded."""
     rng = np.random.default_rng(0)
     labels, logits = rng.integers(0, 2, (97, 90)), rng.normal(size=(97, 90))
     names = [f"a long name of a label, number {index}" for index in range(90)]

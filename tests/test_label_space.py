@@ -1,4 +1,4 @@
-"""Names, their order and their number are decided once; what disagrees is named, another order is put right."""
+"""Names, their order and their number are decided once; a different order is corrected, errors name differences."""
 
 import inspect
 import json
@@ -77,7 +77,7 @@ def test_generic_names_are_none():
 @pytest.mark.parametrize(
     ("id2label", "label2id", "message"),
     [
-        ({1: "a", 2: "b"}, None, r"id2label has the keys \[1, 2\]; give each label its id, from 0 to 1"),
+        ({1: "a", 2: "b"}, None, r"id2label has the keys \[1, 2\]; the keys must be the ids from 0 to 1"),
         ({"x": "a", "y": "b"}, None, "id2label has the keys"),
         ({0: "a", 1: "a"}, None, r"each once \(more than once: \['a'\]\)"),
         ({0: "a", 1: "b"}, {"a": 1, "b": 0}, r"id2label has the label names \['a', 'b'\], and .* \['b', 'a'\]"),

@@ -1,4 +1,4 @@
-"""What `PLMLoss` promises: masks, gradients, the normaliser, and plain BCE when it is off."""
+"""`PLMLoss`: masks, gradients, the normaliser, and plain BCE with preset `off`."""
 
 import math
 
@@ -125,7 +125,7 @@ def test_labels_may_be_class_ids(fused):
             )
         )
     assert all(torch.equal(*pair) for pair in zip(*results, strict=True))
-    assert results[0][2].sum() == 9  # a row is unknown
+    assert results[0][2].sum() == 9  # one row is unknown
 
 
 @pytest.mark.parametrize("labels", [torch.zeros(4, 3), torch.zeros(4, dtype=torch.int64)], ids=["multi-hot", "1-d"])

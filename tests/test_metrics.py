@@ -1,16 +1,18 @@
-"""Metrics score the model that is evaluated: its order, its thresholds, nothing of another evaluation."""
+"""Metrics use the label order and thresholds of the evaluated model, and nothing of a different evaluation."""
 
 import functools
 
 import numpy as np
 import pytest
+import scenarios
 import torch
 from test_scores import COUNTS, KEYS, random_data
 from transformers import EvalPrediction
 
-from hf_plm import LabelCounts, multilabel_compute_metrics
+from hf_plm import LabelCounts, PLMTrainer, multilabel_compute_metrics
 from hf_plm.metrics import evaluating
 from hf_plm.ranking_metrics import RankingComputeMetrics, propensities
+from hf_plm.run_facts import scores_alone
 from hf_plm.scores import labels_digest
 
 
@@ -93,7 +95,7 @@ def test_a_wrapped_metrics_object_scores_each_model_with_its_own_thresholds(wrap
     assert (one.label_scores.predicted.tolist(), other.label_scores.predicted.tolist()) == ([0] * 3, [3] * 3)
     assert one.labels_digest == other.labels_digest == labels_digest(LABELS)
     assert one.was_scored
-    assert compute_metrics(prediction)["labels_never_predicted"] == 0  # of its own again, cut at 0.5
+    assert compute_metrics(prediction)["labels_never_predicted"] == 0  # its own scores again, at the threshold 0.5
 
 
 def test_a_record_without_a_scorer_says_so():
@@ -154,7 +156,7 @@ def test_extra_scores_are_added_after_the_last_batch_and_may_not_share_a_name(da
     assert (scores["largest"], scores["rows"]) == (logits.max(), 200)
     assert set(scores) == KEYS | {"largest", "rows"}
     shared = multilabel_compute_metrics(COUNTS, extra=lambda prediction: {"map": 1.0, "other": 2.0})
-    with pytest.raises(ValueError, match="extra gives map, whose names are taken"):
+    with pytest.raises(ValueError, match="extra gives map, but these names are taken"):
         shared(EvalPrediction(*data))
 
 
@@ -162,7 +164,7 @@ def test_a_digest_tells_labels_apart_whatever_their_dtype():
     labels = np.array([[1, 0, -100], [0, 1, 1]])
     digest = labels_digest(labels)
     assert digest == labels_digest(np.where(labels == -100, np.nan, labels).astype(np.float16))
-    assert digest == labels_digest(labels[::-1])  # rows in another order are the same data
+    assert digest == labels_digest(labels[::-1])  # the order of the rows does not matter
     assert digest != labels_digest(labels[:, ::-1])
     assert digest != labels_digest(labels.reshape(3, 2))
     assert digest != labels_digest(np.where(labels == -100, 0, labels))
@@ -182,3 +184,30 @@ def test_a_model_that_lacks_a_name_is_refused():
     metrics = RankingComputeMetrics(LabelCounts([9, 1], [11, 19], ["often", "rare"]), (1,))
     with pytest.raises(ValueError, match=r"counts of the labels .*often.*and the model has .*other.*without .*often"):
         metrics.check_fits(LabelCounts([9, 1], [11, 19], ["other", "rare"]))
+
+
+@pytest.mark.parametrize(
+    "make", [multilabel_compute_metrics, lambda counts: RankingComputeMetrics(counts, top=(1, 3))]
+)
+def test_batches_that_the_trainer_does_not_put_together_are_scored_as_one(make, make_bert, make_args):
+    counts, rows = LabelCounts([9, 7, 5, 3, 1], [9] * 5), scenarios.make_rows(40, unknown=0.1)
+    found = []
+    for together in (True, False):
+        args = make_args(eval_do_concat_batches=together, per_device_eval_batch_size=7)
+        trainer = PLMTrainer(make_bert(), args, eval_dataset=rows, compute_metrics=make(counts))
+        scores = scores_alone(trainer.evaluate(), "eval")
+        found.append((scores, trainer.run_facts().evaluation.labels_digest))
+    (scores, digest), (scores_of_lists, digest_of_lists) = found
+    assert scores_of_lists == pytest.approx(scores, nan_ok=True)
+    assert digest_of_lists == digest is not None
+    assert {"micro_f1", "ndcg_at_3"} & {name for name, score in scores.items() if score > 0}
+
+
+def test_extra_scores_are_of_all_rows_of_batches_in_lists_and_a_list_of_rows_is_one_batch(data):
+    metrics = multilabel_compute_metrics(COUNTS, extra=lambda prediction: {"rows": len(prediction.label_ids)})
+    whole = metrics(EvalPrediction(*data))
+    batches = [[array[:150], array[150:]] for array in data]
+    assert whole["rows"] == 200
+    assert metrics(EvalPrediction(*batches)) == whole
+    assert metrics(EvalPrediction([(batch, None) for batch in batches[0]], batches[1])) == whole  # with more outputs
+    assert metrics(EvalPrediction(data[0].astype(float).tolist(), data[1].tolist())) == whole

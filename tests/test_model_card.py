@@ -1,4 +1,4 @@
-"""The model card says what is known, leaves out what is not, and is written by one rank."""
+"""The model card has what is known and leaves out the rest."""
 
 import re
 from dataclasses import replace
@@ -102,7 +102,7 @@ def test_more_than_fifty_labels_are_folded(make_trainer, num_labels, folded):
     trainer = make_trainer(num_labels, names=[f"a|b {index}" for index in range(num_labels)], metrics=False)
     card = card_of(trainer)
     assert ("<details><summary>" in card.text) is folded
-    assert card.text.count("a\\|b ") == num_labels  # and the table is whole
+    assert card.text.count("a\\|b ") == num_labels  # and the table is complete
 
 
 def test_the_code_for_adapters_loads_them(make_bert, text_data, make_args, tmp_path, monkeypatch):
@@ -120,7 +120,7 @@ def test_the_code_for_adapters_loads_them(make_bert, text_data, make_args, tmp_p
     exec(code, names)
     tokens = torch.tensor(text_data["input_ids"][:4])
     torch.testing.assert_close(names["model"].eval()(tokens).logits, trainer.model.eval()(tokens).logits)
-    assert "## Use" not in card_of(trainer).text  # nobody knows the base
+    assert "## Use" not in card_of(trainer).text  # the base model is not known
 
 
 def test_an_image_model_shows_its_own_pipeline(make_vit, image_data, make_args):

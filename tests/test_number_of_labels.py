@@ -1,4 +1,4 @@
-"""One label needs no list; and a model with another number of labels than the data is told the right one."""
+"""One label needs no list; if the model and the data differ in the number of labels, the error gives the right one."""
 
 import math
 

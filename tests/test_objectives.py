@@ -1,4 +1,4 @@
-"""Every objective equals its slow twin, and stays finite where probabilities round to 0 or 1."""
+"""Every objective equals its slow reference, and is finite where probabilities round to 0 or 1."""
 
 import functools
 
@@ -128,7 +128,7 @@ def test_class_balanced_is_exact_for_a_beta_of_nearly_one(beta):
     losses = OBJECTIVES["class_balanced"](logits, labels, *COUNTS, beta=beta)
     counts = [values.tolist() for values in COUNTS]
     expected = reference.class_balanced(logits[0].tolist(), labels[0].tolist(), *counts, beta)
-    torch.testing.assert_close(losses[0], torch.tensor(expected), rtol=1e-3, atol=0)  # the twin rounds, too
+    torch.testing.assert_close(losses[0], torch.tensor(expected), rtol=1e-3, atol=0)  # the reference rounds, too
 
 
 def test_the_weights_of_class_balanced_have_mean_one():
@@ -157,7 +157,7 @@ def test_the_loss_gives_the_counts_and_the_whole_row_to_an_objective(name, monke
     losses = OBJECTIVES[name](logits, labels.nan_to_num(0), *COUNTS)
     (unmasked,) = torch.autograd.grad(losses[known].sum(), [logits])
     assert (logits.grad[~kept] == 0).all()
-    torch.testing.assert_close(logits.grad[kept] * known.sum(), unmasked[kept])  # whatever is masked beside it
+    torch.testing.assert_close(logits.grad[kept] * known.sum(), unmasked[kept])  # independent of what else is masked
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Doors by which names, their order, and what is no logit come in without a word from their type."""
+"""Unusual sources of names, orders and logits, whose types give no names."""
 
 import numpy as np
 import pytest
@@ -46,7 +46,7 @@ def test_rows_without_names_have_one_order(door, order, rows, make_bert, make_ar
     if order == ANIMALS:
         assert PLMTrainer(model, args, collator, data, label_counts=given).label_space.names == tuple(ANIMALS)
         return
-    with pytest.raises(ValueError, match=r"\['zebra', 'yak', 'ant'\].*\['ant', 'yak', 'zebra'\], in another order"):
+    with pytest.raises(ValueError, match=r"\['zebra', 'yak', 'ant'\].*\['ant', 'yak', 'zebra'\], in a different"):
         PLMTrainer(model, args, collator, data, label_counts=given)
 
 
@@ -174,7 +174,7 @@ def test_logits_that_are_only_unpacked_are_logits(scored, messages):
 
 
 class ProbabilitiesFirst(torch.nn.Module):
-    """A model whose output holds something of the logits' shape before them."""
+    """A model whose output has another tensor of the same shape before the logits."""
 
     main_input_name = "input_ids"
 
@@ -225,7 +225,7 @@ def test_names_of_evaluation_rows_of_any_kind_are_said_when_the_trainer_is_made(
 
 
 def test_data_sets_of_different_forms_have_no_label_space():
-    with pytest.raises(ValueError, match="data set 0 as names, data set 1 as ids can be read. Give all of them"):
+    with pytest.raises(ValueError, match="data set 0 as names, data set 1 as ids can be read. Give lists of names"):
         label_space_of(rows_with([["a"], ["b"]]), rows_with([[0], [2, 1]]))
 
 

@@ -1,4 +1,4 @@
-"""The pictures that a table names are found, or the first that is missing is named."""
+"""The pictures that a table names are found, or the error names the first that is missing."""
 
 import os
 

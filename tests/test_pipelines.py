@@ -1,4 +1,4 @@
-"""A saved folder is a plain Hugging Face model: pipelines read it where `hf_plm` is not installed, ONNX runs it."""
+"""A saved folder is a plain Hugging Face model: pipelines read it without `hf_plm`, and ONNX runs it."""
 
 import json
 import re

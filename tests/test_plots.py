@@ -1,4 +1,4 @@
-"""The pictures of a run: ideal ratios with names for few labels, and calibration without chance points."""
+"""The pictures of a run: ideal ratios, with names if labels are few, and calibration without points of few entries."""
 
 import numpy as np
 import pytest
@@ -11,6 +11,8 @@ from hf_plm import LabelCounts, PLMLoss
 from hf_plm.decisions import log_odds_shift
 from hf_plm.drawing import spread
 from hf_plm.plots import FEW_ENTRIES, MOST_LINES, plot_calibration, plot_ratios
+
+pytestmark = pytest.mark.usefixtures("rendered")
 
 
 @pytest.fixture(params=[1, 10, 200], ids=lambda num_labels: f"{num_labels} labels")
@@ -76,7 +78,7 @@ def test_few_labels_are_named_at_the_ends_of_their_lines_and_many_are_not(state)
 
 @pytest.mark.parametrize("shift", [0.0, 3.0])
 def test_the_names_of_forty_labels_do_not_overlap(shift):
-    """All lines end at one place, in the middle or at the top."""
+    """Ideal ratios whose lines all end at the same value, in the middle or at the top."""
     state = PLMLoss(LabelCounts([10] * 40, [90] * 40, [f"a long name, number {index}" for index in range(40)])).state
     state.shifts = torch.tensor([[0.0] * 40, [shift] * 40])
     state.history_updates = torch.arange(2)
@@ -97,7 +99,7 @@ def test_places_are_spread_as_little_as_needed():
 
 
 def test_ratios_are_drawn_as_they_were_in_force():
-    """Of a stream nothing is masked at first, whatever its ratios are today."""
+    """With a stream nothing is masked at first, whatever its ratios are later."""
     shifts = torch.tensor([[0.0, 0.0], [2.0, -1.0]])
     state = PLMLoss(LabelCounts([90, 10], [10, 90])).state
     state.shifts, state.history_updates = shifts, torch.arange(2)
@@ -130,7 +132,7 @@ def test_calibration_has_no_point_of_few_entries_and_no_line_across_a_gap():
     histograms[1, 0, [1, 2, 3, 6, 7]] = [5, 5, 6, 5, 1]
     _, head, *_ = plot_calibration(state_of(histograms)).axes[0].lines
     drawn = np.full(20, np.nan)
-    drawn[[1, 3, 6, 7]] = [0.5, 0.5, 0.5, 0.9]  # 2 has nine entries
+    drawn[[1, 3, 6, 7]] = [0.5, 0.5, 0.5, 0.9]  # bin 2 has only nine entries
     np.testing.assert_allclose(head.get_ydata(), drawn)  # NaN ends a line
 
 

@@ -1,4 +1,4 @@
-"""Predicting from texts, pictures, data sets and tensors: the same labels, batch by batch."""
+"""Texts, pictures, data sets and tensors give the same predictions, batch by batch."""
 
 import itertools
 
@@ -26,7 +26,7 @@ def tokenizer():
 
 @pytest.fixture
 def text_model():
-    """A model whose thresholds lie in the middle between two scores of `TEXTS`, so that labels differ by row."""
+    """A model with thresholds in the middle between two scores of `TEXTS`, so that rows have different labels."""
     model = named_bert()
     write_thresholds(model, np.sort(text_logits(model), 0)[1:3].mean(0))
     return model

@@ -1,4 +1,4 @@
-"""What cannot be predicted is refused, with a message that says what to do."""
+"""Inputs that cannot be predicted are refused, with a message that says what to do."""
 
 import re
 

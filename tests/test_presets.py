@@ -1,4 +1,4 @@
-"""Settings are checked, have one form on disk, and those without effect are said."""
+"""Settings are checked and have one form on disk, and a warning names those without effect."""
 
 import functools
 import json
@@ -29,7 +29,7 @@ from hf_plm.presets import PRESETS, PLMSettings
         ),
         ("off", {"mask": "expected"}, "mask is 'expected' and has no effect: initial_ratio is 'dataset' and rule is"),
         ("off", {"class_weight": 1}, "class_weight is 1 and has no effect: initial_ratio is 'dataset' and rule is"),
-        ("off", {"prior": "data"}, "prior is 'data' and has no effect: .*so the ideal ratios are the data's own"),
+        ("off", {"prior": "data"}, "prior is 'data' and has no effect: .*so the ideal ratios are those of the data"),
         ("default", {"max_shift": 1, "mask": "random"}, "mask is 'random' and has no effect: max_shift is 1, so no"),
         (
             "default",

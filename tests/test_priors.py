@@ -1,4 +1,4 @@
-"""Which class frequencies a model's scores and decisions assume, and how the scores come back to the data's."""
+"""The class frequencies that a model's scores and decisions assume, and how scores are shifted to the data's."""
 
 import numpy as np
 import pytest
@@ -69,7 +69,7 @@ def test_balanced_decisions_find_rare_classes_and_calibrated_scores_are_as_frequ
     assert recall.mean() > of_other.mean() + 0.1
     torch.testing.assert_close(log_odds_shift(plm_loss.state), -torch.log(plm_loss.state.ratio))
     calibrate(model, plm_loss.state)
-    probabilities = torch.sigmoid(model(INPUTS).detach())  # the softmax of such logits is another thing
+    probabilities = torch.sigmoid(model(INPUTS).detach())  # not the softmax of the logits
     torch.testing.assert_close(probabilities.mean(0), frequency, rtol=0.05, atol=0.002)
     torch.testing.assert_close(probabilities.sum(1).mean(), torch.ones(()), rtol=0.02, atol=0)
 

@@ -1,4 +1,4 @@
-"""Rankings are scored as by plain loops and by scikit-learn, batch by batch, and nothing but sums is held."""
+"""Ranking scores equal plain loops and scikit-learn; they are computed batch by batch, and keep only sums."""
 
 import math
 import pickle
@@ -103,7 +103,7 @@ def test_scores_equal_the_plain_loops(data, unknown, whole):
     compute_metrics = RankingComputeMetrics(COUNTS, TOP)
     expected = slow_scores(logits, labels, TOP)
     assert len(set(expected.values())) > 12
-    for _ in range(2):  # the second evaluation starts anew
+    for _ in range(2):  # the second evaluation starts from zero
         scores = by_batch(compute_metrics, logits, labels, 60 if whole else 7)
         assert scores == pytest.approx(expected)
         assert all(type(value) is float for value in scores.values())
@@ -228,7 +228,7 @@ def test_rows_without_any_positive_have_scores_that_are_nan_with_one_warning(dat
     assert len(scores) == 12
     assert np.isnan(list(scores.values())).all()
     assert caplog.messages == ["No row has a positive label in the references: all ranking scores are NaN"]
-    compute_metrics(EvalPrediction(np.zeros((3, 30)), labels), compute_result=False)  # one such batch does no harm
+    compute_metrics(EvalPrediction(np.zeros((3, 30)), labels), compute_result=False)  # one such batch is no problem
     assert compute_metrics(EvalPrediction(*data)) == pytest.approx(slow_scores(*data, (1, 3, 5)))
 
 

@@ -62,7 +62,7 @@ def test_frames_and_data_sets_in_memory():
 
 def test_parts_are_read_in_the_same_way_and_share_their_names():
     write_all_kinds()
-    one = pd.DataFrame({"text": ["q", "r"], "labels": ["owl", None]})  # alone, it would not tell the separator
+    one = pd.DataFrame({"text": ["q", "r"], "labels": ["owl", None]})  # alone, it does not show the separator
     data = read_labeled({"train": "a.csv", "validation": one, "test": "a.tsv"})
     assert data["validation"]["labels"][:] == [["owl"], []]
     assert label_space_of(*data.values()).names == ("cat", "dog", "owl")
@@ -80,7 +80,7 @@ def test_a_table_may_begin_with_many_rows_without_labels():
     assert read_labeled("late.csv")["train"][-1]["labels"] == ["a", "b"]
     lists = text.assign(labels=[[]] * rows + [["a", "b"]])
     lists.to_json("late.jsonl", orient="records", lines=True)
-    assert os.path.getsize("late.jsonl") > 10 << 20  # so much is read at a time, and decides the type
+    assert os.path.getsize("late.jsonl") > 10 << 20  # more than the part that is read first and decides the type
     assert read_labeled("late.jsonl")["train"][-1]["labels"] == ["a", "b"]
     columns = pd.DataFrame({"a": [""] * rows + [1], "b": [1] * rows + [""]}, dtype=str)
     columns.to_csv("late_columns.csv", index=False)
@@ -161,7 +161,7 @@ def test_label_columns_become_ids_with_the_names_of_the_columns(columns, kind):
     assert rows["labels"][:] == [[0, 1], [1], []]
     assert not set(rows.column_names) & {"toxic", "obscene", "threat"}
     counts = count_labels(rows)
-    assert counts.label_names == ["toxic", "obscene", "threat"]  # also the one that no row has
+    assert counts.label_names == ["toxic", "obscene", "threat"]  # also the label that no row has
     assert counts.positives.tolist() == [1, 2, 0]
 
 
@@ -197,13 +197,13 @@ def test_values_by_name_train_the_outputs_of_their_names(make_bert, make_args):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"label_columns": "toxic,obsc"}, "label_columns names 'obsc', and 'train' has no such column, only"),
+        ({"label_columns": "toxic,obsc"}, "label_columns names 'obsc', and 'train' has no such column; it has"),
         ({"label_columns": "text,toxic"}, "label column 'text', row 0 of 'train': 'x' is neither 1, 0 nor unknown"),
-        ({"label_columns": "toxic", "separator": ","}, "there is separator=',' as well"),
-        ({"label_columns": "toxic", "label_column": "tags"}, "there is label_column='tags' as well"),
+        ({"label_columns": "toxic", "separator": ","}, "separator=',' is also given"),
+        ({"label_columns": "toxic", "label_column": "tags"}, "label_column='tags' is also given"),
         ({}, r"no column 'labels' in 'train', only text, .*label_columns='toxic,obscene,threat' \(--label-columns\)"),
         ({"label_column": "toxic", "separator": ","}, "separator is ',', and column 'labels' is not text"),
-        ({"config": "en", "label_columns": "toxic"}, "config is 'en', and only a data set of the Hub has"),
+        ({"config": "en", "label_columns": "toxic"}, "config is 'en', but only data sets of the Hub have"),
         ({"label_columns": "toxic", "image_folder": "none"}, "image_folder is 'none', and there is no such folder"),
         ({"label_columns": "toxic", "image_column": "file"}, "image_column is 'file', and the columns are"),
     ],
@@ -229,10 +229,10 @@ def test_sources_that_cannot_be_read_are_named():
         ("other.csv", r"no column 'labels' .*pandas.read_csv\(file, sep=\.\.\.\)"),
         ("ragged.csv", "ragged.csv cannot be read: .*Expected 2 columns, got 3"),
         ("twice.csv", "has a column name twice"),
-        ("notes.txt", "is a file of another kind than .csv, .tsv"),
-        (["a.csv"], "list is no table: .*several as a mapping"),
-        (Dataset.from_pandas(FRAME).to_iterable_dataset(), "IterableDataset is no table"),
-        ({"train": FRAME, "test": "organisation/name"}, "organisation/name is no table"),
+        ("notes.txt", "is not a .csv, .tsv"),
+        (["a.csv"], "list is not a table: .*several of them a mapping"),
+        (Dataset.from_pandas(FRAME).to_iterable_dataset(), "IterableDataset is not a table"),
+        ({"train": FRAME, "test": "organisation/name"}, "organisation/name is not a table"),
     ):
         with pytest.raises(ValueError, match=message):
             read_labeled(source)
@@ -246,9 +246,9 @@ def test_sources_that_cannot_be_read_are_named():
 
 
 def test_two_columns_that_might_be_the_labels_are_refused():
-    with pytest.raises(ValueError, match="label_column is 'tags', and 'train' has a column 'labels' as well"):
+    with pytest.raises(ValueError, match="label_column is 'tags', and 'train' also has a column 'labels'"):
         read_labeled(FRAME.assign(tags=["a", "b", "c"]), label_column="tags")
-    with pytest.raises(ValueError, match="there is a column 'labels' as well"):
+    with pytest.raises(ValueError, match="there is also a column 'labels'"):
         read_labeled(FRAME.assign(a=[1, 0, 1]), label_columns="a")
 
 

@@ -1,4 +1,4 @@
-"""When training ends, its pictures lie in the output folder and went to the trackers."""
+"""At the end of training, the pictures are in the output folder and have been sent to the trackers."""
 
 import sys
 from pathlib import Path
@@ -48,7 +48,7 @@ def train(train_trainer):
 
 @pytest.fixture
 def drawn(monkeypatch):
-    """Title of each picture that was drawn, by the name of its function."""
+    """The titles of the pictures that were drawn, by the name of the drawing function."""
     titles = {}
 
     def remember(name, plot):
@@ -64,7 +64,7 @@ def drawn(monkeypatch):
     return titles
 
 
-def test_the_pictures_lie_in_the_output_folder(train):
+def test_the_pictures_lie_in_the_output_folder(train, rendered):
     plots = {path.name: path.stat().st_size for path in (train() / "plots").iterdir()}
     assert set(plots) == {"ideal_ratios.png", "calibration.png", "label_scores.png"}
     assert min(plots.values()) > 10_000
@@ -91,7 +91,7 @@ def test_tensorboard_shows_the_pictures(train, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(("module", "callback"), [("wandb", WandbCallback), ("trackio", TrackioCallback)])
 def test_other_trackers_get_the_pictures_before_they_close(module, callback, train, monkeypatch):
-    """The trackers themselves are stand-ins here: what is sent, and when."""
+    """What is sent to a tracker, and when; the trackers are stand-ins."""
     sent = []
 
     class Tracker(callback):
@@ -125,7 +125,7 @@ def test_other_trackers_get_the_pictures_before_they_close(module, callback, tra
 
 
 def test_the_names_of_report_to_mean_the_callbacks_that_pictures_are_sent_through():
-    """`Trainer` makes callbacks of its own choice of these names; those of other classes are sent nothing."""
+    """`Trainer` makes its own callbacks with these names. Callbacks of other classes get nothing."""
     assert tuple(get_reporting_integration_callbacks(["tensorboard", "trackio", "wandb"])) == TRACKERS
 
 
@@ -183,7 +183,7 @@ def test_a_tracker_that_raises_is_a_warning_and_the_others_get_the_pictures(warn
 
 
 @pytest.mark.parametrize("names", [["$", "$$", "$$$", r"\frac{$", ""], ["[/]", "\n", "😀", "x" * 2000, "_"]])
-def test_names_that_break_mathematics_end_no_run(names, train, warned):
+def test_names_that_break_mathematics_end_no_run(names, train, warned, rendered):
     plots = {path.name for path in (train(names=names) / "plots").iterdir()}
     assert plots == {"ideal_ratios.png", "calibration.png", "label_scores.png"} and warned == []
 
@@ -199,8 +199,8 @@ def test_the_scores_are_drawn_with_the_names_of_the_labels(train, monkeypatch):
     assert figure.get_suptitle().endswith("64 rows, after 8 steps")
 
 
-def test_a_picture_is_there_while_it_is_replaced(train, monkeypatch):
-    """An upload in the background may read it at any time."""
+def test_a_picture_is_there_while_it_is_replaced(train, rendered, monkeypatch):
+    """The file is complete at every moment, because an upload in the background may read it."""
     folder = train()
     seen = []
     save = Figure.savefig
@@ -215,7 +215,7 @@ def test_a_picture_is_there_while_it_is_replaced(train, monkeypatch):
     assert [path.name for path in folder.iterdir() if path.name.startswith("_")] == []
 
 
-def test_scores_are_drawn_anew_after_an_evaluation_and_after_new_thresholds(train_trainer, drawn):
+def test_scores_are_drawn_anew_after_an_evaluation_and_after_new_thresholds(train_trainer, drawn, rendered):
     trainer = train_trainer()
     picture = Path(trainer.args.output_dir) / "plots" / "label_scores.png"
     rows = trainer.eval_dataset.select(range(40))
@@ -233,7 +233,7 @@ def test_scores_are_drawn_anew_after_an_evaluation_and_after_new_thresholds(trai
 def test_during_training_nothing_is_drawn_anew(train_trainer, drawn):
     trainer = train_trainer()
     trainer.train()
-    assert len(drawn["plot_label_scores"]) == 2  # when each training ended
+    assert len(drawn["plot_label_scores"]) == 2  # at the end of each training
 
 
 def test_a_model_is_saved_with_pictures_of_its_probabilities(train_trainer, drawn):
@@ -252,7 +252,7 @@ def test_beside_a_model_that_is_saved_lie_no_pictures_of_another(train_trainer, 
     folder = Path(trainer.args.output_dir)
     other = PLMTrainer(make_bert(), make_args(), train_dataset=trainer.train_dataset)
     before = {path: path.read_bytes() for path in (folder / "plots").iterdir()}
-    other.evaluate(trainer.eval_dataset)  # it is not the model whose pictures lie there
+    other.evaluate(trainer.eval_dataset)  # the pictures in the folder are of a different model
     assert {path: path.read_bytes() for path in (folder / "plots").iterdir()} == before and has_plots(folder)
     other.save_model(str(tmp_path / "elsewhere"))
     assert not has_plots(tmp_path / "elsewhere") and has_plots(folder)

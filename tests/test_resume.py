@@ -1,6 +1,6 @@
-"""A run that was killed and resumed ends as one that was never interrupted, to the last bit.
+"""A run that was killed and resumed gives exactly the result of a run without a break.
 
-Two ranks do so, too: see `test_distributed.py`.
+For two ranks see `test_distributed.py`.
 """
 
 import pytest

@@ -1,4 +1,4 @@
-"""The losses of other papers in the benchmarks: each equals its slow twin, and a run trains with each."""
+"""The losses of other papers in the benchmarks: each equals its slow reference, and can be trained with."""
 
 import math
 import sys

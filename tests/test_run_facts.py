@@ -1,4 +1,4 @@
-"""The facts are of the model as it is: its last evaluation, and what was in force when it was trained."""
+"""The facts describe the model as it is: its last evaluation, and the settings that it was trained with."""
 
 from dataclasses import replace
 from types import SimpleNamespace
@@ -39,7 +39,7 @@ def evaluated(step, **kwargs):
 def test_the_last_evaluation_of_the_model_as_it_is_counts(gather):
     first, last = evaluated(4, labels_digest="first"), evaluated(4, labels_digest="last")
     assert gather([evaluated(2), first, last]).evaluation is last
-    assert gather([evaluated(2), first, last], steps=6).evaluation is None  # training went on
+    assert gather([evaluated(2), first, last], steps=6).evaluation is None  # it was trained further after that
     assert gather().evaluation is None
 
 
@@ -113,7 +113,7 @@ def with_decisions(facts, evaluation, decisions):
             Decisions(2, tuned_on="v", scores="decisions"),
             False,
         ),
-        (None, Decisions(2, thresholds=(1.0, 2.0), tuned_on="v"), False),  # nobody knows
+        (None, Decisions(2, thresholds=(1.0, 2.0), tuned_on="v"), False),  # not known
     ],
 )
 def test_other_thresholds_in_the_evaluation_are_noticed(gather, then, now, otherwise):

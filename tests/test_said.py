@@ -1,4 +1,4 @@
-"""What is not used, cannot be decided, or was done before, is said."""
+"""Messages name settings that are not used, questions that cannot be decided, and steps that were already done."""
 
 import pytest
 import scenarios
@@ -93,7 +93,7 @@ def test_a_tracker_that_fails_on_the_way_or_when_it_closes_ends_nothing(event, m
     args = make_args(save_strategy="epoch", logging_steps=1)
     trainer = PLMTrainer(make_bert(), args, train_dataset=data, callbacks=[tracker])
     assert trainer.train().global_step == 2
-    assert "TensorBoardCallback failed (no space left); training goes on" in messages.text
+    assert "TensorBoardCallback failed (no space left) and lost its data; training continues" in messages.text
 
 
 def test_multi_label_metrics_of_a_single_label_model_are_refused_at_once(make_bert, make_args):

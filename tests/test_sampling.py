@@ -1,4 +1,4 @@
-"""Class-aware rows come as often as they should, anew in every epoch; long tails are as long as asked for."""
+"""Class-aware sampling has the right frequencies and differs by epoch; long tails have the requested length."""
 
 import numpy as np
 import pytest
@@ -13,7 +13,7 @@ IDS = [[0], [0, 1], [0], [0, 2], [], [0], [0, 1], [0]] * 50
 FORMS = {
     "ids": IDS,
     "multi_hot": [[float(label in row) for label in range(3)] for row in IDS],
-    "names": [[("one", "three", "two")[label] for label in row] for row in IDS],  # counted in the alphabet's order
+    "names": [[("one", "three", "two")[label] for label in row] for row in IDS],  # counted in alphabetical order
 }
 
 
@@ -57,7 +57,7 @@ def test_a_trainer_draws_every_epoch_anew_and_counts_what_is_drawn(workers, make
     trainer = PLMTrainer(model, args, train_dataset=data)
     rows = trainer.train_dataset
     assert trainer.label_counts.positives.tolist() == count_labels(rows.drawn, 3).positives.tolist()
-    assert trainer.label_counts.positives[2] > 100  # of 400 rows; 50 as the data are
+    assert trainer.label_counts.positives[2] > 100  # of 400 rows; without sampling 50
     trainer.train()
     for epoch in (0, 1):
         rows.set_epoch(epoch)
@@ -82,7 +82,7 @@ def test_names_may_be_the_models(names, make_args):
     assert counts.label_names == list(names)
     positives = dict(zip(names, counts.positives.tolist(), strict=True))
     assert positives["a"] == 400
-    assert positives["c"] == pytest.approx(150, abs=30)  # 50 as the data are
+    assert positives["c"] == pytest.approx(150, abs=30)  # without sampling 50
     assert positives.get("d", 0) == 0
 
 

@@ -1,4 +1,4 @@
-"""The scores are scikit-learn's, whichever way they are asked for, and unknown labels count nowhere."""
+"""All ways to compute scores agree with scikit-learn, and unknown labels count in none."""
 
 import math
 import socket
@@ -23,7 +23,7 @@ COUNTS = LabelCounts(range(20, 0, -1), range(80, 100))
 
 
 def random_data():
-    """Logits and references of 200 rows and 20 labels, of which one has no positive."""
+    """Logits and references of 200 rows and 20 labels; one label has no positive."""
     generator = np.random.default_rng(0)
     logits = generator.normal(size=(200, 20)).astype(np.float32)
     references = (generator.random((200, 20)) < 0.2).astype(np.float32)
@@ -98,7 +98,7 @@ def test_unknown_labels_count_nowhere(data, unknown):
     assert scores["third_precision"] == pytest.approx(precision_score(truth, probabilities >= 0.5))
     assert scores["third_recall"] == pytest.approx(recall_score(truth, probabilities >= 0.5))
     assert scores["third_map"] == pytest.approx(average_precision_score(truth, probabilities))
-    logits[150:, 3] = -logits[150:, 3]  # whatever is predicted there
+    logits[150:, 3] = -logits[150:, 3]  # predictions there must not matter
     assert multilabel_compute_metrics(COUNTS, groups={"third": np.arange(20) == 3})(EvalPrediction(*data)) == scores
 
 
@@ -183,7 +183,7 @@ def test_scores_of_each_label_equal_scikit_learns_and_are_kept(data):
 def test_every_label_may_have_a_threshold_of_its_own(data):
     logits, references = data
     thresholds = np.linspace(0.2, 0.8, 20)
-    moved = logits - np.log(thresholds / (1 - thresholds)).astype(np.float32)  # so that each is cut at 0.5
+    moved = logits - np.log(thresholds / (1 - thresholds)).astype(np.float32)  # so that each threshold becomes 0.5
     with_thresholds = multilabel_compute_metrics(COUNTS, thresholds)(EvalPrediction(logits, references))
     at_half = multilabel_compute_metrics(COUNTS)(EvalPrediction(moved, references))
     assert with_thresholds == pytest.approx(at_half)
@@ -214,7 +214,7 @@ def test_without_positives_what_needs_one_is_nan_with_one_warning(references, ex
         "exact_match": pytest.approx(exact),
         "micro_f1": 0,
         "micro_precision": 0,
-    }  # all predicted is wrong
+    }  # all predictions are wrong
     assert caplog.messages == ["No label has a positive in the references: scores that need one are NaN"]
 
 
@@ -235,7 +235,7 @@ def test_a_logit_that_is_nan_makes_the_scores_of_its_label_nan(data, caplog):
     expected = multilabel_compute_metrics(COUNTS)(EvalPrediction(*data))
     logits[3, 1] = np.nan
     references[5, 4] = -100
-    logits[5, 4] = np.nan  # not known: no harm
+    logits[5, 4] = np.nan  # an unknown label: NaN does not matter
     compute_metrics = multilabel_compute_metrics(COUNTS)
     scores = compute_metrics(EvalPrediction(logits, references))
     broken = {name for name, value in scores.items() if math.isnan(value)}
@@ -291,5 +291,5 @@ def test_many_rows_and_labels_are_scored_in_seconds(data):
     counts = LabelCounts(labels.sum(0), (~labels).sum(0))
     start = time.perf_counter()
     scores = multilabel_compute_metrics(counts)(EvalPrediction(logits, labels.astype(np.float32)))
-    assert time.perf_counter() - start < 30  # 2 where nothing else runs
+    assert time.perf_counter() - start < 30  # 2 seconds on an idle machine
     assert 0 < scores["map"] < 1

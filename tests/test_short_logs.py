@@ -1,4 +1,4 @@
-"""A terminal shows a handful of an evaluation's metrics; logs, trackers and `evaluate` have all."""
+"""A terminal shows a few metrics and a few numbers of the ideal ratios; logs, trackers and `evaluate` have all."""
 
 import ast
 
@@ -8,6 +8,7 @@ import torch
 from transformers import PrinterCallback, ProgressCallback, TrainerCallback
 
 from hf_plm import LabelCounts, PLMTrainer, multilabel_compute_metrics
+from hf_plm.callback import SUMMARY_DETAILS
 from hf_plm.metrics import MultiLabelMetrics
 from hf_plm.scores import detail_scores
 from hf_plm.short_logs import shorten_logs
@@ -129,6 +130,21 @@ def test_printers_stay_what_they_were(make_trainer, capsys):
     assert printed_logs(capsys.readouterr().out) == []
 
 
+@pytest.mark.parametrize("update_steps", [None, 1])
+def test_of_the_ideal_ratios_it_shows_what_is_predicted(update_steps, make_trainer, capsys):
+    trainer = make_trainer(logging_steps=1, plm_update_steps=update_steps)
+    trainer.train()
+    lines = [ast.literal_eval(line) for line in capsys.readouterr().out.splitlines() if line.startswith("{")]
+    printed = [line for line in lines if "plm/labels_never_predicted" in line]
+    rates = {f"plm/{group}_predicted_rate" for group in ("head", "medium", "tail")}
+    assert [set(line) for line in printed] == [{*rates, "plm/labels_never_predicted", "epoch"}] * len(printed)
+    logged = [log for log in trainer.state.log_history if "plm/tail_shift" in log]
+    sent = [log for log in tracker_of(trainer).logs if "plm/tail_shift" in log]
+    assert len(printed) == len(logged) == len(sent) == trainer.plm_state.num_updates > 0
+    everything = {*rates, "plm/labels_never_predicted", *SUMMARY_DETAILS}
+    assert all({key for key in log if key.startswith("plm/")} == everything for log in [*logged, *sent])
+
+
 def test_what_training_logs_is_printed_in_full(make_trainer, capsys):
     trainer = make_trainer(logging_steps=1, eval_strategy="epoch")
     trainer.train()
@@ -138,7 +154,7 @@ def test_what_training_logs_is_printed_in_full(make_trainer, capsys):
 
 
 def test_a_notebooks_table_has_the_handful(make_trainer):
-    """The callback of notebooks reads the metrics of `on_evaluate`, and takes some out of them."""
+    """The callback of notebooks reads the metrics of `on_evaluate`, and removes some of them."""
 
     class Notebook(Tracker):
         def on_evaluate(self, args, state, control, metrics=None, **kwargs):

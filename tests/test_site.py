@@ -1,6 +1,7 @@
-"""Links between README, docs and files lead somewhere, every public name has a description, and pages look right.
+"""Links between README, docs and files work, every public name is described, and pages look right.
 
-Most of it needs no built site: a document is read as GitHub does (markdown-it) and as the site does (Python-Markdown).
+Most tests need no built site. They read a document as GitHub does (markdown-it) and as the site does
+(Python-Markdown).
 """
 
 import posixpath
@@ -30,7 +31,7 @@ ELEMENTS = ["h1", "h2", "h3", "h4", "ul", "ol", "li", "table", "th", "td", "pre"
 
 
 def parsed(html):
-    """HTML without what the site adds to headings."""
+    """HTML without the links that the site adds to headings."""
     soup = BeautifulSoup(html, "html.parser")
     for link in soup.find_all(class_="headerlink"):
         link.decompose()
@@ -49,7 +50,7 @@ def on_site(page):
 
 
 def github_anchors(page):
-    """Of each heading: lower case, without punctuation, hyphens for spaces; a number if it is there already."""
+    """The headings' anchors: lower case, no punctuation, hyphens for spaces; a number if the anchor exists already."""
     seen = Counter()
     anchors = set()
     for heading in on_github(page).find_all(re.compile(r"^h\d$")):
@@ -103,7 +104,7 @@ def test_broken_links_are_found():
 def text_and_elements(soup):
     """The words, the elements, and the targets of links, in their order."""
     for row in soup.find_all("tr"):
-        if not row.text.strip():  # Python-Markdown gives one to a table that has none
+        if not row.text.strip():  # Python-Markdown adds an empty head to a table without one
             row.decompose()
     for tag in soup.find_all(ELEMENTS):
         tag.insert_before(f" <{tag.name} {tag.get('href') or tag.get('src') or ''}> ")

@@ -1,4 +1,4 @@
-"""Splits and folds: every label has its share in each part, and each row is in one."""
+"""Splits and folds: every label has its share in each part, and each row is in one part."""
 
 import tracemalloc
 
@@ -55,7 +55,7 @@ def test_folds_share_out_rows_and_labels(form):
     assert rows_of(folds[0]["test"]) == again != other
 
 
-@pytest.mark.filterwarnings("ignore:.*to have every label in every part")
+@pytest.mark.filterwarnings("ignore:.*so that every label is in every part")
 @pytest.mark.parametrize("seed", range(5))
 @pytest.mark.parametrize("kind", ["two", "three", "folds"])
 def test_each_label_is_in_every_part_or_in_as_many_as_it_has_positives(kind, seed):
@@ -74,7 +74,7 @@ def test_each_label_is_in_every_part_or_in_as_many_as_it_has_positives(kind, see
 
 
 def test_a_split_that_no_rows_allow_is_said():
-    rows = Dataset.from_dict({"labels": [["a", "b"], ["b", "c"], ["a", "c"]]})  # two of the three must lie together
+    rows = Dataset.from_dict({"labels": [["a", "b"], ["b", "c"], ["a", "c"]]})  # two of them must be in one part
     with pytest.warns(UserWarning, match=r"labels are missing from a part, because .* rare labels: \['[abc]'\]"):
         train_test_split_multilabel(rows, 0.4)
     with pytest.warns(UserWarning, match=r"labels are missing from a part, because .* rare labels: \['[abc]'\]"):
@@ -83,7 +83,7 @@ def test_a_split_that_no_rows_allow_is_said():
 
 def test_a_part_that_is_larger_than_asked_for_is_said():
     ids = [[label] for label in range(20) for _ in range(2)]
-    with pytest.warns(UserWarning, match="test has 20 rows rather than 4, to have every label in every part"):
+    with pytest.warns(UserWarning, match="test has 20 rows instead of 4, so that every label is in every part"):
         split = train_test_split_multilabel(Dataset.from_dict({"labels": ids}), 4, label_format="ids")
     assert [len(part) for part in split.values()] == [20, 20]
 
@@ -108,7 +108,7 @@ def test_one_class_per_row_is_stratified():
 
 
 @pytest.mark.filterwarnings(
-    "ignore:.*to have every label in every part", "ignore:these labels are missing from a part"
+    "ignore:.*so that every label is in every part", "ignore:these labels are missing from a part"
 )
 def test_thousands_of_labels_take_memory_for_the_positives_alone():
     data = Dataset.from_dict({"labels": random_ids(5_000, 5_000, 3, seed=0)})
@@ -130,8 +130,8 @@ def test_a_size_out_of_range_is_named(argument, size):
 @pytest.mark.parametrize(
     "sizes, message",
     [
-        ({"test_size": 400}, "test_size is 400; of the 400 rows of the data set none is left for train"),
-        ({"test_size": 0.5, "validation_size": 200}, "validation_size is 200 and test_size is 0.5; of the 400 rows"),
+        ({"test_size": 400}, "test_size is 400; this leaves none of the 400 rows of the data set for train"),
+        ({"test_size": 0.5, "validation_size": 200}, "validation_size is 200 and test_size is 0.5; this leaves none"),
     ],
 )
 def test_sizes_that_leave_no_row_to_train_are_named(sizes, message):

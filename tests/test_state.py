@@ -1,4 +1,4 @@
-"""What the state says of its labels: counts, ratios, shifts and histograms."""
+"""The state's counts, ratios, shifts and histograms."""
 
 import pytest
 import reference
@@ -57,7 +57,7 @@ def test_counts_estimated_on_the_way_equal_the_reference(start, rule):
         seen = torch.zeros(2, 6, 10, dtype=torch.long)
         for _ in range(2):
             labels = (torch.rand(8, 6, generator=generator) < frequency).float()
-            labels[0, 4] = float(update >= 3)  # comes late; the last label never comes
+            labels[0, 4] = float(update >= 3)  # first positive late; the last label is never positive
             logits = torch.randn(8, 6, generator=generator)
             plm_loss(logits, labels)
             seen += torch.tensor(reference.probability_histograms(logits.tolist(), labels.tolist(), 10))
@@ -90,7 +90,7 @@ def test_the_rule_marginal_alone_forgets_its_start_and_only_once(settings, count
         logits[0, 0] = torch.nan
         plm_loss(logits, torch.eye(3).repeat(3, 1)[:8])
         plm_loss.forget_start()
-        assert plm_loss.state.nonfinite == 1  # of which the warning tells
+        assert plm_loss.state.nonfinite == 1  # which the warning names
         assert plm_loss.state.histograms.sum() == (0 if forgets and epoch == 0 else 23)
         assert plm_loss.state.num_batches == epoch + 1
         with pytest.warns(UserWarning, match="NaN or infinite"):

@@ -1,4 +1,4 @@
-"""A state is compared with an earlier one, by names, settings and counts, before it goes on."""
+"""Before a run goes on, its state is compared with the saved one: names, settings and counts."""
 
 from dataclasses import replace
 
@@ -24,8 +24,8 @@ def state_of(names, *counts, **settings):
         (
             state_of(["b", "a"], B, A),
             [
-                "the labels are the same in another order: ['b', 'a'] there and ['a', 'b'] here (label 0 is 'b' there "
-                "and 'a' here)"
+                "the labels are the same in a different order: ['b', 'a'] there and ['a', 'b'] here (label 0 is 'b' "
+                "there and 'a' here)"
             ],
         ),
         (
@@ -44,13 +44,13 @@ def state_of(names, *counts, **settings):
             [
                 f"change_rate is 0.1 there and {PRESETS['default'].change_rate} here",
                 "update_steps is 3 there and None here",
-                "the training data are others: the counts of 1 of 2 labels differ, first of label 'b': 5 positives "
-                "and 3 negatives there, 10 positives and 2 negatives here",
+                "the training data differ: the counts of 1 of 2 labels are different, first those of label 'b': 5 "
+                "positives and 3 negatives there, 10 positives and 2 negatives here",
             ],
         ),
         (
             state_of(["a", "b"], (0, 0), (0, 0)),
-            ["the counts of the labels are estimated on the way there and given here"],
+            ["the counts of the labels are estimated during training there and given here"],
         ),
     ],
 )
@@ -95,7 +95,7 @@ def test_a_state_that_does_not_fit_replaces_none(tmp_path):
         lambda: plm_loss.load_state_dict(other.state_dict()),
     ):
         before = plm_loss.state_dict()
-        with pytest.raises(ValueError, match="in another order.*max_shift is 10 there and 100.0 here") as error:
+        with pytest.raises(ValueError, match="in a different order.*max_shift is 10 there and 100.0 here") as error:
             replace_state()
         assert "adopt_ratios" not in str(error.value)  # it would refuse other labels
         assert all(torch.equal(before[name], value) for name, value in plm_loss.state_dict().items())
@@ -127,11 +127,11 @@ def test_old_ratios_go_on_under_new_settings_and_counts(trained):
 
 
 def test_ratios_that_are_kept_need_the_same_labels_and_a_ratio(trained):
-    with pytest.raises(ValueError, match="those of other labels: there are 3 labels there and 1 here"):
+    with pytest.raises(ValueError, match="belong to other labels: there are 3 labels there and 1 here"):
         PLMLoss(LabelCounts([1], [2])).state.adopt_ratios(trained.state)
     state = PLMLoss(LabelCounts([0, 100, 10], [1000, 900, 990])).state
     state.adopt_ratios(trained.state)
-    assert state.ideal_ratio[0] == state.ratio[0] == 1  # nothing of it is masked
+    assert state.ideal_ratio[0] == state.ratio[0] == 1  # none of its labels is masked
     assert torch.equal(state.ideal_ratio[1:], trained.state.ideal_ratio[1:])
     stream = PLMLoss(LabelCounts([0] * 3, [0] * 3))
     stream(torch.randn(50, 3, generator=torch.Generator().manual_seed(0)), (torch.rand(50, 3) < 0.3).float())

@@ -1,4 +1,4 @@
-"""The state moves, is saved and comes back, alone and as a part of other modules."""
+"""The state is moved, saved and loaded, alone and as a part of other modules."""
 
 import copy
 import os
@@ -47,16 +47,16 @@ def test_a_truncated_file_is_refused(trained, tmp_path, size):
     path = tmp_path / "state.safetensors"
     trained.state.save(path)
     path.write_bytes(path.read_bytes()[:size])
-    with pytest.raises(ValueError, match="is damaged or no safetensors file"):
+    with pytest.raises(ValueError, match="is damaged or not a safetensors file"):
         PLMState.load(path)
 
 
 def test_a_foreign_file_is_refused(tmp_path):
     save_file({"weight": torch.zeros(3)}, tmp_path / "model.safetensors")
-    with pytest.raises(ValueError, match="holds no PLM state"):
+    with pytest.raises(ValueError, match="without a PLM state"):
         PLMState.load(tmp_path / "model.safetensors")
     (tmp_path / "text").write_text("hello" * 100)
-    with pytest.raises(ValueError, match="is damaged or no safetensors file"):
+    with pytest.raises(ValueError, match="is damaged or not a safetensors file"):
         PLMState.load(tmp_path / "text")
 
 
@@ -109,7 +109,7 @@ def test_a_file_of_an_earlier_version_is_refused_with_the_way_on(tmp_path):
 def test_names_that_are_not_those_of_all_labels_are_refused(trained, tmp_path):
     trained.state.label_names = ["a", "b"]
     trained.state.save(tmp_path / "state")
-    with pytest.raises(ValueError, match="it has 2 label names and counts of 3 labels"):
+    with pytest.raises(ValueError, match="has 2 label names and counts of 3 labels"):
         PLMState.load(tmp_path / "state")
 
 
@@ -159,7 +159,7 @@ def test_names_and_settings_come_back(tmp_path):
 
 
 def go_on(plm_loss):
-    """A batch and an update: all that a state ends with."""
+    """The whole state after a batch and an update."""
     logits = torch.randn(32, 3, generator=torch.Generator().manual_seed(9)).requires_grad_()
     loss = plm_loss(logits, (logits > 0).float())
     loss.backward()

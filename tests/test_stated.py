@@ -1,4 +1,4 @@
-"""A comment of a document that states something wrong is found, and no number in one is passed over."""
+"""A wrong comment in a document is found, and every number in a comment is checked."""
 
 import pytest
 from stated import run_block

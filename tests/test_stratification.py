@@ -1,4 +1,4 @@
-"""Rows are spread over parts as the paper says, which a slow version says once more; then sizes are put right."""
+"""Rows are distributed over parts as in the paper (compared with a slow version); then the sizes are corrected."""
 
 import numpy as np
 import pytest
@@ -8,7 +8,7 @@ from hf_plm.stratification import stratify
 
 
 def slow_assignment(positives, sizes, seed):
-    """Iterative stratification of a dense matrix, row by row; without the moves that come after it."""
+    """Iterative stratification of a dense matrix, row by row, without the moves after it."""
     generator = np.random.default_rng(seed)
     num_rows, num_parts = len(positives), len(sizes)
     wanted = np.outer(positives.sum(0), sizes)  # times the number of rows, so that ties are exact
@@ -47,7 +47,7 @@ def test_rows_go_where_the_slow_version_puts_them(sizes, seed):
     positives = np.zeros((400, 12), bool)
     positives[:160] = random_positives(160, 12, seed)  # the rows without labels bring each part to its size
     slow = slow_assignment(positives, sizes, seed)
-    assert np.bincount(slow).tolist() == sizes  # nothing to move for the sizes, and nothing for a label
+    assert np.bincount(slow).tolist() == sizes  # no row must move, neither for the sizes nor for a label
     assert all(len(set(slow[rows])) == min(rows.sum(), len(sizes)) for rows in positives.T)
     part_of, missing = stratify(csr_array(positives), np.array(sizes), seed)
     assert part_of.tolist() == slow.tolist() and not len(missing)
@@ -79,6 +79,6 @@ def test_a_label_that_another_one_keeps_out_of_a_part_is_moved_there():
 
 
 def test_labels_that_no_rows_can_spread_are_returned():
-    positives = np.array([[1, 1, 0, 1], [0, 1, 1, 0], [1, 0, 1, 0]], bool)  # the last label has one row alone
+    positives = np.array([[1, 1, 0, 1], [0, 1, 1, 0], [1, 0, 1, 0]], bool)  # the last label has only one row
     _, missing = stratify(csr_array(positives), np.array([2, 1]), 0)
     assert len(missing) == 1 and missing[0] in (0, 1, 2)

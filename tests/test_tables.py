@@ -1,4 +1,4 @@
-"""Labels that a file holds as text become lists, in the way that the cells tell, or an error asks."""
+"""Labels that are text in a file become lists. The cells show how; if they do not, an error asks."""
 
 import pytest
 from datasets import Dataset, DatasetDict, load_dataset
@@ -22,7 +22,7 @@ def read(cells, separator=None, **others):
         (["[0, 1, 1]", "[1, 0, 0]"], [[0, 1, 1], [1, 0, 0]]),
         (["[0.0, 1.0]", "[1.0, 0.0]"], [[0.0, 1.0], [1.0, 0.0]]),
         ([None, None], [[], []]),
-        ([[1, 2], [0]], [[1, 2], [0]]),  # no text
+        ([[1, 2], [0]], [[1, 2], [0]]),  # not text
     ],
 )
 def test_cells_become_lists(cells, expected):
@@ -34,8 +34,8 @@ def test_cells_become_lists(cells, expected):
     [
         (["cat dog", "dog"], "column 'labels' holds text such as 'cat dog', with blanks; say what separates"),
         (["a|b", "c, d"], r"holds text such as 'a\|b', with '\|' and ','; say what separates"),
-        (["['a']", "b, c"], "column 'labels', row 1: 'b, c' is no list of names or numbers"),
-        (["['a'", "['b']"], "row 0: '\\['a'' is no list"),
+        (["['a']", "b, c"], "column 'labels', row 1: 'b, c' is not a list of names or numbers"),
+        (["['a'", "['b']"], "row 0: '\\['a'' is not a list"),
         (["['a']", "[1]"], "holds names in some rows and numbers in others"),
     ],
 )

@@ -1,4 +1,4 @@
-"""Tables become tasks: what is missing is split off, and texts and pictures are found by what the columns hold."""
+"""Tables become tasks: missing parts are split off, and the columns' contents show if they are texts or pictures."""
 
 import numpy as np
 import pytest

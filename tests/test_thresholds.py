@@ -1,4 +1,4 @@
-"""Thresholds are those of a search through all of them, and are drawn towards the common one where data are few."""
+"""Thresholds equal those of an exhaustive search, and with few data they are closer to the common threshold."""
 
 import itertools
 import warnings
@@ -13,7 +13,7 @@ from hf_plm.scores import multilabel_scores
 
 @pytest.fixture
 def data():
-    """A small problem, with ties and unknown labels: all thresholds can be tried."""
+    """A small problem with ties and unknown labels, for which all thresholds can be tried."""
     generator = np.random.default_rng(0)
     labels = (generator.random((14, 3)) < [0.5, 0.3, 0.2]).astype(float)
     labels[0] = 1
@@ -101,9 +101,9 @@ def test_a_label_without_positives_has_the_common_threshold(data):
         ({"objective": "f2"}, "objective is 'f2'; it must be one of"),
         ({"objective": "precision"}, r"target is None; for the objective 'precision' it must be a number in \(0, 1\]"),
         ({"objective": "recall", "target": 1.5}, "target is 1.5; for the objective 'recall'"),
-        ({"target": 0.5}, "target is 0.5; the objective 'macro_f1' has none"),
+        ({"target": 0.5}, "target is 0.5; leave it out for the objective 'macro_f1'"),
         ({"shrinkage": -1}, "shrinkage is -1; it must be 0 or more"),
-        ({"labels": np.zeros((14, 3))}, "no label has a positive; thresholds cannot be chosen"),
+        ({"labels": np.zeros((14, 3))}, "no label has a positive, so thresholds cannot be chosen"),
         ({"labels": np.ones((14, 2))}, r"logits have shape \(14, 3\), labels \(14, 2\)"),
         ({"logits": np.full((14, 3), np.inf)}, "logits hold a value that is NaN or infinite: inf in row 0"),
         ({"labels": np.full((14, 3), 0.5)}, r"labels hold a value that is neither 1, 0 nor unknown .*0.5 in row 0"),

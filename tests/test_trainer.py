@@ -1,4 +1,4 @@
-"""`PLMTrainer` computes what `PLMLoss` computes, and otherwise behaves as `Trainer`."""
+"""`PLMTrainer` has the loss of `PLMLoss`, and otherwise behaves as `Trainer`."""
 
 import copy
 
@@ -81,7 +81,7 @@ def test_preset_off_is_the_stock_trainer_with_bce(make_bert, text_data, make_arg
 def test_the_stock_trainer_multiplies_multi_label_losses_by_the_accumulation_steps(
     accumulation, make_bert, text_data, make_args
 ):
-    """The README's caveat on baselines. If this fails, transformers has mended it: take the caveat out."""
+    """The caveat on baselines in docs/from-trainer.md. If this fails, transformers is fixed: remove the caveat."""
     args = make_args(gradient_accumulation_steps=accumulation, per_device_train_batch_size=16 // accumulation)
     collator = MultiLabelCollator(5, label_format="ids")
     data = text_data.select(range(16))

@@ -1,4 +1,4 @@
-"""What a `PLMTrainer` finds out about its labels: their counts, names and form."""
+"""A `PLMTrainer` finds the counts, names and form of its labels."""
 
 from dataclasses import replace
 
@@ -147,9 +147,9 @@ def test_unknown_labels_reach_neither_loss_nor_counts_nor_histograms(make_bert, 
         (lambda data: data.remove_columns("labels"), {}, "there is no column 'labels' to count labels in"),
         (lambda data: data.select([]), {}, "the data set is empty"),
         (lambda data: data, {"num_labels": 3}, r"the class id \d is not in \[0, 3\)"),
-        (lambda data: data, {"label_counts": LabelCounts([1], [2])}, "num_labels=5, there are counts of 1 labels"),
+        (lambda data: data, {"label_counts": LabelCounts([1], [2])}, "num_labels=5, but there are counts of 1 labels"),
         (lambda data: data, {"problem_type": "regression"}, "problem_type is 'regression'"),
-        (lambda data: data, {"problem_type": "single_label_classification"}, "the labels are of the form 'ids'"),
+        (lambda data: data, {"problem_type": "single_label_classification"}, "the labels have the form 'ids'"),
         (lambda data: data, {"compute_loss_func": len}, "compute_loss_func is set; PLMTrainer masks"),
     ],
 )
@@ -161,7 +161,7 @@ def test_what_does_not_fit_together_is_named(change, arguments, message, make_be
 
 @pytest.fixture
 def endless(text_data):
-    """A stream without an end, which nobody can count beforehand."""
+    """A stream without an end, which cannot be counted beforehand."""
 
     def rows():
         while True:
@@ -174,7 +174,8 @@ def test_a_streams_counts_are_estimated_on_the_way(endless, text_data, make_bert
     args = make_args(max_steps=12, plm_update_steps=4, plm_rule="fixed")  # 4 steps hold every row once
     logging.get_logger("transformers").addHandler(caplog.handler)
     trainer = PLMTrainer(make_bert(), args, train_dataset=endless)
-    assert "counted on the way, every 4 steps (plm_update_steps); until the first count no label" in caplog.text
+    said = "during training, every 4 steps (plm_update_steps); no label is masked before the first count"
+    assert said in caplog.text
     trainer.train()
     state, positives = trainer.plm_state, torch.as_tensor(multi_hot(text_data).sum(0))
     assert torch.equal(state.positives, 3 * positives)
@@ -222,7 +223,7 @@ def test_names_in_the_rows_follow_the_models_names_when_counts_are_given(make_be
 
 def test_one_class_per_row_is_refused_by_a_multi_label_model(make_bert, make_args):
     data = Dataset.from_dict({"input_ids": [[1, 2]] * 4, "labels": [0, 1, 2, 0]})
-    with pytest.raises(ValueError, match="is 'multi_label_classification' and the labels are of the form 'class_id'"):
+    with pytest.raises(ValueError, match="is 'multi_label_classification' and the labels have the form 'class_id'"):
         PLMTrainer(make_bert(problem_type="multi_label_classification"), make_args(), train_dataset=data)
 
 

@@ -1,4 +1,4 @@
-"""What a run draws by its seed, and what its log says of the ratios."""
+"""The seed decides what a run draws, and its log has the ratios."""
 
 import pytest
 import torch
@@ -10,7 +10,7 @@ from hf_plm import PLMTrainer
 
 @pytest.fixture
 def masks_of(make_bert, make_args, monkeypatch):
-    """A function that trains and gives the mask of every batch."""
+    """A function that trains and returns the mask of every batch."""
     original = hf_plm.loss.sample_mask
 
     def run(**kwargs):
@@ -43,7 +43,7 @@ def test_the_seed_of_the_masks_is_that_of_the_arguments_when_training_begins(mak
 
 @pytest.fixture
 def rows_of(make_bert, make_args):
-    """A function that gives the rows of two epochs of class-aware sampling."""
+    """A function that returns the rows of two epochs of class-aware sampling."""
 
     def run(**kwargs):
         data = make_rows(64).map(lambda row, index: {"index": index}, with_indices=True)
@@ -63,12 +63,12 @@ def test_the_rows_of_class_aware_sampling_follow_the_seed_of_the_arguments(rows_
     assert first == again
     assert first[0] != other[0] and first[1] != other[1]
     assert first[0] != first[1]
-    assert rows_of(seed=1, data_seed=5) == first  # data_seed is of the order in which they are visited
+    assert rows_of(seed=1, data_seed=5) == first  # data_seed decides only the order of the rows
 
 
 @pytest.mark.parametrize("preset", ["default", "paper"])
 def test_the_logged_shift_is_the_ideal_ratio_over_that_of_the_data(preset, make_bert, make_args):
-    """By hand: the (lower) median over the labels of a group; inverted, or of another moment, it would differ."""
+    """The log has the lower median over a group's labels, computed by hand; an inverse or earlier one would differ."""
     args = make_args(num_train_epochs=3, plm_preset=preset, learning_rate=1e-2)
     trainer = PLMTrainer(make_bert(), args, train_dataset=make_rows(64))
     trainer.train()
@@ -83,4 +83,4 @@ def test_the_logged_shift_is_the_ideal_ratio_over_that_of_the_data(preset, make_
                 shifts.append(ideal_ratio[label].item() / (positives / negatives))
             median = sorted(shifts)[(len(shifts) - 1) // 2]
             assert log[f"plm/{group}_shift"] == pytest.approx(median, rel=1e-5)
-            assert abs(log[f"plm/{group}_shift"] - 1 / median) > 1e-3  # or an inverted one would pass
+            assert abs(log[f"plm/{group}_shift"] - 1 / median) > 1e-3  # else an inverted one would pass

@@ -1,13 +1,17 @@
-"""The arguments can be read from a command line, and every field is explained."""
+"""The arguments can be read from a command line, and every field has a help text."""
 
 import dataclasses
+import functools
 import json
 import pickle
 
+import numpy as np
 import pytest
+import torch.nn.functional as F
 from transformers import HfArgumentParser, TrainingArguments
 
-from hf_plm import PLMTrainingArguments
+from hf_plm import PLMTrainer, PLMTrainingArguments
+from hf_plm.presets import PLMSettings
 
 OWN_FIELDS = [
     field
@@ -113,6 +117,78 @@ def test_arguments_survive_json():
 def test_wrong_values_are_named(arguments, message):
     with pytest.raises(ValueError, match=message):
         PLMTrainingArguments("x", **arguments)
+
+
+def test_settings_without_effect_are_named_as_they_were_written_and_once(make_bert, text_data, make_args):
+    with pytest.warns(UserWarning, match="has no effect") as said:
+        args = make_args(plm_preset="paper", plm_temper=0.5, plm_max_shift=1, plm_class_weight=0.5, max_steps=1)
+        trainer = PLMTrainer(make_bert(), args, train_dataset=text_data)
+        trainer.train()
+        trainer.train()
+    messages = [str(each.message) for each in said if "has no effect" in str(each.message)]
+    assert messages == [
+        "plm_temper is 0.5 and has no effect: plm_max_shift is 1, so the ideal ratios stay those of the data",
+        "plm_class_weight is 0.5 and has no effect: plm_max_shift is 1, so no label is masked",
+    ]
+
+
+def test_what_a_search_sets_without_effect_is_said_too(make_bert, text_data, make_args):
+    args = make_args(plm_preset="paper", max_steps=1)
+    trainer = PLMTrainer(make_bert(), args, train_dataset=text_data)
+    args.plm_temper = 0.5  # as a search sets it
+    with pytest.warns(UserWarning, match="^plm_temper is 0.5 and has no effect: plm_initial_ratio is 'mean'") as said:
+        trainer.train()
+    assert len([each for each in said if "has no effect" in str(each.message)]) == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [({"plm_rule": "fixed"}, "plm_rule is 'fixed'"), ({"plm_change_rate": 0}, "plm_change_rate is 0")],
+)
+def test_steps_of_updates_that_change_nothing_are_said_once(
+    arguments, reason, make_bert, text_data, make_args, messages
+):
+    args = make_args(plm_update_steps=2, plm_objective="bce", max_steps=1, **arguments)
+    objective = F.binary_cross_entropy_with_logits
+    own = functools.partial(objective, reduction="none")
+    trainer = PLMTrainer(make_bert(), args, train_dataset=text_data, objective=own)
+    trainer.train()
+    said = list({id(record): record.getMessage() for record in messages.records}.values())  # two handlers have each
+    assert said.count(f"plm_update_steps has no effect: {reason}, and the counts are known") == 1
+    assert said.count("plm_objective='bce' is not used: objective is given") == 1
+
+
+def test_numpy_numbers_are_numbers(make_bert, text_data, make_args):
+    values = {
+        "plm_initial_ratio": np.float32(0.25),
+        "plm_change_rate": np.float64(0.5),
+        "plm_num_bins": np.int64(10),
+        "plm_max_shift": np.int32(50),
+        "plm_class_weight": np.float16(0.5),
+        "plm_update_steps": np.int64(2),
+        "plm_objective_kwargs": {"gamma_negative": np.float32(2)},
+    }
+    args = make_args(max_steps=2, **values)
+    plain = {name: getattr(args, name) for name in values}
+    assert plain == {
+        "plm_initial_ratio": 0.25,
+        "plm_change_rate": 0.5,
+        "plm_num_bins": 10,
+        "plm_max_shift": 50,
+        "plm_class_weight": 0.5,
+        "plm_update_steps": 2,
+        "plm_objective_kwargs": {"gamma_negative": 2},
+    }
+    kinds = {name: type(value) for name, value in plain.items()}
+    assert set(kinds.values()) == {float, int, dict}
+    assert json.loads(args.to_json_string())["plm_num_bins"] == 10
+    trainer = PLMTrainer(make_bert(), args, train_dataset=text_data)
+    trainer.train()
+    settings = trainer.plm_loss.settings
+    assert (type(settings.num_bins), settings.num_bins) == (int, 10)
+    assert json.dumps(trainer.plm_state.settings)
+    args.plm_max_shift = np.int64(20)  # as a search may set it
+    assert type(PLMSettings.from_preset(**args.plm_settings()).max_shift) is int
 
 
 def test_the_token_is_not_pickled(tmp_path):

@@ -88,7 +88,7 @@ def scores_of(model, inputs=None):
 
 
 def quantiles_of(model):
-    """Thresholds above a third to two thirds of the rows."""
+    """Thresholds that a third to two thirds of the rows do not reach."""
     return np.quantile(scores_of(model), [0.3, 0.4, 0.5, 0.6, 0.7], axis=0).diagonal()
 
 

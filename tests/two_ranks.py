@@ -1,8 +1,9 @@
 """Runs on each of two ranks, under torchrun: `torchrun --nproc_per_node 2 two_ranks.py FOLDER`.
 
-`FOLDER` holds what `killed.py` left. What the tests look at is written to `FOLDER/rank0.pt` and `FOLDER/rank1.pt`.
+`FOLDER` holds the checkpoints of `killed.py`. The results are written to `FOLDER/rank0.pt` and `FOLDER/rank1.pt`.
 """
 
+import gc
 import os
 import sys
 from pathlib import Path
@@ -13,9 +14,12 @@ import pytest
 import scenarios
 import torch
 import torch.distributed as dist
+from matplotlib.figure import Figure
+from one_pixel import save_one_pixel
 from torch import nn
 from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
+from torch.utils.data import IterableDataset
 from transformers import BertForSequenceClassification, TrainerCallback
 from transformers.distributed import DistributedConfig
 
@@ -32,8 +36,90 @@ def scale(folder):
         results[name, "2 x 2 x 4"] = scenarios.run_scale(folder, name, 4, 2)
     results["not averaged"] = scenarios.run_scale(folder, "default", 4, 2, average_tokens_across_devices=False)
     results["uneven"] = scenarios.run_scale(folder, "default", 8, 1, rows=37)
+    results["own losses"] = scenarios.run_scale(
+        folder, "default", 4, 2, rows=37, trainer_class=scenarios.documented_trainer()
+    )
+    results["rarely logged"] = scenarios.run_scale(folder, "default", 4, 2, logging_steps=2)
     results["class ids"] = scenarios.run_scale(folder, "default", 4, 2, rows=37, unknown=0, sparse=True)
     return results
+
+
+class Stream(IterableDataset):
+    """Rows one after the other, as torch has them, without shards; it may know its length."""
+
+    def __init__(self, data):
+        self.data = data
+
+    def __iter__(self):
+        return iter(self.data)
+
+
+class StreamWithLength(Stream):
+    def __len__(self):
+        return len(self.data)
+
+
+def one_shard(data):
+    return data.to_iterable_dataset()
+
+
+def shards(data):
+    return data.to_iterable_dataset(num_shards=2)
+
+
+EACH_RANK_READS = {"accelerator_config": {"dispatch_batches": False}}
+SPLIT = {"accelerator_config": {"split_batches": True}}
+
+
+def streams(folder):
+    """37 rows, which the ranks share out unevenly, as a stream: dispatched by rank 0, or read by each rank."""
+    results = {}
+    for name, stream, batch_size, how in (
+        ("one shard", one_shard, 8, {}),
+        ("two shards", shards, 8, {}),
+        ("of torch", Stream, 8, {}),
+        ("of torch, with a length", StreamWithLength, 8, {}),
+        ("split", one_shard, 16, SPLIT),
+        ("rows, split", lambda data: data, 16, SPLIT),
+    ):
+        results["stream", name] = scenarios.run_scale(
+            folder, "default", batch_size, 1, rows=37, stream=stream, max_steps=3, **how
+        )
+    results["shards"] = scenarios.run_scale(
+        folder, "paper", 8, 1, rows=37, stream=shards, eval_stream=lambda data: data, max_steps=3, **EACH_RANK_READS
+    )
+    results["refused"] = refused_streams(folder) | {"unequal": unequal_streams(folder)}
+    return results
+
+
+def refused_streams(folder):
+    """The errors for streams of which each rank reads its part and rows would count twice."""
+    refused = {}
+    rows = scenarios.make_rows(37)
+    for name, stream in (("one shard", one_shard), ("shards", shards), ("length", StreamWithLength)):
+        args = scenarios.make_args(folder, max_steps=3, per_device_train_batch_size=8, **EACH_RANK_READS)
+        counts = scenarios.count_labels(rows)
+        trainer = scenarios.PLMTrainer(
+            scenarios.make_bert(), args, train_dataset=stream(rows), eval_dataset=stream(rows), label_counts=counts
+        )
+        for call in (trainer.train, trainer.evaluate, lambda trainer=trainer: trainer.predict(trainer.eval_dataset)):
+            if (call, name) != (trainer.train, "shards"):
+                with pytest.raises(ValueError) as error:
+                    call()
+                refused.setdefault(name, []).append(str(error.value))
+    return refused
+
+
+def unequal_streams(folder):
+    """What a rank says whose part of a stream has ended when that of another has not; None for the other."""
+    rank, rows = dist.get_rank(), scenarios.make_rows(16)
+    args = scenarios.make_args(folder, per_device_train_batch_size=8)
+    trainer = scenarios.PLMTrainer(scenarios.make_bert(), args, train_dataset=rows)
+    batches = list(trainer.get_train_dataloader())
+    try:
+        trainer.get_batch_samples(iter(batches[:rank]), 1, args.device)
+    except ValueError as error:
+        return str(error)
 
 
 def masks(folder):
@@ -51,7 +137,7 @@ def masks(folder):
 
 
 def resumed(folder):
-    """Resumes what `killed.py` left, beside runs that were never interrupted, and a run that one rank began."""
+    """Resumes the runs of `killed.py` and a run that one rank began, and makes the same runs without a break."""
     results = {}
     for case in scenarios.CHECKPOINTS:
         left = scenarios.killed_folder(folder, case, 2)
@@ -63,7 +149,7 @@ def resumed(folder):
 
 
 def sharded(folder):
-    """A model that FSDP2 shards (`distributed_config`), beside one that DDP copies; both accumulate and learn."""
+    """A model that FSDP2 shards (`distributed_config`), and the same model with DDP; both accumulate and learn."""
     scenarios.make_bert().save_pretrained(folder / "start")  # rank 0 writes
     dist.barrier()
     shards = DistributedConfig(fsdp_size=2, fsdp_plan={"bert.encoder.layer.*": "free_full_weight"})
@@ -78,7 +164,7 @@ def sharded(folder):
             learning_rate=1e-2,
             logging_steps=1,
             save_strategy="epoch",
-            save_only_model=True,  # which Trainer demands of sharded models
+            save_only_model=True,  # Trainer requires it for sharded models
         )
         data = scenarios.make_rows(40, unknown=0.2)
         trainer = scenarios.PLMTrainer(model, args, train_dataset=data, eval_dataset=data)
@@ -102,7 +188,7 @@ class SaveOnFirstRank(TrainerCallback):
 
 
 def saved_by_one(folder):
-    """A run in the middle of which rank 0 alone saves, beside one without; its checkpoint is resumed."""
+    """A run in which rank 0 alone saves in the middle, and one without this save; the first is resumed from there."""
     results = {}
     for name in ("whole", "saved by one"):
         args = scenarios.make_args(
@@ -139,7 +225,7 @@ class WithLoss(nn.Module):
 
 
 def saved_in_the_middle(folder):
-    """A state that rank 0 saves alone, then both; each rank has seen other rows, in a model that DDP wraps."""
+    """A state that first rank 0 and then both ranks save. Each rank has seen other rows, in a model that DDP wraps."""
     rank = dist.get_rank()
     wrapped = DistributedDataParallel(WithLoss())
     state = wrapped.module.plm_loss.state
@@ -165,11 +251,13 @@ MIDDLE = "in the middle of an epoch"
 
 
 def main():
+    gc.freeze()  # `Trainer` looks for garbage when it begins to train
+    Figure.savefig = save_one_pixel
     folder = Path(sys.argv[1])
     args = scenarios.make_args(folder)
     assert args.world_size == 2, args.world_size
     result = {"world_size": args.world_size, **scale(folder), **masks(folder), **resumed(folder)}
-    result |= saved_by_one(folder) | saved_in_the_middle(folder)
+    result |= streams(folder) | saved_by_one(folder) | saved_in_the_middle(folder)
     if hasattr(DistributedConfig, "fsdp_plan"):
         result |= sharded(folder)
     torch.save(result, folder / f"rank{args.process_index}.pt")

@@ -1,0 +1,154 @@
+"""Everything that only a machine with a CUDA device can tell, within ten minutes and without a network.
+
+    python benchmarks/gpu.py                        # `make gpu`; writes outputs/gpu/gpu.json and outputs/gpu/gpu.md
+    python benchmarks/gpu.py --part loss step       # some parts alone
+    python benchmarks/gpu.py --device cpu --tiny    # the same parts, small, on a CPU: they run, and measure nothing
+
+Each part (`gpu_parts.py`) is a process of its own, with a time limit of its own, on the first device that is visible.
+What fails, or runs out of time, is shown with its error and with what it had found; the others go on. The exit status
+is 1 if a part failed, or if there is no CUDA device.
+"""
+
+import argparse
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from gpu_page import make_page
+
+try:
+    import torch
+except ModuleNotFoundError:
+    sys.exit("PyTorch is missing: `make install` brings it; or name a Python that has it, make gpu GPU_PYTHON=...")
+
+ROOT = Path(__file__).parent.parent
+OUTPUT = Path("outputs/gpu")
+LIMIT = 590
+"""Seconds for all parts."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """A part, of `gpu_parts.PARTS`.
+
+    Attributes:
+        title: what it finds out.
+        seconds: so many it may take, and what the parts before it have left.
+    """
+
+    title: str
+    seconds: int
+
+
+PARTS = {
+    "tests": Part("The tests of the device", 180),
+    "waits": Part("Where a training waits for the device", 35),
+    "loss": Part("What the loss costs", 130),
+    "memory": Part("Peak memory of the loss", 45),
+    "step": Part("What a step of training costs, and its peak memory", 100),
+    "quality": Part("MiniLM fine-tuned on debtags", 95),
+}
+
+
+def run_part(command: Sequence[str], limit: float, path: Path, environment: dict[str, str]) -> dict[str, Any]:
+    """Run a part, and end it with all its processes when its time is over.
+
+    Args:
+        command: writes what it has found to `path`, a JSON object with `results`, and perhaps `left_out` (why).
+
+    Returns:
+        `outcome` (passed, failed or left out), `error` (None if it passed), `limit`, `seconds`, and what the command
+        wrote. The command's own output is beside `path`.
+    """
+    path.unlink(missing_ok=True)
+    log = path.with_suffix(".log")
+    start = time.monotonic()
+    with log.open("w") as output:
+        process = subprocess.Popen(
+            command, stdout=output, stderr=output, cwd=ROOT, env=environment, start_new_session=True
+        )
+        try:
+            status: int | None = process.wait(limit)
+        except subprocess.TimeoutExpired:
+            status = None
+        finally:
+            end_group(process.pid)
+            process.wait()
+    found = json.loads(path.read_text()) if path.exists() else {"results": []}
+    error = found.pop("left_out", None)
+    outcome = "passed" if error is None else "left out"
+    if status is None:
+        outcome, error = "failed", f"it ran out of its {limit:.0f} s"
+    elif status != 0:
+        lines = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
+        outcome, error = "failed", "\n".join(lines[-12:]) or f"it ended with the status {status}"
+    seconds = round(time.monotonic() - start, 1)
+    return {"outcome": outcome, "error": error, "limit": round(limit), "seconds": seconds, **found}
+
+
+def end_group(group: int) -> None:
+    """End what is left of the processes that a part started."""
+    try:
+        os.killpg(group, signal.SIGKILL)
+    except ProcessLookupError:
+        pass
+
+
+def environment_of(device: str) -> dict[str, str]:
+    """The parts' environment: this checkout, no network, and one device."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0] if device == "cuda" else ""
+    return {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])),
+        "CUDA_VISIBLE_DEVICES": visible,
+        "HF_HUB_OFFLINE": "1",
+        "TOKENIZERS_PARALLELISM": "false",
+    }
+
+
+def make_report(parts: Sequence[str], device: str, tiny: bool, folder: Path) -> dict[str, Any]:
+    """Run the parts in turn, and write the JSON and the page after each."""
+    folder = folder.resolve()
+    folder.mkdir(parents=True, exist_ok=True)
+    start = time.monotonic()
+    report: dict[str, Any] = {"command": "python benchmarks/gpu.py", "device": device, "tiny": tiny, "parts": {}}
+    for place, name in enumerate(parts):
+        limit = LIMIT - (time.monotonic() - start) - sum(PARTS[later].seconds for later in parts[place + 1 :])
+        path = folder / f"{name}.json"
+        command = [sys.executable, str(ROOT / "benchmarks" / "gpu_parts.py"), name, "--device", device]
+        command += ["--output", str(path), *(["--tiny"] if tiny else [])]
+        print(f"{PARTS[name].title}: {limit:.0f} s at most ...", end=" ", flush=True)
+        part = run_part(command, limit, path, environment_of(device))
+        print(f"{part['outcome']}, {part['seconds']:.0f} s", flush=True)
+        report["parts"][name] = {"title": PARTS[name].title, **part}
+        report["seconds"] = round(time.monotonic() - start, 1)
+        (folder / "gpu.json").write_text(json.dumps(report, indent=1))
+        (folder / "gpu.md").write_text(make_page(report))
+    return report
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--part", nargs="+", choices=list(PARTS), default=list(PARTS), help="default: all")
+    parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
+    parser.add_argument("--tiny", action="store_true", help="small sizes and few steps, to see that the parts run")
+    parser.add_argument("--output", type=Path, default=OUTPUT, help=f"a folder; default: {OUTPUT}")
+    args = parser.parse_args(arguments)
+    if args.device == "cuda" and not torch.cuda.is_available():
+        sys.exit(f"PyTorch {torch.__version__} finds no CUDA device here: run this on a machine that has one.")
+    report = make_report(args.part, args.device, args.tiny, args.output)
+    print(f"Written: {args.output / 'gpu.json'} {args.output / 'gpu.md'}")
+    failed = [name for name, part in report["parts"].items() if part["outcome"] == "failed"]
+    if failed:
+        sys.exit(f"Failed: {', '.join(failed)}")
+
+
+if __name__ == "__main__":
+    main()

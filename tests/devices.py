@@ -1,0 +1,82 @@
+"""What the tests of devices share: batches that are the same everywhere, and a way to find what waits for a device."""
+
+from contextlib import contextmanager
+
+import torch
+from torch import nn
+from transformers import TrainerCallback
+
+import hf_plm.loss
+import hf_plm.packed_histograms
+from hf_plm import LabelCounts
+from hf_plm.fused import fused_total
+from hf_plm.packed_histograms import packed_histograms
+
+NUM_LABELS = 37
+NUM_BINS = 20
+POSITIVES = torch.arange(1, NUM_LABELS + 1) * 10
+COUNTS = LabelCounts(POSITIVES, 1000 - POSITIVES)
+
+
+def make_batch(rows, dtype=torch.float32, seed=0):
+    """Logits whose probabilities lie well inside the bins, in every precision; labels of which a tenth is unknown."""
+    generator = torch.Generator().manual_seed(seed)
+    shape = (rows, NUM_LABELS)
+    bins = torch.randint(NUM_BINS, shape, generator=generator)
+    probabilities = (bins + 0.3 + 0.4 * torch.rand(shape, generator=generator, dtype=torch.float64)) / NUM_BINS
+    labels = (torch.rand(shape, generator=generator) < 0.3).float()
+    labels[torch.rand(shape, generator=generator) < 0.05] = torch.nan
+    labels[torch.rand(shape, generator=generator) < 0.05] = -100
+    return torch.logit(probabilities).to(dtype), labels
+
+
+def loss_and_gradient(plm_loss, logits, labels, device="cpu"):
+    """Of a batch that is moved to a device; both on the CPU."""
+    values = logits.to(device, copy=True).requires_grad_()
+    loss = plm_loss(values, labels.to(device))
+    loss.backward()
+    return loss.detach().cpu(), values.grad.cpu()
+
+
+@contextmanager
+def never_waiting(device):
+    """What waits for the device is an error: on a GPU by PyTorch's own check; on "meta" there are no values."""
+    if device == "cuda":
+        torch.cuda.set_sync_debug_mode("error")
+    try:
+        yield
+    finally:
+        if device == "cuda":
+            torch.cuda.set_sync_debug_mode("default")
+
+
+def where_waiting_shows(device, monkeypatch):
+    """The GPU, or for the CPU "meta", for which nothing can be compiled: there the same functions run as they are."""
+    if device == "cuda":
+        return "cuda"
+    monkeypatch.setattr(hf_plm.loss, "compiled_total", fused_total)
+    monkeypatch.setattr(hf_plm.packed_histograms, "compiled_histograms", packed_histograms)
+    return "meta"
+
+
+class NeverWaits(TrainerCallback):
+    """From the third step on, a step of training that waits for the GPU is an error: forward, backward, optimizer.
+
+    Not under test is what `Trainer` does before and after: copying the batch, and logging.
+    """
+
+    def __init__(self):
+        self.steps = 0
+
+    def on_step_begin(self, args, state, control, **kwargs):
+        if state.global_step >= 2:
+            self.steps += 1
+            torch.cuda.set_sync_debug_mode("error")
+
+    def on_step_end(self, args, state, control, **kwargs):
+        torch.cuda.set_sync_debug_mode("default")
+
+
+def make_network():
+    torch.manual_seed(0)
+    return nn.Linear(8, NUM_LABELS)
