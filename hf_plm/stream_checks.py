@@ -1,5 +1,7 @@
 """Whether several ranks can share out a stream of rows so that each row counts once."""
 
+from typing import Any
+
 from accelerate.data_loader import DataLoaderDispatcher, IterableDatasetShard
 from torch.utils.data import DataLoader, IterableDataset
 
@@ -10,7 +12,7 @@ REMEDY = (
 )
 
 
-def check_no_row_is_repeated(loader: DataLoader, source: str) -> None:
+def check_no_row_is_repeated(loader: DataLoader[Any], source: str) -> None:
     """Raise a ValueError if accelerate evens out the ranks' parts of a stream with rows that nothing tells apart.
 
     With `dispatch_batches=False` each rank reads the whole stream and keeps its part of every batch; the last is
@@ -28,7 +30,7 @@ def check_no_row_is_repeated(loader: DataLoader, source: str) -> None:
         )
 
 
-def check_whole(loader: DataLoader, source: str) -> None:
+def check_whole(loader: DataLoader[Any], source: str) -> None:
     """As `check_no_row_is_repeated`, for data of which every row is scored once: the ranks' parts must be even, too.
 
     Raises:

@@ -25,7 +25,7 @@ FOLDER = Path(hf_plm.__file__).parent
 TREES = {path.stem: ast.parse(path.read_text()) for path in FOLDER.glob("*.py") if path.stem != "__main__"}
 
 IMPORTED = {("fused", "torch._dynamo.exc")}
-ATTRIBUTES = {("command_parser", "_actions"), ("comparing", "_asdict"), ("loss", "_modules")}
+ATTRIBUTES = {("command_parser", "_actions"), ("comparing", "_asdict"), ("loss", "_modules"), ("trainer", "_replace")}
 ARGUMENTS = {("hub", "_internal_call")}
 OVERRIDDEN = {
     ("LabelTable", "_constructor"),
