@@ -51,7 +51,10 @@ def use_section(facts: RunFacts, repository: str, base_model: str | None) -> str
     if facts.is_adapter:
         code = _load_adapter(facts, task, repository, str(base_model))
     elif facts.has_processor:
-        code = f"from transformers import pipeline\n\ntagger = pipeline({_text(task.pipeline)}, {_text(repository)})\n"
+        code = (
+            "from transformers import pipeline\n\n"
+            f"tagger = pipeline({_text(task.pipeline)}, {_text(repository)})  # or the path of the model's folder\n"
+        )
     else:
         code = (
             f"from transformers import {task.model_class}\n\n"

@@ -10,10 +10,15 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from .command_parser import FILE_HELP, CommandParser
 from .display import printable
 from .inspection import LabelReport, inspect_labels
 from .labeled_data import read_labeled
 from .presets import PRESETS
+from .recipes import LabelArguments
+
+FORMS = {"multi_hot": "1 and 0", "ids": "ids", "names": "names", "class_id": "one class id per row"}
+"""The forms of labels in words."""
 
 SHOWN_LABELS = 30
 """So many labels are listed at most: the most frequent and the rarest."""
@@ -21,44 +26,32 @@ SHOWN_LABELS = 30
 
 def add_parser(commands: Any) -> None:
     """Add the command to `hf-plm`."""
-    inspect = commands.add_parser(
+    parser = commands.add_parser(
         "inspect",
-        help="how imbalanced the labels of a data set are, and what the presets would mask",
-        description="How imbalanced the labels of a data set are, and what the presets would mask.",
+        help="how often each label of a file occurs, and what to mind",
+        description="How often each label occurs, how imbalanced the labels are, and how much of each the presets "
+        "let into the loss. Nothing is trained, and nothing is written unless --plot asks for it.",
+        dataclass_types=(LabelArguments,),
     )
-    inspect.add_argument("dataset", help="a data set of the Hub, or a csv, tsv, json, jsonl or parquet file")
-    inspect.add_argument("--config", help="the data set's configuration, if it has several")
-    inspect.add_argument("--split", default="train", help="default: train")
-    inspect.add_argument("--label-column", default="labels", help="default: labels")
-    inspect.add_argument(
-        "--label-columns",
-        metavar="NAMES",
-        help="one column per label, with 1, 0, or nothing where it is unknown: a,b,c or a pattern such as 'tag_*'",
+    parser.add_argument("file", metavar="FILE", help=FILE_HELP)
+    parser.add_argument("--config", metavar="NAME", help="of a data set of the Hub, if it has several")
+    parser.add_argument("--split", metavar="NAME", default="train", help="of a data set of the Hub; default: train")
+    parser.add_argument(
+        "--label-format",
+        metavar="FORM",
+        default="auto",
+        help="multi_hot, ids, names or class_id; only where the rows can be read in two ways",
     )
-    inspect.add_argument(
-        "--label-format", default="auto", help="multi_hot, ids, names or class_id, where the rows do not tell"
-    )
-    inspect.add_argument("--num-labels", type=int, help="how many labels there are, where the data do not tell")
-    inspect.add_argument(
-        "--separator",
-        help="between the names of a label column of text; empty if each cell is one name; default: |, ; or a comma, "
-        "where it is plain",
-    )
-    inspect.add_argument("--json", action="store_true", help="print everything as JSON")
-    inspect.add_argument("--plot", metavar="FILE", help="draw the label counts into a file (png, svg or pdf)")
-    inspect.set_defaults(run=run)
+    parser.add_argument("--num-labels", type=int, metavar="N", help="how many labels, where the data do not tell")
+    parser.add_argument("--json", action="store_true", help="print everything as JSON")
+    parser.add_argument("--plot", metavar="PICTURE", help="draw the label counts into a png, svg or pdf file")
+    parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> None:
     """Read, and print the report. Raises a ValueError or OSError for what cannot be read or written."""
-    data = read_labeled(
-        args.dataset,
-        config=args.config,
-        split=args.split,
-        label_column=args.label_column,
-        label_columns=args.label_columns,
-        separator=args.separator,
-    )
+    (labels,) = CommandParser((LabelArguments,)).parse_dict(vars(args), allow_extra_keys=True)
+    data = read_labeled(args.file, config=args.config, split=args.split, **labels.columns())
     report = inspect_labels(data[args.split], args.num_labels, label_format=args.label_format)
     if args.json:
         print(json.dumps(report.to_dict()))
@@ -77,11 +70,14 @@ def print_report(report: LabelReport, console: Console) -> None:
     """The report as a person reads it."""
     counts = report.counts
     console.print(
-        f"[bold]{report.num_rows:,}[/] rows, [bold]{counts.num_labels:,}[/] labels ({report.form}); "
+        f"[bold]{report.num_rows:,}[/] rows, [bold]{counts.num_labels:,}[/] labels (given as {FORMS[report.form]}); "
         f"{report.cardinality:.2f} labels per row (density {report.density:.4f}), "
         f"rows without a label: {report.rows_without_label:,}"
     )
-    console.print(f"Imbalance: MeanIR {report.mean_ir:.1f}, CVIR {report.cvir:.2f}, SCUMBLE {report.scumble:.3f}\n")
+    console.print(
+        f"Imbalance: MeanIR {report.mean_ir:.1f} (mean of IRLbl), CVIR {report.cvir:.2f} (its spread, as a share of "
+        f"the mean), SCUMBLE {report.scumble:.3f} (how much frequent and rare labels share rows, from 0 to 1)\n"
+    )
     console.print(_label_table(report))
     console.print(_preset_table(report))
     for warning in report.warnings():
@@ -108,7 +104,11 @@ def _label_table(report: LabelReport) -> Table:
         cells = (formats.get(name, "{:,}").format(values[index].item()) for name, values in columns.items())
         table.add_row(Text(printable(names[index])), groups[index], *cells)
     what = {"random": "the probability", "expected": "the weight"}[PRESETS["default"].mask]
-    table.caption = f"keep: {what} with which preset default lets positives and negatives into the loss at first"
+    table.caption = (
+        "group: head, the tenth of the labels that is most frequent; tail, the half that is rarest. "
+        "IRLbl: how many times as often the most frequent label occurs. "
+        f"keep: {what} with which preset default lets positives and negatives into the loss at first"
+    )
     return table
 
 
