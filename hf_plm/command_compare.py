@@ -39,6 +39,11 @@ def run(args: argparse.Namespace) -> None:
     task, training_args = read_flags(args)
     methods = [name.strip() for name in args.methods.split(",")]
     runs = ComparisonRuns(args.output_dir, settings_of(args, task))
+    seeds = range(args.seed, args.seed + args.seeds)
+    done = sum(runs.read(method, seed) is not None for method in methods for seed in seeds)
+    if done:
+        total = len(methods) * len(seeds)
+        print(f"{done} of {total} trainings are there already, in {runs.folder}; delete it to train them again")
     comparison = compare_methods(
         task.make_model, training_args, task.data, task.processor, methods=methods, num_seeds=args.seeds, runs=runs
     )

@@ -104,6 +104,7 @@ def _label_table(report: LabelReport) -> Table:
         cells = (formats.get(name, "{:,}").format(values[index].item()) for name, values in columns.items())
         table.add_row(Text(printable(names[index])), groups[index], *cells)
     what = {"random": "the probability", "expected": "the weight"}[PRESETS["default"].mask]
+    table.caption_justify = "left"
     table.caption = (
         "group: head, the tenth of the labels that is most frequent; tail, the half that is rarest. "
         "IRLbl: how many times as often the most frequent label occurs. "
