@@ -108,9 +108,9 @@ def predicting(args: argparse.Namespace, task: Task) -> str:
 class EpochLines(TrainerCallback):
     """Prints one line for each evaluation."""
 
-    def on_evaluate(self, args: Any, state: Any, control: Any, metrics: dict[str, float], **kwargs: Any) -> None:
+    def on_evaluate(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         if state.is_world_process_zero:
-            scores = in_words(metrics, ("macro_f1", "micro_f1", "map"))
+            scores = in_words(kwargs["metrics"], ("macro_f1", "micro_f1", "map"))
             tqdm.write(f"Epoch {state.epoch:.3g} of {state.num_train_epochs:g}: on validation {scores}")
 
 

@@ -190,7 +190,7 @@ def _picture_rows(
 ) -> InputRows:
     (rows,) = read_parts(source, config, split, [each for each in (column, usual) if each is not None]).values()
     if column is None:
-        column = usual if usual in rows.column_names else IMAGE
+        column = usual if usual is not None and usual in rows.column_names else IMAGE
     has_files = column in rows.column_names and cell_type(rows, column) in TEXT
     files = stored_column(rows, column).to_pylist() if has_files else []
     rows = find_pictures(DatasetDict({split: rows}), column, folder)[split].select_columns([IMAGE])

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from hf_plm import LabelCounts, PLMLoss, PLMTrainingArguments, comparing
 from hf_plm.command_line import main
-from hf_plm.comparing import METHODS, TUNED, Comparison, compare_methods
+from hf_plm.comparing import METHODS, SCORES, TUNED, Comparison, compare_methods
 from hf_plm.comparison_plot import plot_comparison
 from hf_plm.comparison_runs import ComparisonRuns
 from hf_plm.objectives import asymmetric
@@ -87,24 +87,26 @@ def test_methods_begin_alike_and_differ_by_their_loss_alone(text_data, tmp_path)
 
 
 @pytest.fixture
-def counted(monkeypatch, text_data, tmp_path):
-    """`compare(...)` with a folder for its runs, and the trainings that it made since the last look."""
-    trainings, train = [], comparing._train
+def counted(monkeypatch, tmp_path):
+    """`compare(...)` with a folder for its runs: what it finds, and which trainings it made (here of no model)."""
+    trainings = []
 
-    def counted_train(make_model, args, *others):
+    def train(make_model, args, *others):
         trainings.append((args.seed, args.plm_preset))
-        return train(make_model, args, *others)
+        return args
 
-    monkeypatch.setattr(comparing, "_train", counted_train)
-    args = PLMTrainingArguments(str(tmp_path), use_cpu=True, max_steps=1)
-    parts = {"train": 0, "validation": 20, "test": 40}
-    data = {part: text_data.select(range(start, start + 20)) for part, start in parts.items()}
+    def score(args, data):
+        value = args.seed / 100 + (args.plm_preset == "default") / 1000
+        return {kind: dict.fromkeys(SCORES, value) for kind in ("", TUNED)}
+
+    monkeypatch.setattr(comparing, "_train", train)
+    monkeypatch.setattr(comparing, "_score", score)
 
     def compare(methods, num_seeds, **settings):
         trainings.clear()
+        args = PLMTrainingArguments(str(tmp_path), use_cpu=True)
         runs = ComparisonRuns(tmp_path, settings)
-        found = compare_methods(scenarios.make_bert, args, data, methods=methods, num_seeds=num_seeds, runs=runs)
-        return found, list(trainings)
+        return compare_methods(None, args, {}, methods=methods, num_seeds=num_seeds, runs=runs), list(trainings)
 
     return compare
 
@@ -114,6 +116,7 @@ def test_a_comparison_goes_on_where_it_stopped_and_with_more_methods_and_seeds(c
     assert trainings == [(42, "off"), (43, "off")]
     more, trainings = counted(["bce", "default"], 3, model="a")
     assert trainings == [(42, "default"), (43, "default"), (44, "off"), (44, "default")]
+    assert more.scores["bce"]["map"] == pytest.approx([42, 43, 44]) and more.scores["default"]["map"][0] > 42
     assert more.scores["bce"]["map"][:2] == first.scores["bce"]["map"]
     again, trainings = counted(["bce", "default"], 3, model="a")
     assert trainings == [] and again.scores == more.scores
