@@ -75,7 +75,7 @@ def _scores_in_words(facts: RunFacts) -> str:
     if facts.decisions.scores == "probabilities" and facts.is_single_label:
         return (
             "The logits are calibrated: the sigmoid of each is the probability of its class at the frequencies of the "
-            "training data. Pipelines show their softmax, which is surer."
+            "training data. Pipelines show their softmax, which is more confident."
         )
     if facts.decisions.scores == "probabilities":
         return "The scores are calibrated: they are probabilities for the frequencies of the training data."
