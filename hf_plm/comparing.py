@@ -59,7 +59,7 @@ class Comparison:
             method: with the threshold 0.5, and with a threshold for each label that is chosen on the validation rows
             (for macro-F1 and the F1 of tail labels those best for macro-F1, for micro-F1 those best for it).
         num_rows: part -> its number of rows.
-        seconds: that the runs took together that were not there yet.
+        seconds: of all trainings that were not there yet, together.
     """
 
     seeds: list[int]

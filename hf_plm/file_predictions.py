@@ -188,7 +188,8 @@ def _text_rows(source: str, config: str | None, split: str, column: str | None, 
 def _picture_rows(
     source: str, config: str | None, split: str, column: str | None, folder: str | Path | None, usual: str | None
 ) -> InputRows:
-    (rows,) = read_parts(source, config, split, [each for each in (column, usual) if each is not None]).values()
+    names = [column or IMAGE] if usual is None else [column or IMAGE, usual]
+    (rows,) = read_parts(source, config, split, names).values()
     if column is None:
         column = usual if usual is not None and usual in rows.column_names else IMAGE
     has_files = column in rows.column_names and cell_type(rows, column) in TEXT

@@ -139,6 +139,10 @@ def test_pictures_are_read_from_their_files(make_vit, folder):
     write_record("vit", {}, {"image_column": "file"})
     main(["predict", "vit", "rows.csv", "--output", "again.csv", "--image-folder", "pictures"])
     assert read("again.csv") == rows
+    Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save("pictures/007.png")
+    pd.DataFrame({"image": ["007"], "n": [1]}).to_csv("numbers.csv", index=False)
+    main(["predict", "vit", "numbers.csv", "--output", "numbers-out.csv", "--image-folder", "pictures"])
+    assert [row["image"] for row in read("numbers-out.csv")] == ["007"]
     expected = predict(
         *load_classifier("vit")[:1], [f"pictures/{row}.png" for row in range(5)], load_classifier("vit")[1]
     )
