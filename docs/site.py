@@ -15,7 +15,7 @@ from mkdocs.structure.pages import Page
 ROOT = Path(__file__).parent.parent
 PAGES = ("*.md", "docs/**/*.md", "examples/**/*.md")
 LINKED = (
-    *("docs/images/*", "examples/*.py", "examples/accelerate/*", "benchmarks/*.py", "hf_plm/*.py", "tests/*.py"),
+    *("docs/images/*", "examples/*.*", "examples/accelerate/*", "benchmarks/*.py", "hf_plm/*.py", "tests/*.py"),
     *("LICENSE", "Makefile", "mkdocs.yml", "pyproject.toml", "docs/site.*"),
 )
 """What a page may link to or load, beside other pages; the site has a copy of each."""

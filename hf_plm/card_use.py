@@ -51,7 +51,10 @@ def use_section(facts: RunFacts, repository: str, base_model: str | None) -> str
     if facts.is_adapter:
         code = _load_adapter(facts, task, repository, str(base_model))
     elif facts.has_processor:
-        code = f"from transformers import pipeline\n\ntagger = pipeline({_text(task.pipeline)}, {_text(repository)})\n"
+        code = (
+            "from transformers import pipeline\n\n"
+            f"tagger = pipeline({_text(task.pipeline)}, {_text(repository)})  # or the path of the model's folder\n"
+        )
     else:
         code = (
             f"from transformers import {task.model_class}\n\n"
@@ -72,7 +75,7 @@ def _scores_in_words(facts: RunFacts) -> str:
     if facts.decisions.scores == "probabilities" and facts.is_single_label:
         return (
             "The logits are calibrated: the sigmoid of each is the probability of its class at the frequencies of the "
-            "training data. Pipelines show their softmax, which is surer."
+            "training data. Pipelines show their softmax, which is more confident."
         )
     if facts.decisions.scores == "probabilities":
         return "The scores are calibrated: they are probabilities for the frequencies of the training data."

@@ -4,50 +4,40 @@ import argparse
 import json
 from typing import Any
 
+from .command_parser import FILE_HELP, CommandParser
 from .inspection import inspect_labels
 from .labeled_data import read_labeled
+from .recipes import LabelArguments
 
 
 def add_parser(commands: Any) -> None:
     """Add the command to `hf-plm`."""
-    inspect = commands.add_parser(
+    parser = commands.add_parser(
         "inspect",
-        help="how imbalanced the labels of a data set are, and what the presets would mask",
-        description="How imbalanced the labels of a data set are, and what the presets would mask.",
+        help="how often each label of a file occurs, and what to mind",
+        description="How often each label occurs, how imbalanced the labels are, and how much of each the presets "
+        "let into the loss. Nothing is trained, and nothing is written unless --plot asks for it.",
+        dataclass_types=(LabelArguments,),
     )
-    inspect.add_argument("dataset", help="a data set of the Hub, or a csv, tsv, json, jsonl or parquet file")
-    inspect.add_argument("--config", help="the data set's configuration, if it has several")
-    inspect.add_argument("--split", default="train", help="default: train")
-    inspect.add_argument("--label-column", default="labels", help="default: labels")
-    inspect.add_argument(
-        "--label-columns",
-        metavar="NAMES",
-        help="one column per label, with 1, 0, or nothing where it is unknown: a,b,c or a pattern such as 'tag_*'",
+    parser.add_argument("file", metavar="FILE", help=FILE_HELP)
+    parser.add_argument("--config", metavar="NAME", help="of a data set of the Hub, if it has several")
+    parser.add_argument("--split", metavar="NAME", default="train", help="of a data set of the Hub; default: train")
+    parser.add_argument(
+        "--label-format",
+        metavar="FORM",
+        default="auto",
+        help="multi_hot, ids, names or class_id; only where the rows can be read in two ways",
     )
-    inspect.add_argument(
-        "--label-format", default="auto", help="multi_hot, ids, names or class_id, where the rows do not tell"
-    )
-    inspect.add_argument("--num-labels", type=int, help="how many labels there are, where the data do not tell")
-    inspect.add_argument(
-        "--separator",
-        help="between the names of a label column of text; empty if each cell is one name; default: |, ; or a comma, "
-        "where it is plain",
-    )
-    inspect.add_argument("--json", action="store_true", help="print everything as JSON")
-    inspect.add_argument("--plot", metavar="FILE", help="draw the label counts into a file (png, svg or pdf)")
-    inspect.set_defaults(run=run)
+    parser.add_argument("--num-labels", type=int, metavar="N", help="how many labels, where the data do not tell")
+    parser.add_argument("--json", action="store_true", help="print everything as JSON")
+    parser.add_argument("--plot", metavar="PICTURE", help="draw the label counts into a png, svg or pdf file")
+    parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> None:
     """Read, and print the report. Raises a ValueError or OSError for what cannot be read or written."""
-    data = read_labeled(
-        args.dataset,
-        config=args.config,
-        split=args.split,
-        label_column=args.label_column,
-        label_columns=args.label_columns,
-        separator=args.separator,
-    )
+    (labels,) = CommandParser((LabelArguments,)).parse_dict(vars(args), allow_extra_keys=True)
+    data = read_labeled(args.file, config=args.config, split=args.split, **labels.columns())
     report = inspect_labels(data[args.split], args.num_labels, label_format=args.label_format)
     if args.json:
         print(json.dumps(report.to_dict()))

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from importlib.metadata import version
 
 from datasets.exceptions import DatasetsError
+from transformers.utils import logging
 
 from . import command_compare, command_inspect, command_predict, command_train
 from .command_parser import CommandParser, one_line
@@ -16,7 +17,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = CommandParser(
         prog="hf-plm",
         description="Multi-label classification with imbalanced labels: look at the labels of a table, train a model, "
-        "label new rows,\nand compare training methods on your data.",
+        "label new rows, and compare training methods on your data.",
         epilog="Begin with: hf-plm inspect FILE.csv. Each command has a --help.",
     )
     parser.add_argument(
@@ -29,11 +30,17 @@ def main(argv: Sequence[str] | None = None) -> None:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")  # for characters that a terminal lacks
+    logging.disable_progress_bar()  # of loading and saving a model: the others are enough
     try:
         with warnings.catch_warnings():
             warnings.showwarning = lambda message, *_: print(f"! {one_line(message)}", file=sys.stderr)
             args.run(args)
+    except FileNotFoundError as error:
+        found = f"there is no file or folder '{error.filename}'" if error.filename is not None else one_line(error)
+        parser.exit(2, f"hf-plm: {found}\n")
     except (ValueError, OSError, ImportError, DatasetsError) as error:
         parser.exit(2, f"hf-plm: {one_line(error)}\n")
     except KeyboardInterrupt:
         parser.exit(130, "hf-plm: stopped\n")
+    finally:
+        logging.enable_progress_bar()

@@ -1,6 +1,7 @@
 """The parser of the command `hf-plm`: short helps, errors of one line, and every field of the arguments as a flag."""
 
 import argparse
+import shutil
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
@@ -29,13 +30,18 @@ COMMON = {
 FILE_HELP = "a csv, tsv, json, jsonl or parquet file, or a data set of the Hub"
 
 
+class HelpLines(argparse.HelpFormatter):
+    """Helps beside their flags, as wide as the terminal, up to 110 characters."""
+
+    def __init__(self, prog: str):
+        super().__init__(prog, max_help_position=36, width=min(shutil.get_terminal_size().columns, 112) - 2)
+
+
 class CommandParser(HfArgumentParser):
     """An `HfArgumentParser` whose flags are shown with hyphens, and whose errors are one line (exit code 2)."""
 
     def __init__(self, *args: Any, **kwargs: Any):
-        super().__init__(
-            *args, **{"allow_abbrev": False, "formatter_class": argparse.RawDescriptionHelpFormatter, **kwargs}
-        )
+        super().__init__(*args, **{"allow_abbrev": False, "formatter_class": HelpLines, **kwargs})
         for action in self._actions:
             hyphened = [each for each in action.option_strings if "_" not in each]
             action.option_strings = hyphened or action.option_strings
@@ -77,8 +83,6 @@ def add_training_parser(commands: Any, name: str, help: str, description: str, u
             action.metavar, action.help = COMMON[action.dest]
         elif action.dest in fields:
             hidden[action], action.help = action.help, argparse.SUPPRESS
-        elif action.dest not in ("file", "help"):
-            action.metavar = {"max_length": "N", "max_train_samples": "N"}.get(action.dest, "NAME")
     parser.set_defaults(output_dir=None, dataloader_pin_memory=None, **dict.fromkeys(PRETRAINED))
     parser.add_argument("--help-all", action=ShowAll, dest="help_all", hidden=hidden, help="show every flag and exit")
     return parser

@@ -4,6 +4,9 @@ import argparse
 from typing import Any
 
 from .command_parser import FILE_HELP
+from .run_record import read_record
+
+AS_TRAINED = "default: the one that hf-plm train found its rows in, "
 
 
 def add_parser(commands: Any) -> None:
@@ -12,16 +15,18 @@ def add_parser(commands: Any) -> None:
         "predict",
         help="label the rows of a file with a trained model, into a csv file",
         description="Label the rows of a file of any size with a trained model. OUTPUT.csv gets one row for each: its "
-        "number,\nthe text or the file of the picture, the names of its labels (a|b), and for each label its score "
-        "(score_NAME,\nfrom 0 to 1) and the decision (predicted_NAME, 1 or 0). It is written batch by batch.",
+        "number, the text or the file of the picture, the names of its labels (a|b), and for each label its score "
+        "(score_NAME, from 0 to 1) and the decision (predicted_NAME, 1 or 0). It is written batch by batch.",
     )
     parser.add_argument("model", metavar="MODEL", help="the folder of hf-plm train, or a classifier of the Hub")
     parser.add_argument("file", metavar="FILE", help=FILE_HELP)
     parser.add_argument("--output", required=True, metavar="OUTPUT.csv", help="where the labels are written")
     parser.add_argument("--batch-size", type=int, default=32, metavar="N", help="rows at once; default: 32")
-    parser.add_argument("--text-column", metavar="NAME", help="default: text, or the only one that holds texts")
-    parser.add_argument("--image-column", metavar="NAME", help="of the pictures or their files; default: image")
-    parser.add_argument("--image-folder", metavar="NAME", help="where the files of the pictures are")
+    parser.add_argument(
+        "--text-column", metavar="NAME", help=f"of the texts; {AS_TRAINED}text, or the only one with texts"
+    )
+    parser.add_argument("--image-column", metavar="NAME", help=f"of the pictures or their files; {AS_TRAINED}image")
+    parser.add_argument("--image-folder", metavar="FOLDER", help="where the files of the pictures are")
     parser.add_argument("--config", metavar="NAME", help="of a data set of the Hub, if it has several")
     parser.add_argument("--split", metavar="NAME", default="train", help="of a data set of the Hub; default: train")
     parser.set_defaults(run=run)
@@ -31,6 +36,7 @@ def run(args: argparse.Namespace) -> None:
     """Predict, and say where the labels are. Raises what `predict_file` raises."""
     from .file_predictions import load_classifier, predict_file
 
+    record = read_record(args.model)
     rows = predict_file(
         *load_classifier(args.model),
         args.file,
@@ -41,5 +47,6 @@ def run(args: argparse.Namespace) -> None:
         text_column=args.text_column,
         image_column=args.image_column,
         image_folder=args.image_folder,
+        usual_column=next(iter(record["columns"].values())) if record is not None else None,
     )
     print(f"{args.output}: the labels of {rows:,} rows")

@@ -1,23 +1,21 @@
 """`hf-plm train`: from a table to a model with thresholds, a card and pictures; goes on where it was stopped."""
 
 import argparse
-import json
 import math
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from transformers import set_seed
-from transformers.trainer_utils import get_last_checkpoint
+from tqdm.auto import tqdm
+from transformers import PrinterCallback, ProgressCallback, TrainerCallback, set_seed
 
 from .command_parser import add_training_parser, read_flags
 from .metrics import multilabel_compute_metrics
 from .recipes import EVERY_EPOCH, evaluate_and_save
+from .run_record import checkpoint_of, write_record
 from .tasks import Task
 from .trainer import PLMTrainer
 from .training_args import PLMTrainingArguments
-
-RECORD = "hf_plm_train.json"
-"""The file of the output folder with the flags of the run."""
 
 SHOWN = {
     "macro_f1": "macro-F1",
@@ -36,8 +34,8 @@ def add_parser(commands: Any) -> None:
         "train",
         help="train a model on the texts or pictures of a file",
         description="Train a model on the texts or pictures of a table with several labels per row. A tenth of the "
-        "rows is split off to choose\nthresholds on, another tenth to report on, unless there are files or splits for "
-        "them. If it is stopped, the same\ncommand goes on from the last checkpoint.",
+        "rows is split off to choose thresholds on, another tenth to report on, unless there are files or splits for "
+        "them. If it is stopped, the same command goes on from the last checkpoint.",
         usage="hf-plm train FILE [--model NAME] [more flags]",
     )
     parser.set_defaults(run=run, **EVERY_EPOCH)
@@ -51,19 +49,17 @@ def run(args: argparse.Namespace) -> None:
     task, training_args = read_flags(args)
     if checkpoint is not None:
         print(f"Going on from {checkpoint}")
-    record = Path(args.output_dir) / RECORD
-    record.parent.mkdir(parents=True, exist_ok=True)
-    record.write_text(json.dumps(flags, indent=1))
+    write_record(args.output_dir, flags, task.columns)
     try:
         metrics = train_task(task, training_args, checkpoint)
     except KeyboardInterrupt:
         print("Run the same command again to go on from the last checkpoint")
         raise
     print(f"\nOn test, {len(task.data['test']):,} rows on which nothing was chosen; thresholds from validation:")
-    scores = {name: metrics[f"eval_{score}"] for score, name in SHOWN.items()}
-    print(", ".join(f"{name} {value:.3f}" for name, value in scores.items() if not math.isnan(value)))
+    print(in_words(metrics))
     print(f"Model, card (README.md) and pictures (plots/) are in {args.output_dir}. To label other rows:")
-    print(f"  hf-plm predict {args.output_dir} FILE --output labels.csv")
+    folder = f" --image-folder {args.image_folder}" if args.image_folder is not None else ""
+    print(f"  hf-plm predict {args.output_dir} FILE --output labels.csv{folder}")
 
 
 def train_task(task: Task, args: PLMTrainingArguments, checkpoint: str | None = None) -> dict[str, float]:
@@ -84,7 +80,13 @@ def train_task(task: Task, args: PLMTrainingArguments, checkpoint: str | None = 
         processing_class=task.processor,
         compute_metrics=multilabel_compute_metrics(task.counts),
     )
+    trainer.remove_callback(PrinterCallback)
+    if not args.disable_tqdm:
+        trainer.remove_callback(ProgressCallback)
+        trainer.add_callback(ProgressBar)
+    trainer.add_callback(EpochLines)
     trainer.train(resume_from_checkpoint=checkpoint)
+    trainer.remove_callback(EpochLines)
     trainer.tune_thresholds()
     return evaluate_and_save(trainer, task.data["test"])
 
@@ -95,26 +97,23 @@ def flags_of(args: argparse.Namespace) -> dict[str, Any]:
     return {name: value for name, value in vars(args).items() if name not in left_out}
 
 
-def checkpoint_of(folder: str, flags: dict[str, Any]) -> str | None:
-    """The last checkpoint of a run with the same flags; None if there is none.
+class EpochLines(TrainerCallback):
+    """Prints one line for each evaluation."""
 
-    Raises:
-        ValueError: if the folder has the checkpoints of another run.
-    """
-    checkpoint: str | None = get_last_checkpoint(folder) if Path(folder).is_dir() else None
-    if checkpoint is None:
-        return None
-    record = Path(folder) / RECORD
-    earlier = json.loads(record.read_text()) if record.is_file() else None
-    if earlier == flags:
-        return checkpoint
-    differences = "a run that hf-plm train did not make"
-    if earlier is not None:
-        changed = [name for name in {**earlier, **flags} if earlier.get(name) != flags.get(name)]
-        differences = "a run with " + ", ".join(
-            f"{name} {earlier.get(name)!r} rather than {flags.get(name)!r}" for name in changed
-        )
-    raise ValueError(
-        f"{folder} has checkpoints of {differences}; to go on with that run, give the same flags; for a new one, "
-        "choose another --output-dir, or delete the folder"
-    )
+    def on_evaluate(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if state.is_world_process_zero:
+            scores = in_words(kwargs["metrics"], ("macro_f1", "micro_f1", "map"))
+            tqdm.write(f"Epoch {state.epoch:.3g} of {state.num_train_epochs:g}: on validation {scores}")
+
+
+class ProgressBar(ProgressCallback):
+    """The bar of `Trainer` alone, without the metrics that it writes above."""
+
+    def on_log(self, *args: Any, **kwargs: Any) -> None:
+        pass
+
+
+def in_words(metrics: dict[str, float], scores: Iterable[str] = tuple(SHOWN)) -> str:
+    """Scores with their names; without those that are NaN."""
+    values = {name: metrics[f"eval_{name}"] for name in scores}
+    return ", ".join(f"{SHOWN[name]} {value:.3f}" for name, value in values.items() if not math.isnan(value))

@@ -13,6 +13,7 @@ from scipy.special import expit
 from tqdm.auto import tqdm
 from transformers import PreTrainedModel, PrinterCallback, TrainerCallback, set_seed
 
+from .comparison_runs import ComparisonRuns
 from .paired_differences import Difference, paired_difference
 from .scores import multilabel_scores
 from .thresholds import tune_thresholds
@@ -58,7 +59,7 @@ class Comparison:
             method: with the threshold 0.5, and with a threshold for each label that is chosen on the validation rows
             (for macro-F1 and the F1 of tail labels those best for macro-F1, for micro-F1 those best for it).
         num_rows: part -> its number of rows.
-        seconds: that all runs took together.
+        seconds: of all trainings that were not there yet, together.
     """
 
     seeds: list[int]
@@ -125,6 +126,7 @@ def compare_methods(
     processing_class: Any = None,
     methods: Sequence[str] = tuple(METHODS),
     num_seeds: int = 3,
+    runs: ComparisonRuns | None = None,
 ) -> Comparison:
     """Train each method with the same seeds on `train`, tune thresholds on `validation`, and score on `test`.
 
@@ -140,9 +142,11 @@ def compare_methods(
         processing_class: of `PLMTrainer`.
         methods: of `METHODS`.
         num_seeds: how many, 2 or more.
+        runs: keeps the scores of each training when it ends; those that are there are not trained again.
 
     Raises:
-        ValueError: for an unknown method, fewer than two seeds, or arguments that the methods set.
+        ValueError: for an unknown method, fewer than two seeds, arguments that the methods set, or scores in
+            `runs` that are of other settings.
     """
     _check(args, methods, num_seeds)
     start = time.monotonic()
@@ -150,14 +154,17 @@ def compare_methods(
     scores: dict[str, dict[str, list[float]]] = {
         method + kind: {score: [] for score in SCORES} for method in methods for kind in ("", TUNED)
     }
-    with tqdm(total=len(seeds) * len(methods), unit=" trainings") as bar:
-        for seed in seeds:
-            for method in methods:
+    done = {(method, seed): runs and runs.read(method, seed) for seed in seeds for method in methods}
+    with tqdm(total=len(done), initial=sum(map(bool, done.values())), unit="training") as bar:
+        for (method, seed), found in done.items():
+            if not found:
                 bar.set_description(f"{method}, seed {seed}")
-                trainer = _train(make_model, _args_of(args, method, seed), data, processing_class, bar)
-                for kind, found in _score(trainer, data).items():
-                    for score, values in scores[method + kind].items():
-                        values.append(100 * found[score])
+                found = _score(_train(make_model, _args_of(args, method, seed), data, processing_class, bar), data)
+                if runs is not None:
+                    runs.write(method, seed, found)
+            for kind, values in found.items():
+                for score in SCORES:
+                    scores[method + kind][score].append(100 * values[score])
     return Comparison(seeds, scores, {part: len(rows) for part, rows in data.items()}, time.monotonic() - start)
 
 
@@ -245,4 +252,6 @@ def _score(trainer: PLMTrainer, data: Mapping[str, Any]) -> dict[str, dict[str, 
     }
     at_half = scored(0.0)
     tuned_scores = {**tuned["macro_f1"], "micro_f1": tuned["micro_f1"]["micro_f1"], "map": at_half["map"]}
-    return {"": at_half, TUNED: tuned_scores}
+    return {
+        kind: {score: float(each[score]) for score in SCORES} for kind, each in (("", at_half), (TUNED, tuned_scores))
+    }

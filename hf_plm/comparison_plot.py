@@ -14,7 +14,7 @@ with needed("matplotlib"):
 def plot_comparison(comparison: Comparison) -> Figure:
     """Every score of every row: a dot for each seed, a line at their mean; hollow dots without tuned thresholds."""
     rows = list(comparison.scores)
-    figure = Figure(figsize=(3.2 * len(SCORES) + 2, 0.45 * len(rows) + 1.6), layout="constrained")
+    figure = Figure(figsize=(3.2 * len(SCORES) + 2, 0.45 * len(rows) + 1.8), layout="constrained")
     axes: Any = figure.subplots(1, len(SCORES), sharey=True)
     methods = list(dict.fromkeys(row.removesuffix(TUNED) for row in rows))
     for axis, (score, title) in zip(axes, SCORES.items(), strict=True):
@@ -30,5 +30,8 @@ def plot_comparison(comparison: Comparison) -> Figure:
     axes[0].set_yticks(range(len(rows)), rows)
     axes[0].invert_yaxis()
     size = f"{comparison.num_rows['train']:,} training rows, {comparison.num_rows['test']:,} test rows"
-    figure.suptitle(f"{len(comparison.seeds)} seeds, {size}: each dot is a training, each line a mean")
+    figure.suptitle(
+        "Which method suits these data? (farther right is better; filled: tuned thresholds)\n"
+        f"each dot is a training, each line a mean; {len(comparison.seeds)} seeds, {size}"
+    )
     return figure

@@ -62,8 +62,8 @@ def set_title(figure: Figure, *lines: str) -> None:
 
 
 def write_plainly(axis: Axis) -> None:
-    """Write the numbers of a log scale as 1,000, not as a power of ten."""
-    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
+    """Write the numbers of a log scale as 1,000,000, not as a power of ten."""
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.12g}"))
     axis.set_minor_formatter(NullFormatter())
 
 

@@ -95,6 +95,7 @@ def predict_file(
     text_column: str | None = None,
     image_column: str | None = None,
     image_folder: str | Path | None = None,
+    usual_column: str | None = None,
 ) -> int:
     """Write what `predict` gives for every row of a table into a csv file, whatever its size.
 
@@ -108,11 +109,13 @@ def predict_file(
     Args:
         model, processor: see `predict`.
         source: a csv, tsv, json, jsonl or parquet file, or the name of a data set of the Hub. It needs no labels.
-        output: is overwritten.
+        output: is overwritten; its folder is made if there is none.
         batch_size: rows in one forward pass, 1 or more.
         config, split: of a data set of the Hub.
-        text_column: `text` or the only column of texts if None.
-        image_column, image_folder: see `read_labeled`.
+        text_column: if None, `usual_column` if it is there, else `text` or the only column of texts.
+        image_column, image_folder: see `read_labeled`; if None, the column is `usual_column` if it is there, else
+            `image`.
+        usual_column: that of the texts or pictures in the table that the model was trained on.
 
     Returns:
         the number of rows.
@@ -125,11 +128,12 @@ def predict_file(
     if isinstance(processor, PreTrainedTokenizerBase):
         if image_column is not None or image_folder is not None:
             raise ValueError("the model takes texts; image_column and image_folder are for pictures: leave them out")
-        rows = _text_rows(source, config, split, text_column)
+        rows = _text_rows(source, config, split, text_column, usual_column)
     else:
         if text_column is not None:
             raise ValueError(f"text_column is '{text_column}', and the model takes pictures; leave it out")
-        rows = _picture_rows(source, config, split, image_column or IMAGE, image_folder)
+        rows = _picture_rows(source, config, split, image_column, image_folder, usual_column)
+    Path(output).parent.mkdir(parents=True, exist_ok=True)
     return _write(predict_batches(model, rows.inputs, processor, batch_size), rows, output)
 
 
@@ -169,22 +173,27 @@ def _lines(batch: BatchPredictions, first_row: int, shown: list[str] | None) -> 
         yield [first_row + row, *own, labels, *scores, *batch.predicted[row].astype(int).tolist()]
 
 
-def _text_rows(source: str, config: str | None, split: str, column: str | None) -> InputRows:
+def _text_rows(source: str, config: str | None, split: str, column: str | None, usual: str | None) -> InputRows:
     kind = file_format(source)
     if kind in DELIMITERS:
         texts = CsvTexts(source, DELIMITERS[kind])
         columns = texts.columns()
         of_text = [name for name, each in columns.items() if pa.types.is_string(each) and name != LABELS]
-        column = texts.column = choose_text_column(of_text, list(columns), column)
+        column = texts.column = choose_text_column(of_text, list(columns), column, usual)
         return InputRows(texts, texts.count_rows(), column, lambda texts, first_row: texts)
     (rows,) = read_parts(source, config, split).values()
-    column = find_text_column({split: rows}, column)
+    column = find_text_column({split: rows}, column, usual)
     rows = rows.select_columns([column])
     return InputRows(rows, len(rows), column, lambda rows, first_row: [row[column] for row in rows])
 
 
-def _picture_rows(source: str, config: str | None, split: str, column: str, folder: str | Path | None) -> InputRows:
-    (rows,) = read_parts(source, config, split, [column]).values()
+def _picture_rows(
+    source: str, config: str | None, split: str, column: str | None, folder: str | Path | None, usual: str | None
+) -> InputRows:
+    names = [column or IMAGE] if usual is None else [column or IMAGE, usual]
+    (rows,) = read_parts(source, config, split, names).values()
+    if column is None:
+        column = usual if usual is not None and usual in rows.column_names else IMAGE
     has_files = column in rows.column_names and cell_type(rows, column) in TEXT
     files = stored_column(rows, column).to_pylist() if has_files else []
     rows = find_pictures(DatasetDict({split: rows}), column, folder)[split].select_columns([IMAGE])

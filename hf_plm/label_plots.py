@@ -1,5 +1,6 @@
 """Pictures of all labels, from frequent to rare: bars with names for few labels, dots for many."""
 
+import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -28,6 +29,9 @@ with needed("matplotlib"):
     from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
 
+MOST_DECADES = 4
+"""The number of ticks of a log scale that have room side by side."""
+
 SCORES = {"recall": "recall\n(share of positives found)", "precision": "precision\n(share of predictions right)"}
 
 
@@ -43,6 +47,8 @@ def plot_label_counts(report: LabelReport, preset: str = "default") -> Figure:
         _draw_bars(above, positives, [f"{count:,}" for count in positives], COLOURS[0])
         above.set_xscale("symlog", linthresh=1)
         above.set_xlim(0, 3 * max(positives.max(), 1) ** 1.25)  # with room for the number of the longest bar
+        decades = len(str(positives.max()))
+        above.set_xticks([0, *(10.0 ** np.arange(0, decades, math.ceil(decades / MOST_DECADES)))])
         above.set_xlabel("positives\n(rows, log scale)")
         write_plainly(above.xaxis)
         for index, (shares, colour) in enumerate(zip(kept, colours, strict=True)):

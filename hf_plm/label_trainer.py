@@ -39,7 +39,7 @@ class LabelTrainer(HubTrainer):
 
     label_space: LabelSpace
     label_counts: LabelCounts
-    _evaluated = "eval_dataset"
+    _evaluated = "the evaluation data"
     _named_first: tuple[list[str], str] | None = None
 
     def settle_labels(self, rows: Any, label_counts: LabelCounts | Mapping[str, Any] | None) -> None:
@@ -182,13 +182,13 @@ class LabelTrainer(HubTrainer):
     def get_eval_dataloader(self, eval_dataset: Any = None) -> DataLoader[Any]:
         """As `Trainer.get_eval_dataloader`, once the labels are compared with the label space."""
         rows: Any = eval_dataset if eval_dataset is not None else self.eval_dataset
-        source = "eval_dataset"
+        source, name = "eval_dataset", None
         if isinstance(rows, str):
             own: Any = self.eval_dataset
-            rows, source = own[rows], f"eval_dataset[{rows!r}]"
+            rows, source, name = own[rows], f"eval_dataset[{rows!r}]", rows
         elif rows is not self.eval_dataset:
             source = "the data set given to evaluate()"
-        self._evaluated = describe_data(rows, source)
+        self._evaluated = describe_data(rows, name)
         with self._collating(rows, source):
             loader = super().get_eval_dataloader(eval_dataset)
         check_whole(loader, source)
@@ -264,8 +264,16 @@ class LabelTrainer(HubTrainer):
         return known_labels(labels).sum()
 
 
-def describe_data(rows: Any, source: str) -> str:
-    """A data set in words: where it comes from, its split if it has one, and its number of rows."""
+def describe_data(rows: Any, name: str | None = None) -> str:
+    """A data set for a reader of the model card: its name or its split, if it has one, and its number of rows.
+
+    Args:
+        name: of one of several data sets.
+    """
     split = getattr(rows, "split", None)
-    size = f", {len(rows):,} rows" if has_length(rows) else ""
-    return source + (f" ('{split}')" if split is not None else "") + size
+    what = "the evaluation data"
+    if name is not None:
+        what += f" '{name}'"
+    elif split is not None:
+        what = f"the split '{split}'"
+    return what + (f", {len(rows):,} rows" if has_length(rows) else "")

@@ -165,6 +165,8 @@ def _origin(facts: RunFacts, evaluation: Evaluation) -> str:
         text += " They were measured with other thresholds than those that the model has now."
     if facts.was_tuned_on_evaluation:
         text += " The thresholds were chosen on the same data: scores measured with them here are flattering."
+    if facts.was_tuned_elsewhere:
+        text += " The thresholds were chosen on other data."
     return text
 
 

@@ -36,7 +36,7 @@ def find_pictures(data: DatasetDict, column: str = IMAGE, folder: str | Path | N
         columns = shown_list(next(iter(data.values())).column_names, None)
         raise ValueError(
             f"image_column is '{column}', and the columns are {columns}; name the column of the pictures or their "
-            f"files, and rename any other column called '{IMAGE}'"
+            f"files with image_column=... (--image-column), and rename any other column called '{IMAGE}'"
         )
     if folder is None and all(_is_of_pictures(rows.features[column]) for rows in data.values()):
         return (data if column == IMAGE else data.rename_column(column, IMAGE)).cast_column(IMAGE, Image())
@@ -50,7 +50,7 @@ def find_pictures(data: DatasetDict, column: str = IMAGE, folder: str | Path | N
         raise ValueError(
             f"{place} {quoted(names[part][row].as_py() or '')} (column '{column}', row {row} of '{part}'); "
             f"{len(missing):,} of {sum(map(len, data.values())):,} pictures are missing. Name their folder with "
-            "image_folder=... (--image_folder), add the files, or drop the rows"
+            "image_folder=... (--image-folder), add the files, or drop the rows"
         )
     return DatasetDict(
         {

@@ -97,7 +97,7 @@ def predict(
 
     Scores are sigmoids of the logits, or with one class per row their softmax, as pipelines give them. What they mean
     depends on the model. As it was trained, masks and prior have moved them. After `calibrate` they are probabilities
-    for the frequencies of the training data (with one class per row the softmax is surer than that). After
+    for the frequencies of the training data (with one class per row the softmax is more confident than that). After
     `fold_thresholds` they are no probabilities: a label is predicted where its score is at least 0.5.
 
     Args:

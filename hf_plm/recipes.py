@@ -45,16 +45,27 @@ SMALL_LENGTH, USUAL_LENGTH = 48, 128
 
 @dataclass
 class LabelArguments:
-    """Flags: where the labels are in a table, and how many rows are trained on."""
+    """Flags: where the labels are in a table."""
 
-    label_column: str = field(default="labels", metadata={"help": "The column of the labels. Default: labels."})
+    label_column: str = field(
+        default="labels", metadata={"metavar": "NAME", "help": "The column of the labels. Default: labels."}
+    )
     label_columns: str | None = field(
-        default=None, metadata={"help": "Instead of it, one column of 1 and 0 per label: a,b,c or 'tag_*'."}
+        default=None,
+        metadata={
+            "metavar": "NAMES",
+            "help": "Instead of it, one column for each label, with 1, 0, or nothing where it is unknown: a,b,c or a "
+            "pattern such as 'tag_*'.",
+        },
     )
     separator: str | None = field(
-        default=None, metadata={"help": "Between the names of a label column of text. Default: |, ; or a comma."}
+        default=None,
+        metadata={
+            "metavar": "TEXT",
+            "help": "What stands between the names in a label column of text; '' if each cell is one name. Default: "
+            "|, ; or a comma, found by itself where it is plain.",
+        },
     )
-    max_train_samples: int | None = field(default=None, metadata={"help": "Train on so many rows, drawn at random."})
 
     def columns(self) -> dict[str, Any]:
         """The arguments of `read_labeled`."""
@@ -66,7 +77,16 @@ class LabelArguments:
 
 
 @dataclass
-class DataArguments(LabelArguments):
+class TrainingRows(LabelArguments):
+    """Flags: where the labels are in a table, and how many rows are trained on."""
+
+    max_train_samples: int | None = field(
+        default=None, metadata={"metavar": "N", "help": "Train on so many rows, drawn at random. Default: all."}
+    )
+
+
+@dataclass
+class DataArguments(TrainingRows):
     """Flags of the examples: the model, and the files or the data set of the Hub with the parts."""
 
     model_name_or_path: str | None = field(default=None, metadata={"help": "Default: a small one, untrained."})
@@ -104,7 +124,8 @@ def loading(name: str | None) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise OSError(f"the model '{name}' cannot be loaded, from a folder or the Hub: {error}") from error
+        where = "from this folder" if Path(str(name)).is_dir() else "as there is no such folder, from the Hub"
+        raise OSError(f"the model '{name}' cannot be loaded {where}: {error}") from error
 
 
 def draw_rows(rows: Dataset, most: int | None, seed: int) -> Dataset:

@@ -13,8 +13,11 @@ with needed("rich"):
     from rich.table import Table
     from rich.text import Text
 
+FORMS = {"multi_hot": "1 and 0", "ids": "ids", "names": "names", "class_id": "one class id per row"}
+"""The forms of labels in words."""
+
 SHOWN_LABELS = 30
-"""So many labels are listed at most: the most frequent and the rarest."""
+"""The number of labels that are listed at most: the most frequent and the rarest."""
 
 
 def print_report(report: LabelReport, console: Console | None = None) -> None:
@@ -22,11 +25,14 @@ def print_report(report: LabelReport, console: Console | None = None) -> None:
     console = console or Console()
     counts = report.counts
     console.print(
-        f"[bold]{report.num_rows:,}[/] rows, [bold]{counts.num_labels:,}[/] labels ({report.form}); "
+        f"[bold]{report.num_rows:,}[/] rows, [bold]{counts.num_labels:,}[/] labels (given as {FORMS[report.form]}); "
         f"{report.cardinality:.2f} labels per row (density {report.density:.4f}), "
         f"rows without a label: {report.rows_without_label:,}"
     )
-    console.print(f"Imbalance: MeanIR {report.mean_ir:.1f}, CVIR {report.cvir:.2f}, SCUMBLE {report.scumble:.3f}\n")
+    console.print(
+        f"Imbalance: MeanIR {report.mean_ir:.1f} (mean of IRLbl), CVIR {report.cvir:.2f} (its spread, as a share of "
+        f"the mean), SCUMBLE {report.scumble:.3f} (how much frequent and rare labels share rows, from 0 to 1)\n"
+    )
     console.print(_label_table(report))
     console.print(_preset_table(report))
     for warning in report.warnings():
@@ -53,7 +59,12 @@ def _label_table(report: LabelReport) -> Table:
         cells = (formats.get(name, "{:,}").format(values[index].item()) for name, values in columns.items())
         table.add_row(Text(printable(names[index])), groups[index], *cells)
     what = {"random": "the probability", "expected": "the weight"}[PRESETS["default"].mask]
-    table.caption = f"keep: {what} with which preset default lets positives and negatives into the loss at first"
+    table.caption_justify = "left"
+    table.caption = (
+        "group: head, the tenth of the labels that is most frequent; tail, the half that is rarest. "
+        "IRLbl: how many times as often the most frequent label occurs. "
+        f"keep: {what} with which preset default lets positives and negatives into the loss at first"
+    )
     return table
 
 

@@ -35,7 +35,7 @@ class Evaluation:
     """One evaluation of a model.
 
     Attributes:
-        data: what the model was evaluated on, for people: `eval_dataset 'validation', 4,381 rows`.
+        data: what the model was evaluated on, for readers of the card: `the split 'test', 4,381 rows`.
         step: after how many steps of training, see `step_of_model`.
         metrics: the scores by name, without a prefix and without timings, see `scores_alone`.
         label_scores: the scores of each label; None if the metrics do not give them.
@@ -117,6 +117,14 @@ class RunFacts:
             and self.decisions.tuned_on is not None
             and self.decisions.tuned_on == self.evaluation.labels_digest
         )
+
+    @property
+    def was_tuned_elsewhere(self) -> bool:
+        """Whether the thresholds of the evaluation were chosen on other data."""
+        tuned_on, evaluation = self.decisions.tuned_on, self.evaluation
+        if tuned_on is None or evaluation is None or evaluation.labels_digest is None:
+            return False
+        return tuned_on != evaluation.labels_digest and not self.was_decided_otherwise
 
     @property
     def was_decided_otherwise(self) -> bool:

@@ -5,10 +5,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import pyarrow.compute as pc
 from datasets import Dataset, DatasetDict, Image, concatenate_datasets, get_dataset_split_names
 from transformers import PreTrainedModel
 
 from .counting import count_labels, label_space_of
+from .display import quoted
 from .label_columns import TEXT, cell_type, stored_column
 from .label_counts import LabelCounts
 from .label_space import shown_list
@@ -19,7 +21,7 @@ from .recipes import (
     PRETRAINED,
     SMALL_IMAGE,
     SMALL_TEXT,
-    LabelArguments,
+    TrainingRows,
     draw_rows,
     image_inputs,
     image_model,
@@ -43,32 +45,33 @@ SPLIT_SEED = 0
 PARTS = ("train", "validation", "test")
 
 
+ID_ENDINGS = ("_id", "-id")
+"""A column that is called `id`, or ends so, is not taken for that of the texts if there are others."""
+
+PICTURE_NAMES = r"(?i)^\S+\.(png|jpe?g|gif|bmp|webp|tiff?)$"
+"""Text that is the name of a picture's file."""
+
+
+def _flag(metavar: str, help: str, default: Any = None) -> Any:
+    return field(default=default, metadata={"metavar": metavar, "help": help})
+
+
 @dataclass
-class TaskArguments(LabelArguments):
+class TaskArguments(TrainingRows):
     """Flags: which tables hold the parts, what their columns hold, and which model is trained."""
 
-    model: str | None = field(
-        default=None,
-        metadata={"help": "A model of the Hub or a folder. Default: a small one from scratch, for a first look."},
-    )
-    validation_file: str | None = field(
-        default=None, metadata={"help": "Rows to choose thresholds on. Default: a tenth of FILE."}
-    )
-    test_file: str | None = field(default=None, metadata={"help": "Rows to report on. Default: a tenth of FILE."})
-    config: str | None = field(default=None, metadata={"help": "Of a data set of the Hub, if it has several."})
-    train_split: str = field(default="train", metadata={"help": "Of a data set of the Hub. Default: train."})
-    validation_split: str | None = field(default=None, metadata={"help": "Default: validation, if there is one."})
-    test_split: str | None = field(default=None, metadata={"help": "Default: test, if there is one."})
-    text_column: str | None = field(
-        default=None, metadata={"help": "The column of the texts. Default: text, or the only one that holds texts."}
-    )
-    image_column: str | None = field(
-        default=None, metadata={"help": "The column of the pictures, or of their files. Default: image."}
-    )
-    image_folder: str | None = field(default=None, metadata={"help": "Where the files of the pictures are."})
-    max_length: int | None = field(
-        default=None,
-        metadata={"help": "Longer texts are cut to this many tokens. Default: 128; 48 for the small model."},
+    model: str | None = _flag("NAME", "A model of the Hub or a folder. Default: a small one, for a first look.")
+    validation_file: str | None = _flag("FILE", "Rows to choose thresholds on. Default: a tenth of FILE.")
+    test_file: str | None = _flag("FILE", "Rows to report on. Default: a tenth of FILE.")
+    config: str | None = _flag("NAME", "Of a data set of the Hub, if it has several.")
+    train_split: str = _flag("NAME", "Of a data set of the Hub. Default: train.", "train")
+    validation_split: str | None = _flag("NAME", "The same. Default: validation, if there is one.")
+    test_split: str | None = _flag("NAME", "The same. Default: test, if there is one.")
+    text_column: str | None = _flag("NAME", "The column of the texts. Default: text, or the only one with texts.")
+    image_column: str | None = _flag("NAME", "The column of the pictures, or of their files. Default: image.")
+    image_folder: str | None = _flag("FOLDER", "Where the files of the pictures are.")
+    max_length: int | None = _flag(
+        "N", "Longer texts are cut to this many tokens. Default: 128; 48 for the small model."
     )
 
 
@@ -80,6 +83,7 @@ class Task:
         data: the parts `train`, `validation` and `test`; their rows are the model's inputs and `labels`.
         counts: of `train`, with the names of the labels of all parts.
         processor: the tokenizer or image processor.
+        columns: `text_column` or `image_column` -> the column of the table that the inputs are made from.
         make_model: makes the model as it is before training.
         training: arguments of `PLMTrainingArguments` with which this kind of model learns well.
         description: the model, its inputs and the parts, for people.
@@ -88,6 +92,7 @@ class Task:
     data: DatasetDict
     counts: LabelCounts
     processor: Processor
+    columns: dict[str, str]
     make_model: Callable[[], PreTrainedModel]
     training: dict[str, Any]
     description: str
@@ -109,7 +114,7 @@ def load_task(source: str, args: TaskArguments, seed: int = 42) -> Task:
     if space.form == "class_id":
         raise ValueError(
             f"column '{args.label_column}' has one class id per row, and this command is for several labels per row; "
-            "for one class per row see docs/many-labels.md, and train with PLMTrainer"
+            "write names for the ids to train on them all the same, or train in Python with PLMTrainer (docs/faq.md)"
         )
     counts = count_labels(parts["train"], space.num_labels, label_names=space.names)
     name = args.model
@@ -122,16 +127,20 @@ def load_task(source: str, args: TaskArguments, seed: int = 42) -> Task:
             parts.with_transform(image_inputs(processor)),
             counts,
             processor,
+            {"image_column": args.image_column or IMAGE},
             lambda: image_model(name, space),
             SMALL_IMAGE if name is None else PRETRAINED,
             f"{name or 'a small ViT from scratch'}; pictures in '{IMAGE}', {space.num_labels} labels; rows: {size}",
         )
     column = find_text_column(parts, args.text_column)
+    if args.text_column is None:
+        _refuse_names_of_pictures(parts["train"], column)
     tokenizer = text_tokenizer(name, parts["train"][column], args.max_length)
     return Task(
         parts.with_transform(text_inputs(tokenizer, column)),
         counts,
         tokenizer,
+        {"text_column": column},
         lambda: text_model(name, space, tokenizer),
         SMALL_TEXT if name is None else PRETRAINED,
         f"{name or 'a small ModernBERT from scratch'}; texts in '{column}', {space.num_labels} labels; rows: {size}",
@@ -149,15 +158,19 @@ def split_parts(parts: DatasetDict) -> DatasetDict:
     return DatasetDict({part: concatenate_datasets([parts[part]], split=part) for part in PARTS})
 
 
-def find_text_column(parts: Mapping[str, Dataset], column: str | None) -> str:
-    """The column of the texts: the given one, `text`, or the only one that holds texts.
+def find_text_column(parts: Mapping[str, Dataset], column: str | None, usual: str | None = None) -> str:
+    """The column of the texts: the given one, the usual one, `text`, or the only one that holds texts.
+
+    Args:
+        usual: is taken if it is there and holds texts.
 
     Raises:
         ValueError: if it is not there or not plain, or a row has no text.
     """
     first = next(iter(parts.values()))
     of_text = [name for name in first.column_names if cell_type(first, name) in TEXT]
-    column = choose_text_column([name for name in of_text if name != LABELS], first.column_names, column)
+    columns = [name for name in first.column_names if name != LABELS]
+    column = choose_text_column([name for name in of_text if name != LABELS], columns, column, usual)
     if column not in of_text:
         raise ValueError(f"text_column is '{column}', which holds {first.features[column]}, no texts")
     for part, rows in parts.items():
@@ -166,28 +179,44 @@ def find_text_column(parts: Mapping[str, Dataset], column: str | None) -> str:
     return column
 
 
-def choose_text_column(of_text: list[str], columns: list[str], column: str | None) -> str:
-    """One of the columns of a table, see `find_text_column`.
+def choose_text_column(of_text: list[str], columns: list[str], column: str | None, usual: str | None = None) -> str:
+    """One of the columns of a table, see `find_text_column`; that of the rows' ids is no candidate beside others.
 
     Args:
         of_text: the columns that hold texts, without that of the labels.
-        columns: all columns.
+        columns: all columns, without that of the labels.
     """
     if column is not None:
         if column not in columns:
             raise ValueError(f"text_column is '{column}', and the columns are {shown_list(columns, None)}")
         return column
-    if TEXT_COLUMN in of_text:
-        return TEXT_COLUMN
-    if len(of_text) != 1:
+    for name in (usual, TEXT_COLUMN):
+        if name in of_text:
+            return str(name)
+    candidates = [name for name in of_text if name.lower() != "id" and not name.lower().endswith(ID_ENDINGS)]
+    candidates = candidates or of_text
+    if len(candidates) != 1:
         found = (
-            f"several columns hold texts: {shown_list(of_text)}" if of_text else "no column holds texts or pictures"
+            f"several columns hold texts: {shown_list(candidates)}"
+            if candidates
+            else "no column holds texts or pictures"
         )
         raise ValueError(
             f"{found} (all columns: {shown_list(columns)}); name it with text_column=... (--text-column), or that of "
             "the pictures with image_column=... (--image-column)"
         )
-    return of_text[0]
+    return candidates[0]
+
+
+def _refuse_names_of_pictures(rows: Dataset, column: str) -> None:
+    """Raise a ValueError if a column that nobody named as that of the texts holds the names of pictures."""
+    texts = stored_column(rows, column)
+    if len(texts) and pc.all(pc.match_substring_regex(texts, PICTURE_NAMES)).as_py():
+        raise ValueError(
+            f"column '{column}' holds names of pictures, such as {quoted(texts[0].as_py())}; to train on the pictures "
+            f"give image_column='{column}' (--image-column {column}), and with image_folder=... (--image-folder) the "
+            f"folder that they are in; to train on the names as texts, text_column='{column}' (--text-column {column})"
+        )
 
 
 def _read_parts(source: str, args: TaskArguments) -> DatasetDict:

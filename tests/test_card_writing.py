@@ -3,10 +3,12 @@
 from pathlib import Path
 
 import pytest
+from datasets import Dataset, concatenate_datasets
 from huggingface_hub import ModelCard
 from matplotlib.figure import Figure
 
 from hf_plm import PLMTrainer, hub, multilabel_compute_metrics
+from hf_plm.label_trainer import describe_data
 
 
 @pytest.fixture
@@ -80,3 +82,11 @@ def test_facts_that_cannot_be_gathered_end_no_run(make_trainer, monkeypatch):
 def test_a_trainer_without_facts_says_so():
     with pytest.raises(NotImplementedError, match="HubTrainer has no run_facts"):
         hub.HubTrainer.run_facts(hub.HubTrainer.__new__(hub.HubTrainer))
+
+
+def test_data_are_named_for_a_reader_of_the_card():
+    rows = Dataset.from_dict({"labels": [[0], [1]]})
+    assert describe_data(rows) == "the evaluation data, 2 rows"
+    assert describe_data(concatenate_datasets([rows], split="test")) == "the split 'test', 2 rows"
+    assert describe_data(rows, "comments") == "the evaluation data 'comments', 2 rows"
+    assert describe_data(iter([])) == "the evaluation data"

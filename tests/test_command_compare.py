@@ -9,10 +9,11 @@ import torch
 from datasets import Dataset
 from matplotlib.figure import Figure
 
-from hf_plm import LabelCounts, PLMLoss, PLMTrainingArguments
+from hf_plm import LabelCounts, PLMLoss, PLMTrainingArguments, comparing
 from hf_plm.command_line import main
-from hf_plm.comparing import METHODS, TUNED, Comparison, compare_methods
+from hf_plm.comparing import METHODS, SCORES, TUNED, Comparison, compare_methods
 from hf_plm.comparison_plot import plot_comparison
+from hf_plm.comparison_runs import ComparisonRuns
 from hf_plm.objectives import asymmetric
 
 
@@ -85,6 +86,51 @@ def test_methods_begin_alike_and_differ_by_their_loss_alone(text_data, tmp_path)
     assert not list(tmp_path.iterdir())  # no model, no pictures of single runs
 
 
+@pytest.fixture
+def counted(monkeypatch, tmp_path):
+    """`compare(...)` with a folder for its runs: what it finds, and which trainings it made (here of no model)."""
+    trainings = []
+
+    def train(make_model, args, *others):
+        trainings.append((args.seed, args.plm_preset))
+        return args
+
+    def score(args, data):
+        value = args.seed / 100 + (args.plm_preset == "default") / 1000
+        return {kind: dict.fromkeys(SCORES, value) for kind in ("", TUNED)}
+
+    monkeypatch.setattr(comparing, "_train", train)
+    monkeypatch.setattr(comparing, "_score", score)
+
+    def compare(methods, num_seeds, **settings):
+        trainings.clear()
+        args = PLMTrainingArguments(str(tmp_path), use_cpu=True)
+        runs = ComparisonRuns(tmp_path, settings)
+        return compare_methods(None, args, {}, methods=methods, num_seeds=num_seeds, runs=runs), list(trainings)
+
+    return compare
+
+
+def test_a_comparison_goes_on_where_it_stopped_and_with_more_methods_and_seeds(counted, tmp_path):
+    first, trainings = counted(["bce"], 2, model="a")
+    assert trainings == [(42, "off"), (43, "off")]
+    more, trainings = counted(["bce", "default"], 3, model="a")
+    assert trainings == [(42, "default"), (43, "default"), (44, "off"), (44, "default")]
+    assert more.scores["bce"]["map"] == pytest.approx([42, 43, 44]) and more.scores["default"]["map"][0] > 42
+    assert more.scores["bce"]["map"][:2] == first.scores["bce"]["map"]
+    again, trainings = counted(["bce", "default"], 3, model="a")
+    assert trainings == [] and again.scores == more.scores
+    (tmp_path / "runs" / "bce-43.json").unlink()  # as if it had been stopped there
+    repeated, trainings = counted(["bce", "default"], 3, model="a")
+    assert trainings == [(43, "off")] and repeated.scores == more.scores
+
+
+def test_a_comparison_with_other_settings_is_refused(counted):
+    counted(["bce"], 2, model="a")
+    with pytest.raises(ValueError, match=r"bce-42.json is of a comparison with model 'a' rather than 'b'; to go on"):
+        counted(["bce"], 2, model="b")
+
+
 def test_the_methods_are_what_they_are_called():
     losses = {}
     logits, labels = torch.tensor([[1.0, -2.0]] * 4), torch.tensor([[1.0, 0], [0, 1], [0, 0], [0, 0]])
@@ -119,3 +165,8 @@ def test_the_command_prints_and_writes(tmp_path, monkeypatch, capsys):
     assert set(stored["scores"]) == {"bce", "bce" + TUNED, "default", "default" + TUNED}
     assert stored["comparison"]["macro_f1"]["conclusion"] in printed
     assert (tmp_path / "outputs/rows-comparison/comparison.png").stat().st_size > 10_000
+    main(["compare", "rows.csv", "--model", "bert", *flags])
+    assert "4 of 4 trainings are there already" in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        main(["compare", "rows.csv", "--model", "bert", *flags, "--learning-rate", "1"])
+    assert "learning_rate None rather than 1.0" in capsys.readouterr().err

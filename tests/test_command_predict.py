@@ -14,6 +14,7 @@ from transformers import AutoModelForSequenceClassification, ViTImageProcessorPi
 from hf_plm import predict, read_labeled
 from hf_plm.command_line import main
 from hf_plm.file_predictions import load_classifier, predict_file
+from hf_plm.run_record import write_record
 from hf_plm.table_streams import CsvTexts
 
 TEXTS = ["a small editor", 'game, of "colours"', "", "small\ngame", "007", "NA", "library of a game"]
@@ -69,6 +70,19 @@ def test_a_file_of_any_kind_gets_what_predict_gives(suffix, model, folder):
     assert [[name for name in NAMES if row[f"predicted_{name}"] == "1"] for row in rows] == names
 
 
+def test_the_column_of_training_is_taken_where_none_is_named(model, folder):
+    pd.DataFrame({"comment": TEXTS, "title": ["x"] * 7, "tags": ["red"] * 7}).to_csv("rows.csv", index=False)
+    with pytest.raises(SystemExit):
+        main(["predict", model, "rows.csv", "--output", "out.csv"])
+    write_record(model, {}, {"text_column": "comment"})
+    for path in ("rows.csv", "rows.parquet"):
+        read_labeled("rows.csv", label_column="tags")["train"].to_parquet("rows.parquet")
+        main(["predict", model, path, "--output", "new/folder/out.csv"])
+        assert [row["comment"] for row in read("new/folder/out.csv")] == TEXTS
+    main(["predict", model, "rows.csv", "--output", "out.csv", "--text-column", "title"])
+    assert [row["title"] for row in read("out.csv")] == ["x"] * 7
+
+
 def test_labels_are_written_as_read_labeled_reads_them(folder):
     names = ["red", "green", "blue", "round", "square"]
     save_model(names)
@@ -122,6 +136,13 @@ def test_pictures_are_read_from_their_files(make_vit, folder):
     pd.DataFrame({"file": [f"{row}.png" for row in range(5)]}).to_csv("rows.csv", index=False)
     main(["predict", "vit", "rows.csv", "--output", "o.csv", "--image-column", "file", "--image-folder", "pictures"])
     rows = read("o.csv")
+    write_record("vit", {}, {"image_column": "file"})
+    main(["predict", "vit", "rows.csv", "--output", "again.csv", "--image-folder", "pictures"])
+    assert read("again.csv") == rows
+    Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save("pictures/007.png")
+    pd.DataFrame({"image": ["007"], "n": [1]}).to_csv("numbers.csv", index=False)
+    main(["predict", "vit", "numbers.csv", "--output", "numbers-out.csv", "--image-folder", "pictures"])
+    assert [row["image"] for row in read("numbers-out.csv")] == ["007"]
     expected = predict(
         *load_classifier("vit")[:1], [f"pictures/{row}.png" for row in range(5)], load_classifier("vit")[1]
     )

@@ -1,6 +1,7 @@
 """`hf-plm train`: a whole run from a file, errors in one line, and resuming."""
 
 import json
+import re
 
 import pytest
 import scenarios
@@ -39,12 +40,18 @@ def test_a_file_becomes_a_model_with_thresholds_card_and_pictures(folder, capsys
     assert list(config["id2label"].values()) == ["a", "b", "c"]
     assert len(config["plm"]["thresholds"]) == 3
     card = (folder / "outputs/rows/README.md").read_text()
-    assert "('test'), 8 rows" in card  # the reported part is used neither for training nor for tuning
+    origin = "On the split 'test', 8 rows, after 4 steps of training. The thresholds were chosen on other data."
+    assert origin in card  # the reported part is used neither for training nor for tuning
     assert (folder / "outputs/rows/plots/label_scores.png").is_file()
     assert "eval_macro_f1" in json.loads((folder / "outputs/rows/eval_results.json").read_text())
     printed = capsys.readouterr().out
     assert "rows: train 64, validation 8, test 8" in printed
-    assert "hf-plm predict outputs/rows FILE" in printed
+    assert printed.endswith("hf-plm predict outputs/rows FILE --output labels.csv\n")
+    (line,) = [each for each in printed.splitlines() if each.startswith("Epoch")]
+    assert re.fullmatch(r"Epoch 1 of 1: on validation macro-F1 0\.\d{3}, micro-F1 0\.\d{3}, mAP 0\.\d{3}", line)
+    assert "{" not in printed and "plm/" not in printed  # no logs as Python prints them
+    record = json.loads((folder / "outputs/rows/hf_plm_train.json").read_text())
+    assert record["columns"] == {"text_column": "text"}
 
 
 def test_thresholds_are_chosen_on_other_rows_than_those_reported(folder, monkeypatch):
@@ -118,8 +125,12 @@ def test_the_folder_of_another_run_is_refused(folder, capsys):
         (["compare", "rows.csv", "--seeds", "1"], "num_seeds is 1; whether a difference is chance takes two or more"),
         (["compare", "rows.csv", "--methods", "bce,x"], "methods is ['bce', 'x']; choose some of"),
         (["compare", "rows.csv", "--plm-preset", "off"], "plm_preset: the methods that are compared set this"),
-        (["predict", "bert", "none.csv", "--output", "o.csv"], "none.csv"),
-        (["predict", "none", "rows.csv", "--output", "o.csv"], "the model 'none' cannot be loaded"),
+        (["predict", "bert", "none.csv", "--output", "o.csv"], "there is no file or folder"),
+        (["inspect", "none.csv"], "there is no file or folder"),
+        (
+            ["predict", "none", "rows.csv", "--output", "o.csv"],
+            "'none' cannot be loaded as there is no such",
+        ),
         (["train", "rows.csv", "--model", "none"], "the model 'none' cannot be loaded"),
         (["predict", "bert", "rows.csv", "--output", "rows.csv"], "which is the file to read"),
     ],
@@ -143,3 +154,26 @@ def test_the_help_is_short_and_help_all_is_whole(capsys):
             has,
             has,
         )
+
+
+def test_the_flags_of_labels_have_the_same_names_and_helps_in_all_commands(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "110")
+    helps = {}
+    for command in ("inspect", "train", "compare"):
+        with pytest.raises(SystemExit):
+            main([command, "--help"])
+        flags = re.split(r"\n  (?=--)", capsys.readouterr().out)
+        helps[command] = {each.split()[0]: " ".join(each.split()) for each in flags if each.startswith("--")}
+    for flag in ("--label-column", "--label-columns", "--separator"):
+        assert helps["inspect"][flag] == helps["train"][flag] == helps["compare"][flag]
+    assert "--max-train-samples" not in helps["inspect"]
+
+
+@pytest.mark.parametrize("command", ["inspect", "train", "predict", "compare"])
+@pytest.mark.parametrize("columns", [60, 200])
+def test_helps_fit_the_terminal(command, columns, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", str(columns))
+    with pytest.raises(SystemExit):
+        main([command, "--help"])
+    lines = capsys.readouterr().out.splitlines()
+    assert max(len(line) for line in lines if not line.startswith("usage:")) <= min(columns, 110)

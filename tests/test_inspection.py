@@ -149,7 +149,9 @@ def test_the_command_reads_files_of_every_kind(files, capsys, monkeypatch):
 def test_the_command_prints_a_table_and_draws(files, rendered, capsys):
     main(["inspect", str(files / "data.parquet"), "--plot", str(files / "counts.png")])
     printed = capsys.readouterr().out
-    assert "8 rows, 3 labels (names)" in printed
+    assert "8 rows, 3 labels (given as names)" in printed
+    for term in ("IRLbl: how many times", "group: head, the tenth", "MeanIR", "SCUMBLE"):
+        assert term in printed
     assert re.search(r"paper +13 \(56.1%\) +0.38, 1.00 +1.00, 0.23", printed)
     assert (files / "counts.png").stat().st_size > 10_000
 

@@ -1,6 +1,7 @@
 """Pictures of all labels: bars with names and values for few labels, dots and means for many."""
 
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -239,3 +240,20 @@ def test_a_picture_of_scores_says_what_is_good_and_of_what_data_they_are(labels,
     good = "longer bars are better" if labels.shape[1] <= 40 else "higher is better"
     assert good in title and title.endswith("\nvalidation, 300 rows")
     assert plot_label_scores(run, counts, "").get_suptitle() == title.removesuffix("\nvalidation, 300 rows")
+
+
+@pytest.mark.parametrize("most", [3, 6_698, 2_000_000])
+def test_the_numbers_of_a_log_scale_do_not_overlap(most):
+    report = inspect_labels(Dataset.from_dict({"labels": [[0, 1], [0]]}))
+    report = replace(report, counts=LabelCounts([most, 1], [10, most]))
+    figure = plot_label_counts(report)
+    figure.draw_without_rendering()
+    axis = figure.axes[0]
+    low, high = axis.get_xlim()
+    shown = [
+        text for place, text in zip(axis.get_xticks(), axis.get_xticklabels(), strict=True) if low <= place <= high
+    ]
+    boxes = [text.get_window_extent() for text in shown]
+    assert len(boxes) >= 2 and "1" in [text.get_text() for text in shown]
+    assert all(left.x1 + 2 < right.x0 for left, right in zip(boxes, boxes[1:], strict=False))
+    assert not any("e+" in text.get_text() for text in shown)

@@ -206,25 +206,27 @@ TUNED = Decisions(5, thresholds=(0.0, 0.5, 1.0, -1.0, -2.0), tuned_on="digest of
 
 
 @pytest.mark.parametrize(
-    ("then", "now", "digest", "flattering", "otherwise"),
+    ("then", "now", "digest", "flattering", "otherwise", "elsewhere"),
     [
-        (TUNED, TUNED, "digest of texts", True, False),
-        (TUNED, TUNED, "another", False, False),
-        (Decisions(5), TUNED, "digest of texts", True, True),
-        (Decisions(5), TUNED, "another", False, True),
-        (Decisions(5), Decisions(5), "digest of texts", False, False),
+        (TUNED, TUNED, "digest of texts", True, False, False),
+        (TUNED, TUNED, "another", False, False, True),
+        (TUNED, TUNED, None, False, False, False),
+        (Decisions(5), TUNED, "digest of texts", True, True, False),
+        (Decisions(5), TUNED, "another", False, True, False),
+        (Decisions(5), Decisions(5), "digest of texts", False, False, False),
     ],
 )
 def test_the_scores_say_of_what_data_they_are_and_whether_those_flatter(
-    facts_of, then, now, digest, flattering, otherwise
+    facts_of, then, now, digest, flattering, otherwise, elsewhere
 ):
-    facts = facts_of(now, data="eval_dataset 'texts|$x$', 64 rows", decisions=then, labels_digest=digest)
+    facts = facts_of(now, data="the split 'texts|$x$', 64 rows", decisions=then, labels_digest=digest)
     card = make_model_card(facts, "tagger")
     head = card.text.split("## Scores\n\n")[1].split("\n")[0]
-    assert head.startswith(r"On eval_dataset 'texts\|\$x\$', 64 rows, after 4 steps of training.")
+    assert head.startswith(r"On the split 'texts\|\$x\$', 64 rows, after 4 steps of training.")
     assert ("flattering" in head) is flattering
+    assert ("chosen on other data" in head) is elsewhere
     assert ("measured with other thresholds than those that the model has now" in head) is otherwise
-    assert card.data.eval_results[0].dataset_name == "eval_dataset 'texts|$x$', 64 rows"
+    assert card.data.eval_results[0].dataset_name == "the split 'texts|$x$', 64 rows"
 
 
 def test_an_evaluation_of_an_earlier_model_is_not_shown(make_trainer):

@@ -42,6 +42,9 @@ def test_parts_that_are_missing_are_split_off_train_and_no_row_is_in_two(given):
         (["comment"], ["id", "comment"], None, "comment"),
         (["package", "text"], ["package", "text"], None, "text"),
         (["package", "text"], ["package", "text"], "package", "package"),
+        (["id", "comment_text"], ["id", "comment_text"], None, "comment_text"),  # as in data sets of Kaggle
+        (["post_id", "Id", "body"], ["post_id", "Id", "body"], None, "body"),
+        (["id"], ["id"], None, "id"),
     ],
 )
 def test_the_text_column_is_found(of_text, columns, column, found):
@@ -112,6 +115,29 @@ def test_rows_without_a_text_and_one_class_id_per_row_are_refused(tmp_path):
     Dataset.from_dict({"text": ["x"] * 30, "labels": [0, 1, 2] * 10}).to_parquet(tmp_path / "class.parquet")
     with pytest.raises(ValueError, match="one class id per row"):
         load_task(str(tmp_path / "class.parquet"), TaskArguments())
+
+
+def test_the_usual_column_is_taken_if_it_is_there():
+    assert choose_text_column(["text", "body"], ["text", "body"], None, "body") == "body"
+    assert choose_text_column(["text", "title"], ["text", "title"], None, "body") == "text"
+    assert choose_text_column(["text", "body"], ["text", "body"], "text", "body") == "text"
+
+
+def test_names_of_pictures_are_not_taken_for_texts(tmp_path):
+    rows = {"file": [f"{row}.JPG" for row in range(30)], "labels": ["a|b", "b", "a"] * 10}
+    Dataset.from_dict(rows).to_csv(tmp_path / "pictures.csv")
+    with pytest.raises(ValueError, match=r"column 'file' holds names of pictures, such as '.*--image-column file"):
+        load_task(str(tmp_path / "pictures.csv"), TaskArguments())
+    assert (
+        "texts in 'file'" in load_task(str(tmp_path / "pictures.csv"), TaskArguments(text_column="file")).description
+    )
+
+
+def test_a_message_lists_the_columns_of_the_file_alone(tmp_path):
+    rows = {"title": ["x"] * 30, "body": ["y"] * 30, "tag_a": [0, 1, 1] * 10, "tag_b": [1, 0, 1] * 10}
+    Dataset.from_dict(rows).to_csv(tmp_path / "rows.csv")
+    with pytest.raises(ValueError, match=r"\(all columns: \['title', 'body'\]\)"):
+        load_task(str(tmp_path / "rows.csv"), TaskArguments(label_columns="tag_*"))
 
 
 def test_texts_are_cut_at_what_the_model_takes(tmp_path):
