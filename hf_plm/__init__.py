@@ -83,7 +83,11 @@ _FILES = {
 def __getattr__(name: str) -> Any:
     if name not in _FILES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = globals()[name] = getattr(import_module(f".{_FILES[name]}", __name__), name)
+    try:
+        file = import_module(f".{_FILES[name]}", __name__)
+    except AttributeError as error:  # of a package that lacks something; Python would say that there is no such name
+        raise ImportError(f"{__name__}.{name} could not be imported: {error}") from error
+    value = globals()[name] = getattr(file, name)
     return value
 
 

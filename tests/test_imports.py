@@ -81,3 +81,13 @@ def test_another_name_is_an_attribute_error():
         hf_plm.PLMTrianer  # noqa: B018
     with pytest.raises(ImportError, match="PLMTrianer"):
         from hf_plm import PLMTrianer  # noqa: F401
+
+
+def test_a_dependency_that_lacks_something_is_named(monkeypatch):
+    def fail(*args):
+        raise AttributeError("module 'numpy' has no attribute 'float'")
+
+    monkeypatch.delitem(vars(hf_plm), "predict", raising=False)
+    monkeypatch.setattr(hf_plm, "import_module", fail)
+    with pytest.raises(ImportError, match="hf_plm.predict could not be imported: .* no attribute 'float'"):
+        from hf_plm import predict  # noqa: F401
