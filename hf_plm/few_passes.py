@@ -133,10 +133,15 @@ def _factors(positive: Tensor, known: Tensor | None, mask: Mask) -> Tensor | Non
     """See `FewPasses.factors`."""
     factors = [] if known is None else [known]
     if mask.seeds is not None:
-        factors.append(uniform_draws(*mask.seeds).lt_(_choose(mask.keep, positive)))
+        factors.append(sample_mask(positive, *mask.keep, uniform_draws(*mask.seeds)))
     if mask.weights is not None:
         factors.append(_choose(mask.weights, positive))
     return functools.reduce(torch.mul, factors) if factors else None
+
+
+def sample_mask(positive: Tensor, keep_positive: Tensor, keep_negative: Tensor, draws: Tensor) -> Tensor:
+    """`functional.sample_mask` of labels that are all known, as the numbers 1 and 0. It overwrites `draws`."""
+    return draws.lt_(_choose((keep_positive, keep_negative), positive))
 
 
 def _choose(values: tuple[Tensor, Tensor], positive: Tensor) -> Tensor:

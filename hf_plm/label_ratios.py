@@ -58,7 +58,7 @@ class LabelRatios(SavedTensors):
         return self._keep_probabilities
 
     def keeps_all(self) -> bool:
-        """Whether all labels enter the loss with the probability 1. Waits for the device where it has not looked yet."""
+        """Whether every label enters the loss with the probability 1. The first call waits for the device."""
         if self._keeps_all is None:
             self._keeps_all = all(bool((keep == 1).all()) for keep in self.keep_probabilities())
         return self._keeps_all

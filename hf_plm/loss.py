@@ -1,28 +1,22 @@
 """Partial Label Masking as a loss for any PyTorch loop; `PLMTrainer` uses the same."""
 
-import functools
 import logging
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch._dynamo.exc import FailOnRecompileLimitHit, TorchDynamoException
 
 from .counting import count_labels
-from .functional import fold, masked_total, sample_mask, scramble, uniform_draws
-from .few_passes import PART_SIZE, ByHand, LossByHand, Mask, are_all_known, by_hand, counters_of, few_passes, takes
+from .eager_loss import EagerLoss
 from .fused import LossWithGradient, compiled_total
-from .label_checks import LabelChecks, can_look
 from .label_counts import LabelCounts
-from .label_tensors import known_labels, multi_hot_labels, wrong_class_ids, wrong_labels
-from .objectives import Objective, needs_counts
+from .label_tensors import multi_hot_labels, wrong_class_ids
+from .objectives import Objective
 from .packed_histograms import MAX_BINS
 from .presets import PLMSettings
-from .ranks import process_rank
-from .state import PLMState
 
 logger = logging.getLogger(__name__)
 
@@ -30,15 +24,11 @@ MANY_LABELS = 5_000
 """From this many labels on, the loss takes a good part of a step, and is compiled by default."""
 
 
-FIRST_BIT = np.int32(-(2**31))
-"""Makes of unsigned random numbers what `numpy.random.Generator.integers` makes of them for int32."""
-
-
 class ObjectiveHasParameters(Exception):
     """The objective depends on tensors that require a gradient; the compiled loss has only that of the logits."""
 
 
-class PLMLoss(nn.Module):
+class PLMLoss(EagerLoss):
     """An element-wise objective of which labels are masked, or weighted as masks would on average, so that each class
     has its ideal ratio.
 
@@ -98,8 +88,7 @@ class PLMLoss(nn.Module):
         fused: bool | None = None,
         sparse: bool = False,
     ):
-        super().__init__()
-        self.settings = PLMSettings.from_preset(
+        settings = PLMSettings.from_preset(
             preset,
             initial_ratio=initial_ratio,
             temper=temper,
@@ -114,20 +103,14 @@ class PLMLoss(nn.Module):
             objective_kwargs=objective_kwargs,
             update_steps=update_steps,
         )
-        self.objective: Objective = self.settings.bound_objective()
-        self._needs_counts = needs_counts(self.objective)
-        self.seed = seed
-        self.state = PLMState(count_labels(label_counts), self.settings)
+        super().__init__(settings, count_labels(label_counts), seed, sparse)
         self.fused = self.state.num_labels >= MANY_LABELS if fused is None else fused
         self._must_be_fused = fused
         self._is_compiled = False
-        self.sparse = sparse
         if self.fused and self.settings.num_bins > MAX_BINS:
             raise ValueError(
                 f"num_bins is {self.settings.num_bins}; with many labels, or fused=True, it must be {MAX_BINS} or less"
             )
-        self._label_seeds = fold(scramble(torch.arange(self.state.num_labels, dtype=torch.int32)))
-        self._label_checks = LabelChecks(self.state.num_labels, self.state.label_names, sparse)
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name == "state" and "state" in self._modules:
@@ -175,69 +158,6 @@ class PLMLoss(nn.Module):
             )
             return loss
 
-    def _eager_loss(self, logits: Tensor, labels: Tensor, num_known: Tensor | int | None) -> Tensor:
-        objective = self._objective()
-        hand_written = by_hand(objective)
-        needs_gradient = logits.requires_grad and torch.is_grad_enabled()
-        if hand_written is not None and can_look(logits) and not (self.training or needs_gradient):
-            loss = self._loss_of_parts(logits, labels, num_known, hand_written)
-            if loss is not None:
-                return loss
-        logits, labels, all_known = self._prepare(logits, labels)
-        if hand_written is not None and self.training and takes(logits):
-            return self._loss_by_hand(logits, labels, all_known, num_known, hand_written)
-        if self.training and self.settings.mask == "random":
-            draws = uniform_draws(*self._seeds(logits))
-            kept = sample_mask(labels, *self.state.keep_probabilities(), draws)
-        else:
-            kept = known_labels(labels)
-        weights = self.state.weights() if self.training else None
-        if num_known is None:
-            num_known = known_labels(labels).sum().clamp(min=1)
-        total, losses = masked_total(logits, labels, kept, weights, objective)
-        if self.training:
-            self.state.observe(logits, labels, losses)
-        return total / num_known
-
-    def _prepare(self, logits: Tensor, labels: Tensor, first_row: int = 0) -> tuple[Tensor, Tensor, bool]:
-        """Logits plus the offset and labels, both in float32 or more, and whether it is seen that all are known.
-
-        Raises a ValueError for wrong labels; `first_row` is the number of the first of these rows.
-        """
-        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
-        given, labels = labels, labels.to(logits.dtype)
-        all_known = can_look(given) and are_all_known(given if given.dtype == torch.float64 else labels)
-        if not all_known:
-            self._label_checks.check(wrong_labels(given), given, first_row)
-        offset = self.state.offset()
-        return logits if offset is None else logits + offset, labels, all_known
-
-    def _loss_by_hand(
-        self, logits: Tensor, labels: Tensor, all_known: bool, num_known: Tensor | int | None, objective: ByHand
-    ) -> Tensor:
-        """As `_eager_loss` in training, in few passes."""
-        state = self.state
-        is_random = self.settings.mask == "random" and not state.keeps_all()
-        mask = Mask(state.weights(), state.keep_probabilities(), self._seeds(logits) if is_random else None)
-        found = few_passes(logits.detach(), labels, all_known, mask, objective)
-        state.observe_counted(counters_of(found.probabilities, found.positive, state.num_bins), found.known)
-        num_known = max(found.num_known(), 1) if num_known is None else num_known
-        return LossByHand.apply(logits, found, num_known, self._objective())
-
-    def _loss_of_parts(
-        self, logits: Tensor, labels: Tensor, num_known: Tensor | int | None, objective: ByHand
-    ) -> Tensor | None:
-        """As `_eager_loss` in evaluation, in few passes over some rows at a time; None where that cannot be."""
-        row_totals, known, step = [], 0, max(PART_SIZE // self.state.num_labels, 1)
-        for row in range(0, len(logits), step):
-            part, truth, all_known = self._prepare(logits[row : row + step], labels[row : row + step], row)
-            if not takes(part):
-                return None
-            found = few_passes(part, truth, all_known, None, objective)
-            row_totals.append(found.row_totals)
-            known += found.num_known()
-        return torch.cat(row_totals).sum() / (max(known, 1) if num_known is None else num_known)
-
     def _fused_loss(self, logits: Tensor, labels: Tensor, num_known: Tensor | int | None) -> Tensor:
         if not self._is_compiled:
             logger.warning(f"The loss of {self.state.num_labels} labels is compiled now, which takes some seconds")
@@ -265,20 +185,6 @@ class PLMLoss(nn.Module):
         if num_known is None:
             num_known = fused.known.clamp(min=1)
         return LossWithGradient.apply(logits, fused.total, fused.gradient[: len(logits)], num_known)
-
-    def _objective(self) -> Callable[[Tensor, Tensor], Tensor]:
-        if not self._needs_counts:
-            return self.objective
-        positives, negatives = self.state.positives.float(), self.state.negatives.float()
-        return functools.partial(self.objective, positives=positives, negatives=negatives)
-
-    def _seeds(self, logits: Tensor) -> tuple[Tensor, Tensor]:
-        """The seeds of the rows and of the labels of a batch, see `uniform_draws`."""
-        bits = np.random.PCG64((self.seed, self.state.num_batches, process_rank()))
-        rows = torch.from_numpy(bits.random_raw(-(-len(logits) // 2)).view(np.int32)[: len(logits)] ^ FIRST_BIT)
-        if self._label_seeds.device != logits.device:
-            self._label_seeds = self._label_seeds.to(logits.device)
-        return fold(rows.to(logits.device, non_blocking=True)), self._label_seeds
 
     def forget_start(self) -> None:
         """Before the first update of the rule `marginal`, forget what was measured of the model as it started.

@@ -10,7 +10,8 @@ from datasets import ClassLabel, Dataset, List
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import BertConfig, BertForSequenceClassification, PreTrainedTokenizerFast, TrainerCallback
 
-import hf_plm.loss
+import hf_plm.eager_loss
+import hf_plm.few_passes
 from hf_plm import LabelCounts, MultiLabelCollator, PLMTrainer, PLMTrainingArguments
 
 NUM_LABELS = 5
@@ -144,7 +145,7 @@ class Gradients(TrainerCallback):
 
 def mask_by_content(labels, keep_positive, keep_negative, generator):
     """A mask that depends on a row and a label alone, so that it is the same however rows are batched."""
-    known = hf_plm.loss.known_labels(labels)
+    known = hf_plm.eager_loss.known_labels(labels)
     row = (labels.masked_fill(~known, 2) * 3.0 ** torch.arange(labels.shape[1])).sum(1, keepdim=True)
     draws = torch.frac((row * 12.9898 + torch.arange(labels.shape[1]) * 78.233).sin().abs() * 43758.5453)
     return (draws < torch.where(labels == 1, keep_positive, keep_negative)) & known
@@ -163,8 +164,8 @@ def run_scale(output_dir, name, batch_size, accumulation, rows=40, unknown=0.2, 
         logging_steps=1,
         **kwargs,
     )
-    original = hf_plm.loss.sample_mask
-    hf_plm.loss.sample_mask = mask_by_content
+    originals = hf_plm.eager_loss.sample_mask, hf_plm.few_passes.sample_mask
+    hf_plm.eager_loss.sample_mask = hf_plm.few_passes.sample_mask = mask_by_content
     try:
         gradients = Gradients()
         data = make_rows(rows, unknown)
@@ -187,7 +188,7 @@ def run_scale(output_dir, name, batch_size, accumulation, rows=40, unknown=0.2, 
             "counts": torch.stack([trainer.plm_state.positives, trainer.plm_state.negatives]),
         }
     finally:
-        hf_plm.loss.sample_mask = original
+        hf_plm.eager_loss.sample_mask, hf_plm.few_passes.sample_mask = originals
 
 
 CHECKPOINTS = {

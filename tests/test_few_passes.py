@@ -40,7 +40,7 @@ def plain(monkeypatch):
 
         def without(*args):
             with monkeypatch.context() as context:
-                context.setattr("hf_plm.loss.by_hand", lambda objective: None)
+                context.setattr("hf_plm.eager_loss.by_hand", lambda objective: None)
                 return eager_loss(*args)
 
         plm_loss._eager_loss = without
@@ -77,7 +77,9 @@ def test_it_equals_the_plain_loss(settings, make_batch, plain):
 @pytest.mark.parametrize("mask", MASKS)
 def test_it_equals_the_plain_loss_in_every_precision(dtype, mask, plain):
     logits, labels = batch(32, dtype)
-    results = [loss_and_gradient(make(mask=mask), logits, labels) for make in (plain, lambda **s: PLMLoss(COUNTS, **s))]
+    results = [
+        loss_and_gradient(plm_loss, logits, labels) for plm_loss in (plain(mask=mask), PLMLoss(COUNTS, mask=mask))
+    ]
     assert results[0][1].dtype == dtype
     rtol = max(1e-6, 2 * torch.finfo(dtype).eps)
     torch.testing.assert_close(results[1][0], results[0][0], rtol=1e-6, atol=0)
@@ -120,7 +122,7 @@ def test_logits_that_are_far_out_go_the_plain_way(value, plain):
 @pytest.mark.parametrize("objective", ["bce", "asymmetric"])
 @pytest.mark.parametrize("rows", [1, 50])
 def test_evaluation_in_parts_is_that_of_the_whole(objective, rows, monkeypatch, plain):
-    monkeypatch.setattr("hf_plm.loss.PART_SIZE", 7 * NUM_LABELS + 1)
+    monkeypatch.setattr("hf_plm.eager_loss.PART_SIZE", 7 * NUM_LABELS + 1)
     logits, labels = batch(rows)
     expected = plain(objective=objective, prior="balanced").eval()
     found = PLMLoss(COUNTS, objective=objective, prior="balanced").eval()
