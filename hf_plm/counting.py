@@ -169,7 +169,7 @@ def form_of_rows(dataset: Any, space: LabelSpace) -> str | None:
 
 
 def positive_entries(dataset: Any, counts: LabelCounts, column: str, form: str) -> tuple[np.ndarray, np.ndarray]:
-    """Where the labels are positive: the row and the label of each positive, two int64 arrays.
+    """Where the labels are positive: the row and the label of each positive, two int64 arrays, in the rows' order.
 
     Args:
         counts, form: as `read_labels` gives them for this data set.
@@ -186,9 +186,10 @@ def positive_entries(dataset: Any, counts: LabelCounts, column: str, form: str) 
         else:
             known = tally.read_ids(rows)
             row, label = np.repeat(np.arange(len(known.lengths)), known.lengths), known.values
-        entries.append((row + rows.first_row, label))
+        entries.append((rows.number(row), label))
     row, label = (np.concatenate(parts) for parts in zip(*entries, strict=True))
-    return row, label
+    order = np.argsort(row, kind="stable")
+    return row[order], label[order]
 
 
 def _tally(

@@ -110,21 +110,34 @@ def scramble(values: Tensor) -> Tensor:
 
     Source: C. Wellons, "Prospecting for Hash Functions", 2018.
     """
-    values = (values ^ ((values >> 16) & 0xFFFF)) * 0x7FEB352D
-    values = (values ^ ((values >> 15) & 0x1FFFF)) * (0x846CA68B - 2**32)
+    return scramble_folded(fold(values))
+
+
+def fold(values: Tensor) -> Tensor:
+    """The first step of `scramble`, which is linear: `fold(a ^ b) = fold(a) ^ fold(b)`. int32 to int32."""
     return values ^ ((values >> 16) & 0xFFFF)
+
+
+def scramble_folded(folded: Tensor) -> Tensor:
+    """The other steps of `scramble`. It overwrites `folded`."""
+    values = folded.mul_(0x7FEB352D)
+    values = values.bitwise_xor_((values >> 15).bitwise_and_(0x1FFFF)).mul_(0x846CA68B - 2**32)
+    return values.bitwise_xor_((values >> 16).bitwise_and_(0xFFFF))
 
 
 def uniform_draws(row_seeds: Tensor, label_seeds: Tensor) -> Tensor:
     """A random number for every entry: a function of the seeds of its row and of its label alone, on every device.
 
+    It is `scramble(row ^ label)`, whose first step is taken before there are as many numbers as entries.
+
     Args:
-        row_seeds (int32, `(batch,)`), label_seeds (int32, `(num_labels,)`): random bits, none twice.
+        row_seeds (int32, `(batch,)`), label_seeds (int32, `(num_labels,)`): random bits, none twice, and then `fold`.
 
     Returns:
         float32, `(batch, num_labels)`: multiples of `2 ** -24` in [0, 1).
     """
-    return ((scramble(row_seeds[:, None] ^ label_seeds) >> 8) & 0xFFFFFF).float() * 2**-24
+    bits = scramble_folded(row_seeds[:, None] ^ label_seeds)
+    return bits.bitwise_right_shift_(8).bitwise_and_(0xFFFFFF).float().mul_(2**-24)
 
 
 def sample_mask(labels: Tensor, keep_positive: Tensor, keep_negative: Tensor, draws: Tensor) -> Tensor:

@@ -29,17 +29,18 @@ class LabelChecks:
         self.are_class_ids = are_class_ids
         self._found: Tensor | None = None  # the number of wrong rows; row, place and value of the first
 
-    def check(self, wrong: Tensor, labels: Tensor) -> None:
+    def check(self, wrong: Tensor, labels: Tensor, first_row: int = 0) -> None:
         """Raise a ValueError for wrong labels of a batch; if they are not on the CPU, keep them for `raise_found`.
 
         Args:
             wrong (bool, the shape of `labels`): see `wrong_labels` and `wrong_class_ids`.
             labels (`(batch, num_labels)`, or class ids `(batch, at least 1)`): as given.
+            first_row: the number of the first of these rows in the batch.
         """
         if not can_look(labels) or wrong.any():
-            self.check_rows(first_in_rows(wrong), labels)
+            self.check_rows(first_in_rows(wrong), labels, first_row)
 
-    def check_rows(self, first: Tensor, labels: Tensor) -> None:
+    def check_rows(self, first: Tensor, labels: Tensor, first_row: int = 0) -> None:
         """As `check`, from the index of each row's first wrong label, int32 `(batch,)`; see `first_in_rows`."""
         width = labels.shape[1]
         wrong = first < width
@@ -49,8 +50,8 @@ class LabelChecks:
         place = first.take(row).clamp(max=width - 1)
         value = labels.take(row * width + place)
         if can_look(labels):
-            self._raise(int(row), int(place), value.item())
-        found = torch.stack([part.float() for part in (wrong.sum(), row, place, value)])
+            self._raise(first_row + int(row), int(place), value.item())
+        found = torch.stack([part.float() for part in (wrong.sum(), first_row + row, place, value)])
         if (before := self._found) is not None:
             found = torch.cat([before[:1] + found[:1], torch.where(before[0] > 0, before[1:], found[1:])])
         self._found = found

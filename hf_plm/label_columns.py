@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import datasets
+import numpy as np
 import pyarrow as pa
 from torch.utils.data import ConcatDataset, Subset
 from transformers.utils import logging
@@ -17,6 +18,9 @@ logger = logging.get_logger(__name__)
 CHUNK_ROWS = 50_000
 """How many rows are read at a time."""
 
+NEAR_ROWS = 10_000
+"""Of how many stored rows at a time those that are selected are taken: they lie close together in memory."""
+
 SLOW_SECONDS = 5.0
 """After how long a warning and a progress bar say that the rows of a torch data set are made to count labels."""
 
@@ -26,7 +30,15 @@ TEXT = ("string", "large_string")
 
 
 def label_rows(dataset: Any, column: str) -> Iterator[LabelRows]:
-    """The rows of the label column, `CHUNK_ROWS` at a time."""
+    """The rows of the label column, about `CHUNK_ROWS` at a time, each row once.
+
+    Rows of a `datasets.Dataset` that was shuffled or selected from another come in the order in which they are stored:
+    see `LabelRows.numbers`.
+    """
+    if isinstance(dataset, datasets.Dataset) and dataset._indices is not None:
+        for array, numbers in _selected_rows(dataset, column):
+            yield flatten(array, column, "row {}", numbers=numbers)
+        return
     first_row = 0
     columns = _arrow_column if isinstance(dataset, datasets.Dataset) else _python_column
     for array in columns(dataset, column):
@@ -91,14 +103,46 @@ def check_column(dataset: Any, column: str, source: str) -> None:
 
 
 def _arrow_column(dataset: datasets.Dataset, column: str) -> Iterator[pa.Array]:
+    _require_stored_column(dataset, column)
+    for table in dataset.select_columns([column]).with_format("arrow").iter(batch_size=CHUNK_ROWS):
+        yield table[column].combine_chunks()
+
+
+def _selected_rows(dataset: datasets.Dataset, column: str) -> Iterator[tuple[pa.Array, np.ndarray]]:
+    """The rows of a data set with an indices mapping, as they are stored, and their numbers in the data set.
+
+    `datasets` gathers such rows one by one, which takes forty times as long.
+    """
+    _require_stored_column(dataset, column)
+    stored = dataset.data.column(column).chunks
+    chunks = [chunk.slice(first, NEAR_ROWS) for chunk in stored for first in range(0, len(chunk), NEAR_ROWS)]
+    first_places = np.cumsum([0, *map(len, chunks)])
+    places = dataset._indices.column(0).to_numpy().astype(np.int64)
+    chunk_of_place = np.repeat(np.arange(len(chunks), dtype=np.min_scalar_type(len(chunks))), np.diff(first_places))
+    chunk_of_row = chunk_of_place[places]
+    order = np.argsort(chunk_of_row, kind="stable")
+    places = places[order]
+    bounds = np.cumsum([0, *np.bincount(chunk_of_row, minlength=len(chunks))])
+    parts: list[pa.Array] = []
+    begin = 0  # of what `parts` hold
+    for chunk, first_place, start, end in zip(chunks, first_places, bounds, bounds[1:], strict=False):
+        for first in range(start, end, CHUNK_ROWS):
+            last = min(first + CHUNK_ROWS, end)
+            parts.append(chunk.take(pa.array(places[first:last] - first_place)))
+            if last - begin >= CHUNK_ROWS:
+                yield pa.chunked_array(parts).combine_chunks(), order[begin:last]
+                parts, begin = [], last
+    if parts:
+        yield pa.chunked_array(parts).combine_chunks(), order[begin:]
+
+
+def _require_stored_column(dataset: datasets.Dataset, column: str) -> None:
     if column not in dataset.column_names and dataset.format["type"] == "custom":
         raise ValueError(
             f"column '{column}' is made by the data set's transform, and labels are counted as they are stored; count "
             f"the transformed rows, count_labels(row['{column}'] for row in dataset), and pass them as label_counts"
         )
     _require_column(dataset.column_names, column)
-    for table in dataset.select_columns([column]).with_format("arrow").iter(batch_size=CHUNK_ROWS):
-        yield table[column].combine_chunks()  # a shuffled data set has one chunk per row
 
 
 def _python_column(dataset: Any, column: str) -> Iterator[pa.Array]:

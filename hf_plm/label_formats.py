@@ -37,6 +37,7 @@ class LabelRows:
         column: the column's name, for messages.
         place: where a row stands, for messages, with `{}` for its number.
         first_row: the number of the first of these rows.
+        numbers (int64, `(rows,)`): the number of each row, where they do not follow each other.
     """
 
     values: np.ndarray
@@ -47,10 +48,15 @@ class LabelRows:
     place: str
     first_row: int
     value_names: list[str] | None = None
+    numbers: np.ndarray | None = None
+
+    def number(self, row: Any) -> Any:
+        """The number of a row of these, counted from 0; or those of an array of rows."""
+        return self.first_row + row if self.numbers is None else self.numbers[row]
 
     def error(self, row: int, problem: str) -> ValueError:
         """A ValueError about a row of these, counted from 0."""
-        return ValueError(f"column '{self.column}', {self.place.format(self.first_row + row)}: {problem}")
+        return ValueError(f"column '{self.column}', {self.place.format(self.number(row))}: {problem}")
 
     def error_at(self, position: int, problem: str) -> ValueError:
         """A ValueError about the row that holds `values[position]`."""
@@ -108,14 +114,16 @@ def _fit_together(rows: list[Any]) -> bool:
     return True
 
 
-def flatten(array: pa.Array, column: str, place: str, first_row: int = 0) -> LabelRows:
+def flatten(
+    array: pa.Array, column: str, place: str, first_row: int = 0, numbers: np.ndarray | None = None
+) -> LabelRows:
     """Lay an Arrow array of labels end to end, without building Python lists.
 
     Raises:
         ValueError: if the array holds neither lists of numbers or names, nor values by name, nor class ids or the
             values of one label, or a row is null.
     """
-    rows = LabelRows(np.empty(0, np.int64), np.empty(0, np.int64), (), None, column, place, first_row)
+    rows = LabelRows(np.empty(0, np.int64), np.empty(0, np.int64), (), None, column, place, first_row, None, numbers)
     if pa.types.is_struct(array.type):
         return _flatten_values_by_name(array, rows)
     if pa.types.is_integer(array.type):

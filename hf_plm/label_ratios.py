@@ -43,6 +43,7 @@ class LabelRatios(SavedTensors):
     def ideal_ratio(self, ideal_ratio: Tensor) -> None:
         self._ideal_ratio = ideal_ratio
         self._keep_probabilities: tuple[Tensor, Tensor] | None = None
+        self._keeps_all: bool | None = None
         self._weights: tuple[Tensor, Tensor] | None = None
         self._shift: Tensor | None = None
         self._offset: Tensor | None = None
@@ -55,6 +56,12 @@ class LabelRatios(SavedTensors):
         if self._keep_probabilities is None:
             self._keep_probabilities = functional.keep_probabilities(self.ratio, self.ideal_ratio)
         return self._keep_probabilities
+
+    def keeps_all(self) -> bool:
+        """Whether every label enters the loss with the probability 1. The first call waits for the device."""
+        if self._keeps_all is None:
+            self._keeps_all = all(bool((keep == 1).all()) for keep in self.keep_probabilities())
+        return self._keeps_all
 
     def weights(self) -> tuple[Tensor, Tensor] | None:
         """The weights of positives and negatives in the loss, float32 `(num_labels,)` each; None where all are 1.

@@ -1,26 +1,21 @@
 """Partial Label Masking as a loss for any PyTorch loop; `PLMTrainer` uses the same."""
 
-import functools
 import logging
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from .counting import count_labels
-from .functional import masked_total, sample_mask, scramble, uniform_draws
+from .eager_loss import EagerLoss
 from .fused import LossWithGradient, ObjectiveHasParameters, compilation_errors, compiled_total
-from .label_checks import LabelChecks, can_look
 from .label_counts import LabelCounts
-from .label_tensors import known_labels, multi_hot_labels, wrong_class_ids, wrong_labels
-from .objectives import Objective, needs_counts
+from .label_tensors import multi_hot_labels, wrong_class_ids
+from .objectives import Objective
 from .packed_histograms import MAX_BINS
 from .presets import PLMSettings
-from .ranks import process_rank
-from .state import PLMState
 
 logger = logging.getLogger(__name__)
 
@@ -28,7 +23,7 @@ MANY_LABELS = 5_000
 """From this many labels on, the loss takes a good part of a step, and is compiled by default."""
 
 
-class PLMLoss(nn.Module):
+class PLMLoss(EagerLoss):
     """An element-wise objective of which labels are masked, or weighted as masks would on average, so that each class
     has its ideal ratio.
 
@@ -88,8 +83,7 @@ class PLMLoss(nn.Module):
         fused: bool | None = None,
         sparse: bool = False,
     ):
-        super().__init__()
-        self.settings = PLMSettings.from_preset(
+        settings = PLMSettings.from_preset(
             preset,
             initial_ratio=initial_ratio,
             temper=temper,
@@ -104,20 +98,14 @@ class PLMLoss(nn.Module):
             objective_kwargs=objective_kwargs,
             update_steps=update_steps,
         )
-        self.objective: Objective = self.settings.bound_objective()
-        self._needs_counts = needs_counts(self.objective)
-        self.seed = seed
-        self.state = PLMState(count_labels(label_counts), self.settings)
+        super().__init__(settings, count_labels(label_counts), seed, sparse)
         self.fused = self.state.num_labels >= MANY_LABELS if fused is None else fused
         self._must_be_fused = fused
         self._is_compiled = False
-        self.sparse = sparse
         if self.fused and self.settings.num_bins > MAX_BINS:
             raise ValueError(
                 f"num_bins is {self.settings.num_bins}; with many labels, or fused=True, it must be {MAX_BINS} or less"
             )
-        self._label_seeds = scramble(torch.arange(self.state.num_labels, dtype=torch.int32))
-        self._label_checks = LabelChecks(self.state.num_labels, self.state.label_names, sparse)
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name == "state" and "state" in self._modules:
@@ -165,26 +153,6 @@ class PLMLoss(nn.Module):
             )
             return loss
 
-    def _eager_loss(self, logits: Tensor, labels: Tensor, num_known: Tensor | int | None) -> Tensor:
-        if not (can_look(labels) and ((labels == 0) | (labels == 1)).all()):  # the usual case, in fewer passes
-            self._label_checks.check(wrong_labels(labels), labels)
-        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
-        labels = labels.to(logits.dtype)
-        offset = self.state.offset()
-        logits = logits if offset is None else logits + offset
-        if self.training and self.settings.mask == "random":
-            draws = uniform_draws(*self._seeds(logits))
-            kept = sample_mask(labels, *self.state.keep_probabilities(), draws)
-        else:
-            kept = known_labels(labels)
-        weights = self.state.weights() if self.training else None
-        if num_known is None:
-            num_known = known_labels(labels).sum().clamp(min=1)
-        total, losses = masked_total(logits, labels, kept, weights, self._objective())
-        if self.training:
-            self.state.observe(logits, labels, losses)
-        return total / num_known
-
     def _fused_loss(self, logits: Tensor, labels: Tensor, num_known: Tensor | int | None) -> Tensor:
         if not self._is_compiled:
             logger.warning(f"The loss of {self.state.num_labels} labels is compiled now, which takes some seconds")
@@ -214,20 +182,6 @@ class PLMLoss(nn.Module):
         arguments = (logits, fused.total, fused.gradient[: len(logits)], num_known)
         loss: Tensor = LossWithGradient.apply(*arguments)  # type: ignore[no-untyped-call]  # torch gives it no types
         return loss
-
-    def _objective(self) -> Callable[[Tensor, Tensor], Tensor]:
-        if not self._needs_counts:
-            return self.objective
-        positives, negatives = self.state.positives.float(), self.state.negatives.float()
-        return functools.partial(self.objective, positives=positives, negatives=negatives)
-
-    def _seeds(self, logits: Tensor) -> tuple[Tensor, Tensor]:
-        """The seeds of the rows and of the labels of a batch, see `uniform_draws`."""
-        generator = np.random.default_rng((self.seed, self.state.num_batches, process_rank()))
-        rows = torch.from_numpy(generator.integers(-(2**31), 2**31, len(logits), np.int32))
-        if self._label_seeds.device != logits.device:
-            self._label_seeds = self._label_seeds.to(logits.device)
-        return rows.to(logits.device, non_blocking=True), self._label_seeds
 
     def forget_start(self) -> None:
         """Before the first update of the rule `marginal`, forget what was measured of the model as it started.

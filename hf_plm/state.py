@@ -102,6 +102,17 @@ class PLMState(LabelRatios):
         self.histograms += functional.probability_histograms(logits, labels, self.num_bins)
         self.nonfinite += functional.count_nonfinite(logits, labels, losses)
 
+    def observe_counted(self, counters: Tensor, known: Tensor | None) -> None:
+        """As `observe`, of a batch of which it is known which number of the histograms counts each entry.
+
+        Args:
+            counters (int64, `(entries,)`): see `few_passes.counters_of`.
+            known (float, `entries` numbers): 1 for what counts, 0 for what does not; None if all does.
+        """
+        self._begin_batch()
+        counts = torch.ones_like(counters, dtype=torch.int32) if known is None else known.int().view(-1)
+        self._histograms.view(-1).scatter_add_(0, counters, counts)
+
     def observe_binned(self, bins: Tensor, nonfinite: Tensor) -> None:
         """As `observe`, with the measurements of `fused_total`."""
         self._begin_batch()
@@ -259,4 +270,5 @@ class PLMState(LabelRatios):
             self.forget_measurements()
             self.is_measuring = True
         self.num_batches += 1
-        self.shift_in_force = self.shift()
+        if self.shift_in_force is not self.shift():  # a module's attributes are slow to set
+            self.shift_in_force = self.shift()

@@ -15,7 +15,8 @@ from datasets import ClassLabel, Dataset, List
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import BertConfig, BertForSequenceClassification, PreTrainedTokenizerFast, TrainerCallback
 
-import hf_plm.loss
+import hf_plm.eager_loss
+import hf_plm.few_passes
 from hf_plm import LabelCounts, MultiLabelCollator, PLMTrainer, PLMTrainingArguments, count_labels
 
 NUM_LABELS = 5
@@ -149,7 +150,7 @@ class Gradients(TrainerCallback):
 
 def mask_by_content(labels, keep_positive, keep_negative, generator):
     """A mask that depends only on the row and the label, so that it does not depend on how rows are batched."""
-    known = hf_plm.loss.known_labels(labels)
+    known = hf_plm.eager_loss.known_labels(labels)
     row = (labels.masked_fill(~known, 2) * 3.0 ** torch.arange(labels.shape[1])).sum(1, keepdim=True)
     draws = torch.frac((row * 12.9898 + torch.arange(labels.shape[1]) * 78.233).sin().abs() * 43758.5453)
     return (draws < torch.where(labels == 1, keep_positive, keep_negative)) & known
@@ -185,8 +186,8 @@ def run_scale(
     args = make_args(
         output_dir, **OBJECTIVES[name], gradient_accumulation_steps=accumulation, **{**defaults, **kwargs}
     )
-    original = hf_plm.loss.sample_mask
-    hf_plm.loss.sample_mask = mask_by_content
+    originals = hf_plm.eager_loss.sample_mask, hf_plm.few_passes.sample_mask
+    hf_plm.eager_loss.sample_mask = hf_plm.few_passes.sample_mask = mask_by_content
     try:
         gradients = Gradients()
         data = make_rows(rows, unknown)
@@ -212,7 +213,7 @@ def run_scale(
             "counts": torch.stack([trainer.plm_state.positives, trainer.plm_state.negatives]),
         }
     finally:
-        hf_plm.loss.sample_mask = original
+        hf_plm.eager_loss.sample_mask, hf_plm.few_passes.sample_mask = originals
 
 
 CHECKPOINTS = {

@@ -20,7 +20,7 @@ from devices import (
 )
 
 from hf_plm import PLMLoss, PLMState
-from hf_plm.functional import sample_mask, uniform_draws
+from hf_plm.functional import fold, sample_mask, uniform_draws
 
 PRESETS = {
     "paper": reference.bce,
@@ -72,7 +72,7 @@ def test_random_numbers_are_the_same_bits(way, device):
     rows[0], labels[0] = -(2**31), 2**31 - 1
     expected = [[(reference.scramble(r ^ c) >> 8) % 2**24 / 2**24 for c in labels.tolist()] for r in rows.tolist()]
     draw = torch.compile(uniform_draws, dynamic=True) if way == "compiled" else uniform_draws
-    assert draw(rows.to(device), labels.to(device)).tolist() == expected
+    assert draw(fold(rows.to(device)), fold(labels.to(device))).tolist() == expected
 
 
 @pytest.mark.parametrize(("way", "preset", "dtype"), EVERY_WAY)
@@ -146,7 +146,7 @@ def test_a_scaled_gradient_of_float16_trains(way, device):
 
 @pytest.mark.parametrize("way", COMPILED_IS_SLOW)
 def test_a_wrong_label_is_refused_at_the_latest_at_the_end_of_the_epoch(way, device, monkeypatch):
-    for module in ("loss", "label_checks"):  # the CPU as if it were another device
+    for module in ("eager_loss", "label_checks"):  # the CPU as if it were another device
         monkeypatch.setattr(f"hf_plm.{module}.can_look", lambda labels: False)
     plm_loss = make_loss(way)
     logits, labels = make_batch(16)

@@ -184,7 +184,7 @@ def test_draws_are_a_function_of_the_seeds_of_row_and_label():
 
 def test_draws_are_uniform_and_independent():
     # Labels in a row have the seeds 0, 1, 2, ... scrambled, as in PLMLoss.
-    labels = functional.scramble(torch.arange(300, dtype=torch.int32))
+    labels = functional.fold(functional.scramble(torch.arange(300, dtype=torch.int32)))
     draws = functional.uniform_draws(random_seeds(2000, 0), labels)
     assert draws.min() >= 0
     assert draws.max() < 1

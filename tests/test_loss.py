@@ -89,8 +89,10 @@ def test_the_effective_ratio_of_a_whole_epoch_is_the_ideal_one():
 
 @pytest.mark.parametrize("preset", ["default", "paper", "off"])
 def test_micro_batches_add_up_to_the_whole_batch_for_the_same_masks(preset, monkeypatch):
-    full = torch.rand(64, 3, generator=torch.Generator().manual_seed(1)) < 0.7
-    monkeypatch.setattr("hf_plm.loss.sample_mask", lambda labels, *_: full[row : row + len(labels)])
+    seeds = torch.arange(64, dtype=torch.int32) * 12345
+    monkeypatch.setattr(
+        PLMLoss, "_seeds", lambda self, logits: (seeds[row : row + len(logits)], torch.arange(3, dtype=torch.int32))
+    )
     logits, labels = batch()
     row = 0
     settings = {} if preset == "off" else {"mask": "random"}
@@ -103,6 +105,7 @@ def test_micro_batches_add_up_to_the_whole_batch_for_the_same_masks(preset, monk
     (grad_whole,) = torch.autograd.grad(whole, logits)
     (grad_parts,) = torch.autograd.grad(parts, logits)
     torch.testing.assert_close(grad_parts, grad_whole, rtol=1e-6, atol=0)
+    assert (grad_whole == 0).any() == (preset != "off")
 
 
 @pytest.mark.parametrize("fused", [False, True])

@@ -151,7 +151,7 @@ def test_the_loss_gives_the_counts_and_the_whole_row_to_an_objective(name, monke
     torch.testing.assert_close(plm_loss.eval()(logits, labels), expected)
 
     kept = (torch.rand(labels.shape, generator=torch.Generator().manual_seed(1)) < 0.7) & known
-    monkeypatch.setattr("hf_plm.loss.sample_mask", lambda *_: kept)
+    monkeypatch.setattr("hf_plm.eager_loss.sample_mask", lambda *_: kept)
     logits.requires_grad_()
     PLMLoss(LabelCounts(*COUNTS), objective=name, mask="random", class_weight=0.0)(logits, labels).backward()
     losses = OBJECTIVES[name](logits, labels.nan_to_num(0), *COUNTS)

@@ -14,6 +14,7 @@ import evaluate
 import torch
 import torch._dynamo.exc
 import torch._inductor
+from datasets import Dataset
 from torch import nn
 from transformers import Trainer
 
@@ -25,7 +26,13 @@ FOLDER = Path(hf_plm.__file__).parent
 TREES = {path.stem: ast.parse(path.read_text()) for path in FOLDER.glob("*.py") if path.stem != "__main__"}
 
 IMPORTED = {("fused", "torch._dynamo.exc")}
-ATTRIBUTES = {("command_parser", "_actions"), ("comparing", "_asdict"), ("loss", "_modules"), ("trainer", "_replace")}
+ATTRIBUTES = {
+    ("command_parser", "_actions"),
+    ("comparing", "_asdict"),
+    ("label_columns", "_indices"),
+    ("loss", "_modules"),
+    ("trainer", "_replace"),
+}
 ARGUMENTS = {("hub", "_internal_call")}
 OVERRIDDEN = {
     ("LabelTable", "_constructor"),
@@ -110,6 +117,12 @@ def test_a_module_still_moves_saves_and_loads_by_the_methods_that_the_state_over
     plm_loss.load_state_dict(plm_loss.state_dict())
     assert called == ["_apply", "_save_to_state_dict", "_load_from_state_dict"]
     assert isinstance(plm_loss, nn.Module)
+
+
+def test_a_data_set_still_keeps_the_places_of_selected_rows():
+    rows = Dataset.from_dict({"labels": [[0], [1], [2]]})
+    assert rows._indices is None
+    assert rows.select([2, 0])._indices.column(0).to_pylist() == [2, 0]
 
 
 def test_a_trainer_still_saves_with_the_argument_that_tells_its_own_calls():

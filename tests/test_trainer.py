@@ -101,7 +101,7 @@ def test_the_loss_is_the_same_however_the_batch_is_cut(
         known = ~torch.isnan(labels)
         return (torch.where(labels == 1, keep_positive, keep_negative) > 0.6) & known
 
-    monkeypatch.setattr("hf_plm.loss.sample_mask", mask)
+    monkeypatch.setattr("hf_plm.few_passes.sample_mask", mask)
     labels = multi_hot(text_data)
     labels[::7, 1] = np.nan  # unequal numbers of known labels in the parts
     data = text_data.remove_columns("labels").add_column("labels", labels.tolist()).select(range(48))

@@ -4,18 +4,18 @@ import pytest
 import torch
 from scenarios import make_rows
 
-import hf_plm.loss
+import hf_plm.few_passes
 from hf_plm import PLMTrainer
 
 
 @pytest.fixture
 def masks_of(make_bert, make_args, monkeypatch):
     """A function that trains and returns the mask of every batch."""
-    original = hf_plm.loss.sample_mask
+    original = hf_plm.few_passes.sample_mask
 
     def run(**kwargs):
         drawn = []
-        monkeypatch.setattr("hf_plm.loss.sample_mask", lambda *args: drawn.append(original(*args)) or drawn[-1])
+        monkeypatch.setattr("hf_plm.few_passes.sample_mask", lambda *args: drawn.append(original(*args)) or drawn[-1])
         args = make_args(learning_rate=0.0, train_sampling_strategy="sequential", plm_mask="random", **kwargs)
         trainer = PLMTrainer(make_bert(), args, train_dataset=make_rows(64))
         trainer.train()

@@ -23,7 +23,7 @@ from torch.utils.data import IterableDataset
 from transformers import BertForSequenceClassification, TrainerCallback
 from transformers.distributed import DistributedConfig
 
-import hf_plm.loss
+import hf_plm.few_passes
 from hf_plm import LabelCounts, PLMLoss
 from hf_plm.checkpoints import load_checkpoint, save_checkpoint
 
@@ -125,14 +125,14 @@ def unequal_streams(folder):
 def masks(folder):
     """The masks of four batches, drawn twice."""
     drawn = []
-    original = hf_plm.loss.sample_mask
-    hf_plm.loss.sample_mask = lambda *args: drawn.append(original(*args)) or drawn[-1]
+    original = hf_plm.few_passes.sample_mask
+    hf_plm.few_passes.sample_mask = lambda *args: drawn.append(original(*args)) or drawn[-1]
     for _ in range(2):
         args = scenarios.make_args(
             folder, max_steps=4, per_device_train_batch_size=8, learning_rate=0.0, plm_mask="random"
         )
         scenarios.PLMTrainer(scenarios.make_bert(), args, train_dataset=scenarios.make_rows(64)).train()
-    hf_plm.loss.sample_mask = original
+    hf_plm.few_passes.sample_mask = original
     return {"masks": drawn}
 
 

@@ -1,0 +1,122 @@
+"""The loss of a batch without the compiler: in few passes where that can be (`few_passes.py`), else the plain way."""
+
+import functools
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from .few_passes import PART_SIZE, ByHand, LossByHand, Mask, are_all_known, by_hand, counters_of, few_passes, takes
+from .functional import fold, masked_total, sample_mask, scramble, uniform_draws
+from .label_checks import LabelChecks, can_look
+from .label_counts import LabelCounts
+from .label_tensors import known_labels, wrong_labels
+from .objectives import Objective, needs_counts
+from .presets import PLMSettings
+from .ranks import process_rank
+from .state import PLMState
+
+FIRST_BIT = np.int32(-(2**31))
+"""Makes of unsigned random numbers what `numpy.random.Generator.integers` makes of them for int32."""
+
+
+class EagerLoss(nn.Module):
+    """The part of `PLMLoss` that needs no compiler.
+
+    Args:
+        settings: the `PLMSettings` in force.
+        label_counts: the counts of the labels.
+        seed: of random masks.
+        sparse: whether labels come as class ids.
+    """
+
+    def __init__(self, settings: PLMSettings, label_counts: LabelCounts, seed: int, sparse: bool):
+        super().__init__()
+        self.settings = settings
+        self.objective: Objective = settings.bound_objective()
+        self._needs_counts = needs_counts(self.objective)
+        self.state = PLMState(label_counts, settings)
+        self.seed = seed
+        self.sparse = sparse
+        self._label_seeds = fold(scramble(torch.arange(self.state.num_labels, dtype=torch.int32)))
+        self._label_checks = LabelChecks(self.state.num_labels, self.state.label_names, sparse)
+
+    def _eager_loss(self, logits: Tensor, labels: Tensor, num_known: Tensor | int | None) -> Tensor:
+        objective = self._objective()
+        hand_written = by_hand(objective)
+        needs_gradient = logits.requires_grad and torch.is_grad_enabled()
+        if hand_written is not None and can_look(logits) and not (self.training or needs_gradient):
+            loss = self._loss_of_parts(logits, labels, num_known, hand_written)
+            if loss is not None:
+                return loss
+        logits, labels, all_known = self._prepare(logits, labels)
+        if hand_written is not None and self.training and takes(logits):
+            return self._loss_by_hand(logits, labels, all_known, num_known, hand_written)
+        if self.training and self.settings.mask == "random":
+            draws = uniform_draws(*self._seeds(logits))
+            kept = sample_mask(labels, *self.state.keep_probabilities(), draws)
+        else:
+            kept = known_labels(labels)
+        weights = self.state.weights() if self.training else None
+        if num_known is None:
+            num_known = known_labels(labels).sum().clamp(min=1)
+        total, losses = masked_total(logits, labels, kept, weights, objective)
+        if self.training:
+            self.state.observe(logits, labels, losses)
+        return total / num_known
+
+    def _prepare(self, logits: Tensor, labels: Tensor, first_row: int = 0) -> tuple[Tensor, Tensor, bool]:
+        """Logits plus the offset and labels, both in float32 or more, and whether it is seen that all are known.
+
+        Raises a ValueError for wrong labels; `first_row` is the number of the first of these rows.
+        """
+        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+        given, labels = labels, labels.to(logits.dtype)
+        all_known = can_look(given) and are_all_known(given if given.dtype == torch.float64 else labels)
+        if not all_known:
+            self._label_checks.check(wrong_labels(given), given, first_row)
+        offset = self.state.offset()
+        return logits if offset is None else logits + offset, labels, all_known
+
+    def _loss_by_hand(
+        self, logits: Tensor, labels: Tensor, all_known: bool, num_known: Tensor | int | None, objective: ByHand
+    ) -> Tensor:
+        """As `_eager_loss` in training, in few passes."""
+        state = self.state
+        is_random = self.settings.mask == "random" and not state.keeps_all()
+        mask = Mask(state.weights(), state.keep_probabilities(), self._seeds(logits) if is_random else None)
+        found = few_passes(logits.detach(), labels, all_known, mask, objective)
+        state.observe_counted(counters_of(found.probabilities, found.positive, state.num_bins), found.known)
+        num_known = max(found.num_known(), 1) if num_known is None else num_known
+        arguments = (logits, found, num_known, self._objective())
+        loss: Tensor = LossByHand.apply(*arguments)  # type: ignore[no-untyped-call]  # torch gives it no types
+        return loss
+
+    def _loss_of_parts(
+        self, logits: Tensor, labels: Tensor, num_known: Tensor | int | None, objective: ByHand
+    ) -> Tensor | None:
+        """As `_eager_loss` in evaluation, in few passes over some rows at a time; None where that cannot be."""
+        row_totals, known, step = [], 0, max(PART_SIZE // self.state.num_labels, 1)
+        for row in range(0, max(len(logits), 1), step):
+            part, truth, all_known = self._prepare(logits[row : row + step], labels[row : row + step], row)
+            if not takes(part):
+                return None
+            found = few_passes(part, truth, all_known, None, objective)
+            row_totals.append(found.row_totals)
+            known += found.num_known()
+        return torch.cat(row_totals).sum() / (max(known, 1) if num_known is None else num_known)
+
+    def _objective(self) -> Callable[[Tensor, Tensor], Tensor]:
+        if not self._needs_counts:
+            return self.objective
+        positives, negatives = self.state.positives.float(), self.state.negatives.float()
+        return functools.partial(self.objective, positives=positives, negatives=negatives)
+
+    def _seeds(self, logits: Tensor) -> tuple[Tensor, Tensor]:
+        """The seeds of the rows and of the labels of a batch, see `uniform_draws`."""
+        bits = np.random.PCG64((self.seed, self.state.num_batches, process_rank()))
+        rows = torch.from_numpy(bits.random_raw(-(-len(logits) // 2)).view(np.int32)[: len(logits)] ^ FIRST_BIT)
+        if self._label_seeds.device != logits.device:
+            self._label_seeds = self._label_seeds.to(logits.device)
+        return fold(rows.to(logits.device, non_blocking=True)), self._label_seeds
