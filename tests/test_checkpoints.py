@@ -24,7 +24,7 @@ def on_ranks(monkeypatch):
     """A function that makes this process look like one of several."""
 
     def become(rank, num_ranks):
-        for module in ("checkpoints", "state", "loss"):
+        for module in ("checkpoints", "state", "eager_loss"):
             monkeypatch.setattr(f"hf_plm.{module}.process_rank", lambda: rank)
         for module in ("checkpoints", "state_tensors"):
             monkeypatch.setattr(f"hf_plm.{module}.num_processes", lambda: num_ranks)

@@ -126,7 +126,7 @@ def test_without_matplotlib_a_comparison_is_printed_and_written(without, monkeyp
     without("matplotlib")
     scores = {"bce": dict.fromkeys(SCORES, [10.0, 20.0, 30.0]), "default": dict.fromkeys(SCORES, [11.0, 22.0, 33.0])}
     comparison = Comparison([1, 2, 3], scores, {"train": 100, "validation": 10, "test": 10}, 60.0)
-    task = SimpleNamespace(make_model=None, data=None, processor=None)
+    task = SimpleNamespace(make_model=None, data={}, processor=None)
     monkeypatch.setattr(command_compare, "read_flags", lambda args: (task, None))
     monkeypatch.setattr("hf_plm.comparing.compare_methods", lambda *args, **kwargs: comparison)
     main(["compare", "rows.csv", "--output-dir", str(tmp_path)])

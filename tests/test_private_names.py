@@ -75,7 +75,8 @@ def test_every_private_name_is_listed():
     names = {alias.name for _, node in nodes(ast.ImportFrom) if node.level == 0 for alias in node.names}
     assert list(filter(is_private, names)) == []
     attributes = {(file, node.attr) for file, node in nodes(ast.Attribute) if is_private(node.attr)}
-    assert {(file, name) for file, name in attributes if name not in own_names()} == ATTRIBUTES
+    own = own_names()
+    assert {(file, name) for file, name in attributes if name not in own} == ATTRIBUTES
     arguments = {(file, node.arg) for file, node in nodes(ast.keyword) if node.arg and is_private(node.arg)}
     assert arguments == ARGUMENTS
 
