@@ -7,8 +7,8 @@ Every method makes one step in turn on the same logits and labels; ratios to eag
 by `torch.compile`, for any shape. The floor reads logits and labels and writes the gradient once, and does nothing
 else: `torch.add(logits, labels, out=gradient)`. Memory is the peak above logits and labels. The last table is of the
 way from lists of class ids to the loss, with dense labels and with sparse ones. Evaluation: a linear classifier's
-forward pass, and what the loss takes after it. On one core and on two, or on the GPU, if there is one; each in a process
-of its own.
+forward pass, and what the loss takes after it. On one core and on two, or on the GPU, if there is one; each in a
+process of its own.
 """
 
 import argparse
