@@ -6,8 +6,9 @@ Every method makes one step in turn on the same logits and labels; ratios to eag
 `F.binary_cross_entropy_with_logits`, are taken step by step, and their median is shown with the quartiles. Compiled:
 by `torch.compile`, for any shape. The floor reads logits and labels and writes the gradient once, and does nothing
 else: `torch.add(logits, labels, out=gradient)`. Memory is the peak above logits and labels. The last table is of the
-way from lists of class ids to the loss, with dense labels and with sparse ones. On one core and on two, or on the GPU,
-if there is one; each in a process of its own.
+way from lists of class ids to the loss, with dense labels and with sparse ones. Evaluation: a linear classifier's
+forward pass, and what the loss takes after it. On one core and on two, or on the GPU, if there is one; each in a
+process of its own.
 """
 
 import argparse
@@ -24,7 +25,19 @@ from typing import Any
 
 import matplotlib
 import torch
-from loss_steps import BASELINE, FLOOR, METHODS, PLAIN, PLM, SEED, make_batch, make_label_steps, make_step
+from loss_steps import (
+    BASELINE,
+    EVALUATION_SHAPE,
+    FLOOR,
+    METHODS,
+    PLAIN,
+    PLM,
+    SEED,
+    make_batch,
+    make_evaluation_steps,
+    make_label_steps,
+    make_step,
+)
 from matplotlib import pyplot as plt
 from rich.console import Console
 from rich.table import Table
@@ -139,6 +152,16 @@ def measure_labels(rows: int, num_labels: int, device: str) -> list[dict]:
     return results
 
 
+def measure_evaluation(device: str) -> dict[str, float]:
+    """The median seconds of the steps of `make_evaluation_steps`, in turn."""
+    steps = make_evaluation_steps(device)
+    seconds: dict[str, list[float]] = {name: [] for name in steps}
+    for _ in range(11):
+        for name, step in steps.items():
+            seconds[name].append(seconds_of(step))
+    return {name: statistics.median(values[2:]) for name, values in seconds.items()}
+
+
 def measure_speed(threads: int, device: str, shapes: Sequence[tuple[int, int]]) -> dict[str, Any]:
     """The seconds of all steps on so many cores."""
     torch.set_num_threads(threads)
@@ -146,7 +169,7 @@ def measure_speed(threads: int, device: str, shapes: Sequence[tuple[int, int]]) 
     seconds = [result for shape in shapes for dtype in dtypes for result in measure_seconds(*shape, dtype, device)]
     where = torch.cuda.get_device_name() if device == "cuda" else f"CPU, {threads} thread{'s' * (threads > 1)}"
     labels = [result for shape in SPARSE_SHAPES for result in measure_labels(*shape, device)]
-    return {"device": where, "seconds": seconds, "labels": labels}
+    return {"device": where, "seconds": seconds, "labels": labels, "evaluation": measure_evaluation(device)}
 
 
 def in_its_own_process(function: Callable, *args: Any) -> Any:
@@ -172,6 +195,8 @@ def show(report: dict[str, Any], console: Console) -> None:
         cells += [f"{1000 * r['seconds']:.1f}", f"{1000 * r['loss_seconds']:.1f}"]
         table.add_row(*cells, f"{r['label_bytes'] / 1e6:.3f}", end_section=r["sparse"])
     console.print(table)
+    shown = ", ".join(f"{name} {1000 * seconds:.0f} ms" for name, seconds in report["evaluation"].items())
+    console.print(f"Evaluation of {EVALUATION_SHAPE[0]} x {EVALUATION_SHAPE[1]:,}: {shown}")
 
 
 def show_memory(memory: dict[str, Any], console: Console) -> None:
@@ -190,7 +215,9 @@ def draw(reports: list[dict[str, Any]], path: Path) -> None:
     """Cost against labels, in multiples of eager BCE."""
     panels = [(report, dtype) for report in reports for dtype in sorted({r["dtype"] for r in report["seconds"]})]
     figure, axes = plt.subplots(1, len(panels), figsize=(5.5 * len(panels), 4.5), sharey=True, layout="constrained")
-    colours = dict(zip((*PLAIN, *PLM), ("#4c4c4c", "#8c6bb1", "#4292c6", "#fdae6b", "#d94801"), strict=True))
+    colours = dict(
+        zip((*PLAIN, *PLM), ("#4c4c4c", "#8c6bb1", "#4292c6", "#fdae6b", "#d94801", "#7f2704"), strict=True)
+    )
     for axis, (report, dtype) in zip(axes if len(panels) > 1 else [axes], panels, strict=True):
         for method in METHODS:
             name, _, how = method.partition(", ")

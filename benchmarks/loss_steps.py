@@ -16,7 +16,12 @@ POSITIVES = 5
 """The mean number of positive labels of a row."""
 
 BASELINE, FLOOR = "BCE", "floor"
-PLM = {"PLM's masks on BCE": "bce", "PLM default": "asymmetric"}
+PLM: dict[str, dict[str, Any]] = {
+    "PLM paper": {"preset": "paper"},  # random masks, on BCE
+    "PLM default": {},  # expected masks, on the asymmetric loss
+    "PLM random": {"mask": "random"},  # the default with random masks
+}
+EVALUATION_SHAPE, FEATURES = (64, 100_000), 256
 
 
 def make_batch(rows: int, num_labels: int, dtype: torch.dtype, device: str) -> tuple[Tensor, Tensor]:
@@ -55,7 +60,7 @@ def make_step(method: str, logits: Tensor, labels: Tensor) -> Callable[[], Any]:
         return functools.partial(torch.add, logits.detach(), labels, out=gradient)
     name, _, how = method.partition(", ")
     if name in PLM:
-        loss: Any = PLMLoss(make_counts(logits.shape[1]), objective=PLM[name], fused=how == "compiled")
+        loss: Any = PLMLoss(make_counts(logits.shape[1]), fused=how == "compiled", **PLM[name])
     else:
         loss = compiled(name) if how else PLAIN[name]
 
@@ -64,6 +69,21 @@ def make_step(method: str, logits: Tensor, labels: Tensor) -> Callable[[], Any]:
         loss(logits, labels).backward()
 
     return step
+
+
+def make_evaluation_steps(device: str) -> dict[str, Callable[[], Any]]:
+    """A linear classifier's forward pass, and what the loss does in evaluation with its logits."""
+    rows, num_labels = EVALUATION_SHAPE
+    logits, labels = make_batch(rows, num_labels, torch.float32, device)
+    logits = logits.detach()
+    classifier = nn.Linear(FEATURES, num_labels, device=device).requires_grad_(False)
+    features = torch.randn(rows, FEATURES, generator=torch.Generator().manual_seed(SEED)).to(device)
+    steps: dict[str, Callable[[], Any]] = {"classifier": functools.partial(classifier, features)}
+    steps["BCE"] = functools.partial(F.binary_cross_entropy_with_logits, logits, labels)
+    for name in ("PLM paper", "PLM default"):
+        loss = PLMLoss(make_counts(num_labels), **PLM[name]).eval()
+        steps[name] = functools.partial(loss, logits, labels)
+    return steps
 
 
 def make_label_steps(rows: int, num_labels: int, device: str) -> Iterator[tuple[Callable, Callable, int]]:

@@ -7,7 +7,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from .few_passes import PART_SIZE, ByHand, LossByHand, Mask, are_all_known, by_hand, counters_of, few_passes, takes
+from .by_hand import ByHand, by_hand
+from .few_passes import PART_SIZE, LossByHand, Mask, are_all_known, counters_of, few_passes, takes
 from .functional import fold, masked_total, sample_mask, scramble, uniform_draws
 from .label_checks import LabelChecks, can_look
 from .label_counts import LabelCounts

@@ -10,28 +10,17 @@ because
 """
 
 import functools
-import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from . import objectives
+from .by_hand import LARGEST_LOGIT, ByHand, choose, odds_and_probabilities
 from .functional import uniform_draws
-
-LARGEST_LOGIT = 80.0
-"""Up to it `exp(logit)` is far from the largest and the smallest numbers of float32."""
 
 PART_SIZE = 2**18
 """Of how many entries the loss is evaluated at once: what is computed of them stays in the cache of a core."""
-
-ByHand = Callable[[Tensor, Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
-"""An objective and its derivative by the logits: `(logits, odds, probabilities, positive) -> losses, derivative`, all
-float32 `(batch, num_labels)`. `odds` are those against the label, `exp(-logits)`, and may be overwritten."""
-
-DEFAULTS = objectives.default_arguments(objectives.asymmetric)
 
 
 class Mask(NamedTuple):
@@ -54,7 +43,7 @@ class FewPasses(NamedTuple):
     Attributes:
         row_totals (float32, `(batch,)`): the sum of the objective of each entry of a row times its factor.
         derivative (float32): of each entry's objective by its logit, times its factor.
-        probabilities (float32): to the last bit those of `functional.probability_bins`.
+        probabilities (float32): to the last bit `functional.probabilities`.
         positive (float32): 1 for positives, else 0.
         known (float32): 1 for known labels, else 0; None if all are known.
         factors (float32): the weight of an entry, or 0 where it is masked or unknown; None if all are 1.
@@ -70,16 +59,6 @@ class FewPasses(NamedTuple):
     def num_known(self) -> int:
         """How many labels are known. Reads it."""
         return self.positive.numel() if self.known is None else int(self.known.sum(-1, dtype=torch.float64).sum())
-
-
-def by_hand(objective: Callable[..., Tensor]) -> ByHand | None:
-    """The objective with its derivative; None for one whose derivative is not written here."""
-    function, arguments = getattr(objective, "func", objective), getattr(objective, "keywords", {})
-    if function is objectives.binary_cross_entropy:
-        return binary_cross_entropy
-    if function is objectives.asymmetric:
-        return functools.partial(asymmetric, **DEFAULTS | arguments)
-    return None
 
 
 def takes(logits: Tensor) -> bool:
@@ -110,9 +89,8 @@ def few_passes(logits: Tensor, labels: Tensor, all_known: bool, mask: Mask | Non
     with torch.inference_mode():
         positive, known = (labels, None) if all_known else _truth(labels)
         factors = known if mask is None else _factors(positive, known, mask)
-        odds = (logits * -math.log2(math.e)).exp2_()
-        probabilities = (1 + odds).reciprocal_()
-        losses, derivative = objective(logits, odds, probabilities, positive)
+        odds, probabilities = odds_and_probabilities(logits)
+        losses, derivative = objective.near(logits, odds, probabilities, positive)
         if factors is not None:
             losses.mul_(factors)
             derivative.mul_(factors)
@@ -135,18 +113,13 @@ def _factors(positive: Tensor, known: Tensor | None, mask: Mask) -> Tensor | Non
     if mask.seeds is not None:
         factors.append(sample_mask(positive, *mask.keep, uniform_draws(*mask.seeds)))
     if mask.weights is not None:
-        factors.append(_choose(mask.weights, positive))
+        factors.append(choose(positive, *mask.weights))
     return functools.reduce(torch.mul, factors) if factors else None
 
 
 def sample_mask(positive: Tensor, keep_positive: Tensor, keep_negative: Tensor, draws: Tensor) -> Tensor:
     """`functional.sample_mask` of labels that are all known, as the numbers 1 and 0. It overwrites `draws`."""
-    return draws.lt_(_choose((keep_positive, keep_negative), positive))
-
-
-def _choose(values: tuple[Tensor, Tensor], positive: Tensor) -> Tensor:
-    """The first value of the label for positives, the second for negatives."""
-    return torch.lerp(values[1], values[0], positive)
+    return draws.lt_(choose(positive, keep_positive, keep_negative))
 
 
 def counters_of(probabilities: Tensor, positive: Tensor, num_bins: int) -> Tensor:
@@ -156,44 +129,6 @@ def counters_of(probabilities: Tensor, positive: Tensor, num_bins: int) -> Tenso
     first_negative = num_bins * num_labels
     columns = torch.arange(first_negative, first_negative + num_labels, dtype=torch.int32)
     return torch.add(columns, rows, alpha=num_labels).long().view(-1)
-
-
-def binary_cross_entropy(
-    logits: Tensor, odds: Tensor, probabilities: Tensor, positive: Tensor
-) -> tuple[Tensor, Tensor]:
-    """`objectives.binary_cross_entropy` and its derivative, to the last bit those of PyTorch."""
-    losses = F.binary_cross_entropy_with_logits(logits, positive, reduction="none")
-    return losses, torch.sigmoid(logits).sub_(positive)
-
-
-def asymmetric(
-    logits: Tensor,
-    odds: Tensor,
-    probabilities: Tensor,
-    positive: Tensor,
-    gamma_negative: float,
-    gamma_positive: float,
-    margin: float,
-) -> tuple[Tensor, Tensor]:
-    """`objectives.asymmetric` and its derivative.
-
-    For positives `w * -log p` and `-w * (1 - p)`, where `w = (1 - p) ** gamma`; for negatives `w * -log u` and
-    `w * p * (1 - p) / u`, where `u = min(1 - p + margin, 1)` and `w = max(p - margin, 0) ** gamma`.
-    """
-    complements = odds.mul_(probabilities)  # exact where 1 - p is not
-    shifted = (probabilities - margin).clamp_(min=0)
-    weights = torch.lerp(_power(shifted, gamma_negative), _power(complements, gamma_positive), positive)
-    inverse = torch.lerp((complements + margin).clamp_(max=1), probabilities, positive).reciprocal_()
-    sign = torch.rsub(positive, 1, alpha=2)  # 1 - 2 * positive
-    losses = torch.log(inverse).mul_(weights)
-    return losses, weights.mul_(probabilities).mul_(complements).mul_(inverse).mul_(sign)
-
-
-def _power(values: Tensor, exponent: float) -> Tensor:
-    """`values ** exponent` of values of 0 or more, and 0 where they are 0, whatever the exponent."""
-    if exponent == 0:
-        return values.sign()
-    return values if exponent == 1 else values**exponent
 
 
 class LossByHand(torch.autograd.Function):

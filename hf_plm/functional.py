@@ -13,6 +13,8 @@ from torch import Tensor
 
 from .label_tensors import known_labels
 
+LOG2_E = math.log2(math.e)
+
 
 def has_ratio(positives: Tensor, negatives: Tensor) -> Tensor:
     """Which classes have both positives and negatives. The others keep every label. Bool, `(num_labels,)`."""
@@ -183,8 +185,12 @@ def masked_total(
 
 def kept_total(losses: Tensor, labels: Tensor, kept: Tensor, weights: tuple[Tensor, Tensor] | None) -> Tensor:
     """The sum of the losses of the entries that are kept, each times its weight; see `masked_total`. A scalar."""
-    losses = losses if weights is None else losses * torch.where(labels == 1, *weights)
-    return losses.masked_fill(~kept, 0).sum(-1).sum()
+    return weighted(losses, labels, weights).masked_fill(~kept, 0).sum(-1).sum()
+
+
+def weighted(values: Tensor, labels: Tensor, weights: tuple[Tensor, Tensor] | None) -> Tensor:
+    """Each value times the weight of its label, that of the positives or that of the negatives."""
+    return values if weights is None else values * torch.where(labels == 1, *weights)
 
 
 def check_losses(losses: Tensor, logits: Tensor) -> None:
@@ -210,16 +216,17 @@ def is_finite(values: Tensor) -> Tensor:
     return values.abs() < torch.inf
 
 
-def probability_bins(logits: Tensor, num_bins: int) -> Tensor:
-    """In which of `num_bins` equal bins over `[0, 1]` the probability of each finite logit lies; 1 in the last.
+def probabilities(logits: Tensor) -> Tensor:
+    """`1 / (1 + exp(-logits))`, float32 in the shape of `logits`.
 
-    (The sigmoid is written with a power of 2, because the compiler for the CPU writes every `exp` to memory whose
-    result it needs twice.)
-
-    Returns:
-        int32, the shape of `logits`.
+    (It is written with a power of 2, because the compiler for the CPU writes every `exp` to memory whose result it
+    needs twice.)
     """
-    probabilities = 1 / (1 + torch.exp2(logits.float() * -math.log2(math.e)))
+    return 1 / (1 + torch.exp2(logits.float() * -LOG2_E))
+
+
+def probability_bins(probabilities: Tensor, num_bins: int) -> Tensor:
+    """In which of `num_bins` equal bins over `[0, 1]` each probability lies; 1 in the last. int32, the same shape."""
     return (probabilities * num_bins).int().clamp(max=num_bins - 1)
 
 
@@ -237,7 +244,7 @@ def probability_histograms(logits: Tensor, labels: Tensor, num_bins: int) -> Ten
     """
     num_labels = logits.shape[-1]
     counted = known_labels(labels) & is_finite(logits)
-    bins = probability_bins(logits.detach().masked_fill(~counted, 0), num_bins).long()
+    bins = probability_bins(probabilities(logits.detach().masked_fill(~counted, 0)), num_bins).long()
     rows = torch.arange(num_labels, device=logits.device) + num_labels * (labels != 1)  # row of (2 * num_labels)
     histograms = torch.zeros(2 * num_labels * num_bins, dtype=torch.int32, device=logits.device)
     histograms.scatter_add_(0, (rows * num_bins + bins).flatten(), counted.flatten().int())

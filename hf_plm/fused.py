@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from . import functional
+from .by_hand import by_hand, odds_and_probabilities
 from .label_tensors import first_in_rows, known_labels, wrong_labels
 from .packed_histograms import NOT_COUNTED, compiled
 
@@ -70,6 +71,34 @@ def fused_total(
     if seeds is not None:
         draws = functional.uniform_draws(*seeds)
         kept = functional.sample_mask(labels, keep_positive, keep_negative, draws)
+    odds, probabilities = odds_and_probabilities(values)
+    finite = functional.is_finite(values)
+    if (hand_written := by_hand(objective)) is not None:
+        losses, gradient = hand_written.fused(values, odds, probabilities, labels == 1)
+        gradient = functional.weighted(gradient, labels, weights)
+        value = functional.kept_total(losses, labels, kept, weights)
+        nonfinite = known & ~finite  # and no loss of a finite logit is either
+    else:
+        value, gradient, losses = _by_autograd(values, labels, known, kept, weights, objective)
+        nonfinite = known & ~(finite & functional.is_finite(losses))
+    gradient = gradient.to(torch.promote_types(logits.dtype, torch.bfloat16))
+    gradient = gradient.masked_fill(~kept, 0)  # NaN where the objective is, though it is masked
+
+    probabilities = probabilities if values.dtype == torch.float32 else functional.probabilities(values)
+    bins = functional.probability_bins(probabilities, num_bins) + torch.where(labels == 1, 0.0, float(num_bins)).int()
+    bins = torch.where(known & finite, bins, NOT_COUNTED).to(torch.uint8)
+    return FusedTotal(value, gradient, bins, _count(known), _count(nonfinite), wrong)
+
+
+def _by_autograd(
+    values: Tensor,
+    labels: Tensor,
+    known: Tensor,
+    kept: Tensor,
+    weights: tuple[Tensor, Tensor] | None,
+    objective: Callable[[Tensor, Tensor], Tensor],
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The total, its gradient by the logits, and the loss of every entry."""
     targets = labels.masked_fill(~known, 0)
 
     def total(values: Tensor) -> tuple[Tensor, Tensor]:
@@ -77,16 +106,9 @@ def fused_total(
         functional.check_losses(losses, values)
         return functional.kept_total(losses, labels, kept, weights), losses
 
-    lowest = torch.finfo(values.dtype).min  # at minus infinity the compiler's derivative of BCE is NaN, not 0
+    lowest = torch.finfo(values.dtype).min  # at minus infinity the compiler's derivatives are NaN, not 0
     gradient, (value, losses) = torch.func.grad_and_value(total, has_aux=True)(values.clamp(min=lowest))
-    gradient = gradient.to(torch.promote_types(logits.dtype, torch.bfloat16))
-    gradient = gradient.masked_fill(~kept, 0)  # NaN where the objective is, though it is masked
-
-    finite = functional.is_finite(values)
-    bins = functional.probability_bins(values, num_bins) + torch.where(labels == 1, 0.0, float(num_bins)).int()
-    bins = torch.where(known & finite, bins, NOT_COUNTED).to(torch.uint8)
-    nonfinite = known & ~(finite & functional.is_finite(losses))
-    return FusedTotal(value, gradient, bins, _count(known), _count(nonfinite), wrong)
+    return value, gradient, losses
 
 
 def _count(entries: Tensor) -> Tensor:

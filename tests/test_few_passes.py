@@ -6,7 +6,8 @@ import torch
 from test_fused import COUNTS, NUM_LABELS, batch, loss_and_gradient
 
 from hf_plm import LabelCounts, PLMLoss
-from hf_plm.few_passes import LARGEST_LOGIT, are_all_known, by_hand
+from hf_plm.by_hand import LARGEST_LOGIT, by_hand
+from hf_plm.few_passes import are_all_known
 from hf_plm.functional import fold
 from hf_plm.objectives import OBJECTIVES
 from hf_plm.presets import MASKS

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from hf_plm import LabelCounts, PLMLoss, PLMState
-from hf_plm.functional import probability_bins, probability_histograms
+from hf_plm.functional import probabilities, probability_bins, probability_histograms
 from hf_plm.label_tensors import known_labels
 from hf_plm.packed_histograms import NOT_COUNTED, PackedHistograms
 
@@ -25,7 +25,7 @@ def test_they_count_what_histograms_count(num_bins):
     expected = torch.zeros(2, NUM_LABELS, num_bins, dtype=torch.int32)
     for seed, rows in enumerate((3, 300, 254, 1, 1, 600)):
         logits, labels = batch(rows, seed)
-        bins = probability_bins(logits, num_bins) + (labels != 1) * num_bins
+        bins = probability_bins(probabilities(logits), num_bins) + (labels != 1) * num_bins
         packed.add(torch.where(known_labels(labels), bins, NOT_COUNTED).to(torch.uint8), histograms)
         expected += probability_histograms(logits, labels, num_bins)
     assert not torch.equal(histograms.transpose(1, 2), expected)
