@@ -47,8 +47,8 @@ def by_hand(objective: Callable[..., Tensor]) -> ByHand | None:
         return None
     if function is objectives.binary_cross_entropy and not arguments:
         return ByHand(binary_cross_entropy, fused_binary_cross_entropy)
-    if function is objectives.asymmetric and all(_is_number(value) for value in arguments.values()):
-        arguments = DEFAULTS | arguments
+    arguments = DEFAULTS | arguments
+    if function is objectives.asymmetric and all(map(_is_number, arguments.values())) and arguments["margin"] < 1:
         return ByHand(functools.partial(asymmetric, **arguments), functools.partial(fused_asymmetric, **arguments))
     return None
 

@@ -81,6 +81,11 @@ def test_other_objectives_are_not_written_by_hand():
     found = {name for name in OBJECTIVES if by_hand(functools.partial(OBJECTIVES[name])) is not None}
     assert found == {"bce", "asymmetric"}
     assert by_hand(lambda logits, labels: logits) is None
-    for wrong in ({"gamma_negative": -1.0}, {"margin": torch.tensor(0.1)}, {"gamma_positive": torch.ones(3)}):
+    for wrong in (
+        {"gamma_negative": -1.0},
+        {"margin": 1},
+        {"margin": torch.tensor(0.1)},
+        {"gamma_positive": torch.ones(3)},
+    ):
         assert by_hand(functools.partial(OBJECTIVES["asymmetric"], **wrong)) is None
     assert by_hand(OBJECTIVES["bce"]) == by_hand(functools.partial(OBJECTIVES["bce"]))
