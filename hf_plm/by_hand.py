@@ -43,12 +43,18 @@ class ByHand(NamedTuple):
 def by_hand(objective: Callable[..., Tensor]) -> ByHand | None:
     """The objective with its derivative; None for one whose derivative is not written here."""
     function, arguments = getattr(objective, "func", objective), getattr(objective, "keywords", {})
-    if function is objectives.binary_cross_entropy:
+    if getattr(objective, "args", ()):
+        return None
+    if function is objectives.binary_cross_entropy and not arguments:
         return ByHand(binary_cross_entropy, fused_binary_cross_entropy)
-    if function is objectives.asymmetric:
-        arguments = DEFAULTS | arguments
+    arguments = DEFAULTS | arguments
+    if function is objectives.asymmetric and all(map(_is_number, arguments.values())) and arguments["margin"] < 1:
         return ByHand(functools.partial(asymmetric, **arguments), functools.partial(fused_asymmetric, **arguments))
     return None
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and value >= 0  # of others `objectives.asymmetric` says what is wrong
 
 
 def odds_and_probabilities(logits: Tensor) -> tuple[Tensor, Tensor]:

@@ -116,8 +116,8 @@ class EagerLoss(nn.Module):
 
     def _seeds(self, logits: Tensor) -> tuple[Tensor, Tensor]:
         """The seeds of the rows and of the labels of a batch, see `uniform_draws`."""
-        bits = np.random.PCG64((self.seed, self.state.num_batches, process_rank()))
-        rows = torch.from_numpy(bits.random_raw(-(-len(logits) // 2)).view(np.int32)[: len(logits)] ^ FIRST_BIT)
+        generator = np.random.PCG64((self.seed, self.state.num_batches, process_rank()))
+        rows = generator.random_raw(-(-len(logits) // 2)).view(np.int32)[: len(logits)] ^ FIRST_BIT
         if self._label_seeds.device != logits.device:
             self._label_seeds = self._label_seeds.to(logits.device)
-        return fold(rows.to(logits.device, non_blocking=True)), self._label_seeds
+        return torch.from_numpy(fold(rows)).to(logits.device, non_blocking=True), self._label_seeds

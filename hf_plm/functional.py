@@ -7,6 +7,7 @@ This file needs torch alone. Nothing in it reads a value back to the host.
 
 import math
 from collections.abc import Callable
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -14,6 +15,8 @@ from torch import Tensor
 from .label_tensors import known_labels
 
 LOG2_E = math.log2(math.e)
+
+Bits = TypeVar("Bits", bound=Any)
 
 
 def has_ratio(positives: Tensor, negatives: Tensor) -> Tensor:
@@ -115,8 +118,8 @@ def scramble(values: Tensor) -> Tensor:
     return scramble_folded(fold(values))
 
 
-def fold(values: Tensor) -> Tensor:
-    """The first step of `scramble`, which is linear: `fold(a ^ b) = fold(a) ^ fold(b)`. int32 to int32."""
+def fold(values: Bits) -> Bits:
+    """The first step of `scramble`, which is linear: `fold(a ^ b) = fold(a) ^ fold(b)`. int32 to int32, also arrays."""
     return values ^ ((values >> 16) & 0xFFFF)
 
 

@@ -5,11 +5,10 @@ import pytest
 import torch
 from test_fused import COUNTS, NUM_LABELS, batch, loss_and_gradient
 
-from hf_plm import LabelCounts, PLMLoss
-from hf_plm.by_hand import LARGEST_LOGIT, by_hand
+from hf_plm import PLMLoss
+from hf_plm.by_hand import LARGEST_LOGIT
 from hf_plm.few_passes import are_all_known
 from hf_plm.functional import fold
-from hf_plm.objectives import OBJECTIVES
 from hf_plm.presets import MASKS
 
 SETTINGS = [
@@ -166,11 +165,3 @@ def test_all_labels_are_known_only_if_each_is_1_or_0(value):
     labels[1, 0] = value
     assert not are_all_known(labels)
     assert are_all_known(torch.zeros(0, 3))
-
-
-def test_only_two_objectives_are_written_by_hand():
-    found = {name for name in OBJECTIVES if by_hand(PLMLoss(COUNTS, objective=name).objective) is not None}
-    assert found == {"bce", "asymmetric"}
-    assert by_hand(lambda logits, labels: logits) is None
-    few = LabelCounts([1], [2])
-    assert PLMLoss(few, objective=OBJECTIVES["bce"])(torch.zeros(2, 1), torch.ones(2, 1)) > 0

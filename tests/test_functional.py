@@ -276,6 +276,7 @@ def test_the_first_of_each_row():
         ("label_tensors", set()),
         ("functional", {"label_tensors"}),
         ("objectives", {"functional"}),
+        ("by_hand", {"functional", ""}),
         ("packed_histograms", set()),
     ],
 )
