@@ -119,8 +119,9 @@ def scramble(values: Tensor) -> Tensor:
 
 
 def fold(values: Bits) -> Bits:
-    """The first step of `scramble`, which is linear: `fold(a ^ b) = fold(a) ^ fold(b)`. int32 to int32, also arrays."""
-    return values ^ ((values >> 16) & 0xFFFF)
+    """The first step of `scramble`, for tensors and arrays of int32. It is linear: `fold(a ^ b) = fold(a) ^ fold(b)`."""
+    folded: Bits = values ^ ((values >> 16) & 0xFFFF)
+    return folded
 
 
 def scramble_folded(folded: Tensor) -> Tensor:
