@@ -119,7 +119,7 @@ def scramble(values: Tensor) -> Tensor:
 
 
 def fold(values: Bits) -> Bits:
-    """The first step of `scramble`, for tensors and arrays of int32. It is linear: `fold(a ^ b) = fold(a) ^ fold(b)`."""
+    """The first step of `scramble`, for int32 tensors and arrays. It is linear: `fold(a ^ b) = fold(a) ^ fold(b)`."""
     folded: Bits = values ^ ((values >> 16) & 0xFFFF)
     return folded
 
