@@ -97,7 +97,7 @@ class EagerLoss(nn.Module):
     ) -> Tensor | None:
         """As `_eager_loss` in evaluation, in few passes over some rows at a time; None where that cannot be."""
         row_totals, known, step = [], 0, max(PART_SIZE // self.state.num_labels, 1)
-        for row in range(0, len(logits), step):
+        for row in range(0, max(len(logits), 1), step):
             part, truth, all_known = self._prepare(logits[row : row + step], labels[row : row + step], row)
             if not takes(part):
                 return None

@@ -119,7 +119,7 @@ def scramble(values: Tensor) -> Tensor:
 
 
 def fold(values: Bits) -> Bits:
-    """The first step of `scramble`, which is linear: `fold(a ^ b) = fold(a) ^ fold(b)`. int32 to int32, also arrays."""
+    """The first step of `scramble`; it is linear: `fold(a ^ b) = fold(a) ^ fold(b)`. int32, a tensor or an array."""
     return values ^ ((values >> 16) & 0xFFFF)
 
 
