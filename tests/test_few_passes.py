@@ -133,6 +133,11 @@ def test_evaluation_in_parts_is_that_of_the_whole(objective, rows, monkeypatch, 
         found(logits, labels)
 
 
+@pytest.mark.parametrize("training", [False, True])
+def test_an_empty_batch_has_the_loss_0(training):
+    assert PLMLoss(COUNTS).train(training)(*batch(0)) == 0
+
+
 def test_evaluation_has_a_gradient_where_one_is_asked_for():
     gradients = []
     for training in (False, True):
