@@ -24,14 +24,14 @@ class HubTrainer(Trainer):
         """The model and its training as they are now, for the card and the pictures."""
         raise NotImplementedError(f"{type(self).__name__} has no run_facts(); a HubTrainer needs one for its card")
 
-    def init_hf_repo(self, token: str | None = None, **kwargs: Any) -> None:
+    def init_hf_repo(self, token: str | None = None, private: bool | None = None) -> None:
         """As `Trainer.init_hf_repo`, which makes the repository when a trainer with `push_to_hub=True` is made.
 
         Raises:
             RuntimeError: if it could not be made and `push_to_hub` is True.
         """
         try:
-            super().init_hf_repo(token, **kwargs)  # later versions take private, too
+            super().init_hf_repo(token, **_given(private=private))
         except Exception as error:  # what the client raises changes with its version
             if not self.args.push_to_hub:
                 raise
@@ -95,6 +95,7 @@ class HubTrainer(Trainer):
         blocking: bool = True,
         token: str | None = None,
         revision: str | None = None,
+        private: bool | None = None,
         **kwargs: Any,
     ) -> Any:
         """As `Trainer.push_to_hub`, with the model card of `create_model_card`.
@@ -105,11 +106,11 @@ class HubTrainer(Trainer):
         try:
             if self.hub_model_id is None:
                 try:
-                    self.init_hf_repo(token, **{name: kwargs[name] for name in ("private",) if name in kwargs})
+                    self.init_hf_repo(token=token, private=private)
                 except Exception:
                     self.save_model(_internal_call=True)
                     raise
-            return super().push_to_hub(commit_message, blocking, token, revision, **kwargs)
+            return super().push_to_hub(commit_message, blocking, token, revision, **_given(private=private), **kwargs)
         except Exception as error:  # what the client raises changes with its version
             raise RuntimeError(
                 f"the model could not be uploaded: {error}\nNothing is lost: it is in '{self.args.output_dir}'. Call "
@@ -161,6 +162,11 @@ class HubTrainer(Trainer):
                 )
         if push is not None:
             push.jobs = [job for job in push.jobs if not job.done()]
+
+
+def _given(**arguments: Any) -> dict[str, Any]:
+    """The arguments that are not None: transformers 5.20 and earlier do not take `private`."""
+    return {name: value for name, value in arguments.items() if value is not None}
 
 
 def _listed(values: str | list[str] | None) -> list[str]:
