@@ -31,7 +31,7 @@ class HubTrainer(Trainer):
             RuntimeError: if it could not be created and `push_to_hub` is True.
         """
         try:
-            super().init_hf_repo(token, private)
+            super().init_hf_repo(token, **_given(private=private))
         except Exception as error:  # the client's errors change with its version
             if not self.args.push_to_hub:
                 raise
@@ -110,7 +110,7 @@ class HubTrainer(Trainer):
                 except Exception:
                     self.save_model(_internal_call=True)
                     raise
-            return super().push_to_hub(commit_message, blocking, token, revision, private, **kwargs)
+            return super().push_to_hub(commit_message, blocking, token, revision, **_given(private=private), **kwargs)
         except Exception as error:  # the client's errors change with its version
             raise RuntimeError(
                 f"the model could not be uploaded: {error}\nNothing is lost: it is in '{self.args.output_dir}'. Call "
@@ -163,6 +163,11 @@ class HubTrainer(Trainer):
                 )
         if push is not None:
             push.jobs = [job for job in push.jobs if not job.done()]
+
+
+def _given(**arguments: Any) -> dict[str, Any]:
+    """The arguments that are not None: transformers 5.20 and earlier do not take `private`."""
+    return {name: value for name, value in arguments.items() if value is not None}
 
 
 def _listed(values: str | list[str] | None) -> list[str]:
