@@ -33,7 +33,7 @@ install: .venv/installed ## set up .venv with all that the other targets need (1
 demo: install ## train three text models, compare them, draw two pictures (4 minutes on two cores)
 	$(BIN)/python examples/demo.py
 
-test: install lint ## lint, check types and run all tests (8 minutes; only the fast tests: pytest -n 2 --dist loadfile -m "not slow")
+test: install lint ## lint, check types and run all tests (5 minutes; only the fast tests: pytest -n 2 --dist loadfile -m "not slow")
 	$(BIN)/pytest --quiet --numprocesses 2 --dist loadfile
 
 lint: install ## check style and types (to correct the style: .venv/bin/ruff format .)
@@ -44,7 +44,7 @@ lint: install ## check style and types (to correct the style: .venv/bin/ruff for
 docs: install ## build a site from README.md, docs/ and the docstrings: outputs/site/index.html (half a minute)
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
-benchmark: install ## measure the speed of counting, scoring, the loss (up to a million labels) and training (9 minutes)
+benchmark: install ## measure the speed of counting, scoring, the loss (up to a million labels) and training (7 minutes)
 	$(BIN)/python benchmarks/data_speed.py
 	$(BIN)/python benchmarks/loss_speed.py
 	$(BIN)/python benchmarks/overhead.py

@@ -27,11 +27,10 @@ import matplotlib
 import torch
 from loss_steps import (
     BASELINE,
+    EAGER,
     EVALUATION_SHAPE,
     FLOOR,
     METHODS,
-    PLAIN,
-    PLM,
     SEED,
     make_batch,
     make_evaluation_steps,
@@ -218,7 +217,7 @@ def draw(reports: list[dict[str, Any]], path: Path) -> None:
     panels = [(report, dtype) for report in reports for dtype in sorted({r["dtype"] for r in report["seconds"]})]
     figure, axes = plt.subplots(1, len(panels), figsize=(5.5 * len(panels), 4.5), sharey=True, layout="constrained")
     colours = dict(
-        zip((*PLAIN, *PLM), ("#4c4c4c", "#8c6bb1", "#4292c6", "#fdae6b", "#d94801", "#7f2704"), strict=True)
+        zip(EAGER, ("#4c4c4c", "#8c6bb1", "#4292c6", "#fdae6b", "#d94801", "#7f2704", "#74c476"), strict=True)
     )
     for axis, (report, dtype) in zip(axes if len(panels) > 1 else [axes], panels, strict=True):
         for method in METHODS:
