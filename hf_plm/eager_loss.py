@@ -52,6 +52,7 @@ class EagerLoss(nn.Module):
         self._label_checks = LabelChecks(self.state.num_labels, self.state.label_names, sparse)
 
     def _eager_loss(self, logits: Tensor, labels: Tensor, num_known: Tensor | int | None) -> Tensor:
+        """The loss of a batch. In training it also adds the batch to the measurements. Arguments: see `forward`."""
         objective = self._objective()
         hand_written = with_derivative(objective)
         needs_gradient = logits.requires_grad and torch.is_grad_enabled()
@@ -62,6 +63,15 @@ class EagerLoss(nn.Module):
         logits, labels, all_known = self._prepare(logits, labels)
         if hand_written is not None and self.training and is_supported(logits):
             return self._training_loss_in_few_passes(logits, labels, all_known, num_known, hand_written)
+        return self._loss_of_any_objective(logits, labels, num_known, objective)
+
+    def _loss_of_any_objective(
+        self,
+        logits: Tensor,
+        labels: Tensor,
+        num_known: Tensor | int | None,
+        objective: Callable[[Tensor, Tensor], Tensor],
+    ) -> Tensor:
         if self.training and self.settings.mask == "random":
             draws = uniform_draws(*self._seeds(logits))
             kept = sample_mask(labels, *self.state.keep_probabilities(), draws)
@@ -76,9 +86,9 @@ class EagerLoss(nn.Module):
         return total / num_known
 
     def _prepare(self, logits: Tensor, labels: Tensor, first_row: int = 0) -> tuple[Tensor, Tensor, bool]:
-        """The logits plus the offset, the labels, and True if all labels are found to be known.
+        """The logits plus the offset, the labels, and whether all labels were seen to be 1 or 0.
 
-        Logits and labels are float32 or float64. Raises a ValueError for wrong labels.
+        Logits and labels are then float32 or float64. Raises a ValueError for wrong labels.
 
         Args:
             first_row: the number of the first of these rows in the batch, for the message.
@@ -126,6 +136,7 @@ class EagerLoss(nn.Module):
         return torch.cat(row_totals).sum() / (max(known, 1) if num_known is None else num_known)
 
     def _objective(self) -> Callable[[Tensor, Tensor], Tensor]:
+        """The objective, bound to the label counts if it requires them."""
         if not self._needs_counts:
             return self.objective
         positives, negatives = self.state.positives.float(), self.state.negatives.float()

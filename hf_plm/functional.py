@@ -38,7 +38,7 @@ def initial_ideal_ratio(ratio: Tensor, valid: Tensor, start: str | float, temper
         valid (bool, `(num_labels,)`): `has_ratio`; the ideal ratio of the other classes is their `ratio`.
         start: `"tempered"` (`R ** temper`), `"mean"` (the mean R of the valid classes, the paper's start),
             `"dataset"` (R itself: nothing is masked), or one positive number for all classes.
-        temper: the exponent, from 0 (every class balanced) to 1 (the data as they are).
+        temper: the exponent, from 0 (every class balanced) to 1 (the ratios of the data).
         max_shift: see `bound_ideal_ratio`.
     """
     if start == "tempered":
