@@ -21,7 +21,7 @@ SUMMARY_DETAILS = {
     for group in ("head", "medium", "tail")
     for value in ("ideal_ratio", "shift", "keep_positive", "keep_negative")
 }
-"""The numbers of `summarize` that terminals do not show: those about the masks. They show only the effects."""
+"""The numbers of `summarize` about the masks. Terminals do not show them, only those about the effects."""
 
 
 class TrainsWithPLM(Protocol):

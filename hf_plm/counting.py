@@ -109,7 +109,7 @@ def label_space_of(
 def check_labels(dataset: Any, space: LabelSpace, source: str) -> None:
     """Compare the labels of a data set, such as an evaluation set, with a label space.
 
-    It reads the rows of a `datasets.Dataset` or a list, also if it is part of a `Subset` or `ConcatDataset`. For other
+    It reads the rows of a `datasets.Dataset` or a list, also inside a `Subset` or `ConcatDataset`. For other
     data sets it compares only the names in the column's type. Without the column, there is nothing to compare.
 
     Args:
@@ -160,7 +160,7 @@ def _has_rows_to_read(dataset: Any, column: str) -> bool:
 def form_of_rows(dataset: Any, space: LabelSpace) -> str | None:
     """The form of the rows of an evaluation set: that of its column's type, or else that of the space.
 
-    If the space has names, one set may have names and the other class ids for the same labels.
+    The type counts only if the space has names: then one set may have names, and the other class ids for them.
     """
     if space.names is None or space.form == "class_id":
         return space.form

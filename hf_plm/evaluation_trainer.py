@@ -25,7 +25,7 @@ from .thresholds import tune_thresholds
 
 logger = logging.get_logger(__name__)
 
-OTHER_LOGITS = "preprocess_logits_for_metrics changes the logits, and thresholds need the original logits"
+CHANGED_LOGITS = "preprocess_logits_for_metrics changes the logits, and thresholds need the original logits"
 
 
 class EvaluationTrainer(LabelTrainer):
@@ -50,7 +50,7 @@ class EvaluationTrainer(LabelTrainer):
         self.plm_loss.raise_for_wrong_labels()  # of training
         self._eval_totals = torch.zeros(2, device=self.args.device)  # of the objective, and of known labels
         thresholds = thresholds_of(self._config)
-        with evaluating(self.label_counts, thresholds) as record, self._noticing_other_logits():
+        with evaluating(self.label_counts, thresholds) as record, self._noting_changed_logits():
             output = super().evaluation_loop(
                 dataloader, description, prediction_loss_only, ignore_keys, metric_key_prefix=metric_key_prefix
             )
@@ -63,36 +63,36 @@ class EvaluationTrainer(LabelTrainer):
             output.metrics[f"{metric_key_prefix}_loss"] = total / known
         self._last_evaluation = (record, metric_key_prefix)
         if thresholds is not None:
-            self._say_unused_thresholds()
-        if self._has_other_logits and record.was_scored:
-            logger.warning(f"{OTHER_LOGITS}: the scores are not those of the model's decisions. Remove it")
+            self._warn_of_unused_thresholds()
+        if self._has_changed_logits and record.was_scored:
+            logger.warning(f"{CHANGED_LOGITS}: the scores are not those of the model's decisions. Remove it")
         return output
 
     @contextmanager
-    def _noticing_other_logits(self) -> Iterator[None]:
+    def _noting_changed_logits(self) -> Iterator[None]:
         """Note whether `preprocess_logits_for_metrics` changes the logits."""
-        self._has_other_logits, preprocess = False, self.preprocess_logits_for_metrics
+        self._has_changed_logits, preprocess = False, self.preprocess_logits_for_metrics
         if preprocess is None:
             yield
             return
 
-        def noticing(logits: Any, labels: Any) -> Any:
+        def preprocess_and_compare(logits: Any, labels: Any) -> Any:
             result = preprocess(logits, labels)
             before, after = (each[0] if isinstance(each, tuple) else each for each in (logits, result))
-            if after is not before and not self._has_other_logits:
-                self._has_other_logits = not (
+            if after is not before and not self._has_changed_logits:
+                self._has_changed_logits = not (
                     after.shape == before.shape
                     and torch.equal(after.to(before.dtype).nan_to_num(), before.nan_to_num())
                 )
             return result
 
-        self.preprocess_logits_for_metrics = noticing
+        self.preprocess_logits_for_metrics = preprocess_and_compare
         try:
             yield
         finally:
             self.preprocess_logits_for_metrics = preprocess
 
-    def _say_unused_thresholds(self) -> None:
+    def _warn_of_unused_thresholds(self) -> None:
         was_scored = self._last_evaluation is not None and self._last_evaluation[0].was_scored
         if self.compute_metrics is not None and not was_scored:
             logger.warning(
@@ -162,7 +162,7 @@ class EvaluationTrainer(LabelTrainer):
         evaluation = self._score_labels(dataset) if dataset is not None else facts.evaluation
         if evaluation is None:
             raise ValueError(
-                "this model was not evaluated after it was made or trained; call trainer.evaluate() first, or "
+                "this model has not been evaluated since it was made or trained; call trainer.evaluate() first, or "
                 "label_report(dataset)"
             )
         if evaluation.label_scores is None:
@@ -233,14 +233,14 @@ class EvaluationTrainer(LabelTrainer):
             read_decisions(self._config), thresholds=tuple(thresholds.tolist()), tuned_on=labels_digest(labels)
         )
         write_decisions(self._config, decisions)
-        self._say_unused_thresholds()
+        self._warn_of_unused_thresholds()
         self.refresh_plots()
         return thresholds
 
     def _logits_and_labels(self, output: PredictionOutput, what: str) -> tuple[np.ndarray, np.ndarray]:
-        """Those of all predicted rows, both `(rows, num_labels)`. `what` says in messages what needs them."""
-        if self._has_other_logits:
-            raise ValueError(f"{OTHER_LOGITS}: remove it to get {what}")
+        """The logits and labels of all rows, both `(rows, num_labels)`. `what` names their use in messages."""
+        if self._has_changed_logits:
+            raise ValueError(f"{CHANGED_LOGITS}: remove it to get {what}")
         if isinstance(output.label_ids, list) or np.ndim(labels := first_array(output.label_ids)) != 2:
             raise ValueError(
                 f"{what} need logits and labels (rows, num_labels) of all rows: a multi-label model, data with "
@@ -279,12 +279,12 @@ class EvaluationTrainer(LabelTrainer):
                     raise ValueError(f"the evaluation has no {goal}, only {sorted(metrics)}; pass compute_objective")
                 return metrics[goal]
 
-        space = self._as_given(hp_space) if hp_space is not None else None
+        space = self._keeping_types(hp_space) if hp_space is not None else None
         return super().hyperparameter_search(
             space, compute_objective, n_trials, direction or "minimize", backend, hp_name, **kwargs
         )
 
-    def _as_given(self, hp_space: Callable[[Any], dict[str, float]]) -> Callable[[Any], dict[str, float]]:
+    def _keeping_types(self, hp_space: Callable[[Any], dict[str, float]]) -> Callable[[Any], dict[str, float]]:
         """A search space whose values of `plm_...` fields keep their types.
 
         `Trainer` casts each value to the type of the previous value: 0.3 after 0 would be 0, and None an error.

@@ -27,9 +27,7 @@ class LabelChecks:
         self.num_labels = num_labels
         self.label_names = label_names
         self.are_class_ids = are_class_ids
-        self._found: Tensor | None = (
-            None  # the number of wrong rows; then row, column and value of the first wrong label
-        )
+        self._found: Tensor | None = None  # the number of wrong rows; row, column and value of the first
 
     def check(self, wrong: Tensor, labels: Tensor, first_row: int = 0) -> None:
         """Raise a ValueError for wrong labels of a batch; if they are not on the CPU, keep them for `raise_found`.

@@ -51,11 +51,11 @@ class LabelRows:
     numbers: np.ndarray | None = None
 
     def number(self, row: Any) -> Any:
-        """The number in the data set of one of these rows, counted from 0; also for an array of rows."""
+        """The number in the data set of row `row` of these, or of each row in an array."""
         return self.first_row + row if self.numbers is None else self.numbers[row]
 
     def error(self, row: int, problem: str) -> ValueError:
-        """A ValueError about one of these rows, counted from 0."""
+        """A ValueError about row `row` of these."""
         return ValueError(f"column '{self.column}', {self.place.format(self.number(row))}: {problem}")
 
     def error_at(self, position: int, problem: str) -> ValueError:

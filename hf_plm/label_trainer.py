@@ -63,7 +63,7 @@ class LabelTrainer(HubTrainer):
             self.label_names[0],
             self._argument("plm_update_steps"),
         )
-        self._fit_model()
+        self._configure_model()
         self.data_collator = collator_for(self.data_collator, self.label_space, None)
         self._check_evaluation_sets()
         if isinstance(self.compute_metrics, BatchwiseMetrics):
@@ -160,7 +160,7 @@ class LabelTrainer(HubTrainer):
         num_labels, names = getattr(self._config, "num_labels", None), read_id2label(self._config)
         return ClassAwareDataset(rows, num_labels, self.label_names[0], label_format, names, self.args.seed)
 
-    def _fit_model(self) -> None:
+    def _configure_model(self) -> None:
         """Write problem type and label names into the model's configuration; `model_init` may have made a new one."""
         names = read_id2label(self._config)
         if names is not None and names != self.label_space.shown_names:

@@ -109,7 +109,7 @@ class PLMTrainer(EvaluationTrainer):
         self._evaluations: list[Evaluation] = []
         self.settle_labels(train_dataset, label_counts)
         self.plm_loss = self._make_loss()
-        self._say_what_has_no_effect()
+        self._warn_of_unused_arguments()
         self.add_callback(PLMCallback(self))
         for tracker in TRACKERS:  # after PLMCallback, which sends pictures before the trackers close
             if (callback := self.pop_callback(tracker)) is not None:
@@ -140,7 +140,7 @@ class PLMTrainer(EvaluationTrainer):
                 sparse=self._is_sparse,
             )
 
-    def _say_what_has_no_effect(self) -> None:
+    def _warn_of_unused_arguments(self) -> None:
         """Warn of arguments that have no effect in this trainer; `plm_settings` warns of those that never have one."""
         if self.objective is not None and self._argument("plm_objective") is not None:
             logger.warning(f"plm_objective='{self._argument('plm_objective')}' is not used: objective is given")
@@ -155,7 +155,7 @@ class PLMTrainer(EvaluationTrainer):
         Called when training begins. Earlier changes to `plm_state` are lost, and the model's decisions are removed.
         """
         self.settle_changed_labels()
-        self._fit_model()
+        self._configure_model()
         self.plm_loss = self._make_loss()
         if self._checkpoint is not None and not self._argument("plm_restart"):
             self._resume(self._checkpoint)
