@@ -125,15 +125,17 @@ class EagerLoss(nn.Module):
         self, logits: Tensor, labels: Tensor, num_known: Tensor | int | None, objective: ObjectiveWithDerivative
     ) -> Tensor | None:
         """As `_eager_loss` in evaluation, over some rows at a time; None if the logits are not supported."""
-        row_totals, known, step = [], 0, max(PART_SIZE // self.state.num_labels, 1)
-        for row in range(0, max(len(logits), 1), step):
-            part, part_labels, all_known = self._prepare(logits[row : row + step], labels[row : row + step], row)
-            if not is_supported(part):
+        rows_at_once = max(PART_SIZE // self.state.num_labels, 1)
+        row_totals, num_counted = [], 0
+        for first_row in range(0, max(len(logits), 1), rows_at_once):
+            rows = slice(first_row, first_row + rows_at_once)
+            part_logits, part_labels, all_known = self._prepare(logits[rows], labels[rows], first_row)
+            if not is_supported(part_logits):
                 return None
-            result = loss_in_few_passes(part, part_labels, all_known, None, objective)
+            result = loss_in_few_passes(part_logits, part_labels, all_known, None, objective)
             row_totals.append(result.row_totals)
-            known += result.num_known()
-        return torch.cat(row_totals).sum() / (max(known, 1) if num_known is None else num_known)
+            num_counted += result.num_known()
+        return torch.cat(row_totals).sum() / (max(num_counted, 1) if num_known is None else num_known)
 
     def _objective(self) -> Callable[[Tensor, Tensor], Tensor]:
         """The objective, bound to the label counts if it requires them."""

@@ -127,11 +127,12 @@ def sample_mask(positive: Tensor, keep_positive: Tensor, keep_negative: Tensor, 
 
 def histogram_indices(probabilities: Tensor, positive: Tensor, num_bins: int) -> Tensor:
     """The index of each entry's bin in flat histograms of the shape `(2, num_bins, num_labels)`. int64, flat."""
+    # The index is (bin + num_bins * (1 - positive)) * num_labels + label.
     num_labels = positive.shape[-1]
-    rows = (probabilities * num_bins).int().clamp_(max=num_bins - 1).sub_(positive.int(), alpha=num_bins)
+    bins = (probabilities * num_bins).int().clamp_(max=num_bins - 1).sub_(positive.int(), alpha=num_bins)
     first_negative = num_bins * num_labels
-    columns = torch.arange(first_negative, first_negative + num_labels, dtype=torch.int32)
-    return torch.add(columns, rows, alpha=num_labels).long().view(-1)
+    labels = torch.arange(first_negative, first_negative + num_labels, dtype=torch.int32)
+    return torch.add(labels, bins, alpha=num_labels).long().view(-1)
 
 
 class FewPassesLoss(torch.autograd.Function):

@@ -133,7 +133,7 @@ def scramble_folded(folded: Tensor) -> Tensor:
 
 
 def uniform_draws(row_seeds: Tensor, label_seeds: Tensor) -> Tensor:
-    """A random number for every entry. It depends only on the seeds of its row and its label, on every device.
+    """A random number for every entry, from the seeds of its row and its label; the same on every device.
 
     It is `scramble(row ^ label)`. The first step of `scramble` is already done on the seeds, which are fewer than the
     entries.
