@@ -172,7 +172,7 @@ CASES = {
     ),
     "a state of other bins": (
         lambda env: resume(env, lambda path: 5, plm_num_bins=10),
-        "does not fit this run \\(here\\): num_bins is 20 there and 10 here. Set it as it was; or begin",
+        "does not fit this run \\(here\\): num_bins is 20 there and 10 here. Use the earlier settings",
     ),
     "a missing file": (lambda env: PLMState.load(env.folder / "none"), "there is no PLM state at"),
 }
