@@ -119,7 +119,7 @@ def asymmetric(
 def fused_asymmetric(
     logits: Tensor, odds: Tensor, probabilities: Tensor, positive: Tensor, **arguments: float
 ) -> tuple[Tensor, Tensor]:
-    """`ObjectiveWithDerivative.fused`. Beyond `LARGEST_LOGIT`, a loss that is not bounded rises linearly."""
+    """`ObjectiveWithDerivative.fused`, at the nearest logit within `LARGEST_LOGIT`, plus the linear rise beyond it."""
     smallest, largest = math.exp(-LARGEST_LOGIT), math.exp(LARGEST_LOGIT)
     odds, probabilities = odds.clamp(smallest, largest), probabilities.clamp(min=smallest)
     losses, derivative = asymmetric(logits, odds, probabilities, positive, **arguments)
@@ -128,7 +128,7 @@ def fused_asymmetric(
 
 
 def _power(values: Tensor, exponent: float) -> Tensor:
-    """`values ** exponent` for values of 0 or more; 0 where a value is 0, for every exponent."""
+    """`values ** exponent` for values of 0 or more; 0 where a value is 0, even if the exponent is 0."""
     if exponent == 0:
         return values.sign()
     return values if exponent == 1 else values**exponent
