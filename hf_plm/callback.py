@@ -1,4 +1,4 @@
-"""The update of the ideal ratios while a `PLMTrainer` trains, and what is logged of it."""
+"""Updates the ideal ratios while a `PLMTrainer` trains, and logs a summary of them."""
 
 import math
 from collections.abc import Mapping
@@ -21,11 +21,11 @@ SUMMARY_DETAILS = {
     for group in ("head", "medium", "tail")
     for value in ("ideal_ratio", "shift", "keep_positive", "keep_negative")
 }
-"""The numbers of `summarize` that a terminal leaves out: how the labels are masked. What stays is what comes of it."""
+"""The numbers of `summarize` about the masks. Terminals do not show them, only those about the effects."""
 
 
 class TrainsWithPLM(Protocol):
-    """What the callback needs of a trainer."""
+    """The attributes and methods of a trainer that the callback uses."""
 
     plm_loss: PLMLoss
     train_dataset: Any
@@ -47,10 +47,10 @@ class TrainsWithPLM(Protocol):
 class PLMCallback(TrainerCallback):
     """Updates the ideal ratios at the end of each epoch, or every `update_steps` optimizer steps, and logs a summary.
 
-    The summary of an epoch is logged at once; of the updates every `update_steps`, the latest at the next log, at the
-    next checkpoint (whose log is then complete), or when training ends.
+    The summary of an epoch is logged at once. With `update_steps`, the latest summary is logged at the next log, at
+    the next checkpoint (so that its log is complete), or when training ends.
 
-    What is pushed to the Hub while the model trains has the model card of that moment.
+    Before each push to the Hub during training, it updates the model card.
     """
 
     def __init__(self, trainer: TrainsWithPLM):
@@ -64,19 +64,19 @@ class PLMCallback(TrainerCallback):
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        self._unlogged = {}  # of a run that was interrupted
+        self._unlogged = {}  # it may be from an interrupted run
         self.trainer.begin_training()
 
     def on_epoch_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        # A checkpoint of the last step of an epoch is written before on_epoch_end: make up for its update.
+        # A checkpoint at the last step of an epoch is written before on_epoch_end: do its update now.
         at_epoch_end = state.epoch is not None and state.epoch == int(state.epoch)
         if self.update_steps is None and at_epoch_end and self.trainer.plm_loss.state.is_measuring:
             self.update(args)
             self.log(control)
         if isinstance(self.trainer.train_dataset, ClassAwareDataset):
-            self.trainer.train_dataset.set_epoch(int(state.epoch or 0))  # accelerate does so on one process alone
+            self.trainer.train_dataset.set_epoch(int(state.epoch or 0))  # accelerate does it only on one process
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -88,11 +88,11 @@ class PLMCallback(TrainerCallback):
         self.log_when_due(control)
 
     def _is_halfway(self, state: TrainerState) -> bool:
-        """Whether this step is the one in the middle of the first window: half an epoch, or of `update_steps`."""
+        """Whether this step is the middle of the first epoch or, if set, of the first `update_steps`."""
         step = state.global_step
         if self.update_steps is not None:
             return step == self.update_steps // 2
-        epoch = state.epoch or 0.0  # up to the end of the first, step / steps in an epoch
+        epoch = state.epoch or 0.0  # in the first epoch: step / steps per epoch
         return epoch < 1 and epoch >= 0.5 > epoch * (step - 1) / step
 
     def on_epoch_end(
@@ -118,37 +118,37 @@ class PLMCallback(TrainerCallback):
         if self.trainer.is_in_train and math.isnan((metrics or {}).get(name, 0.0)):
             logger.warning(
                 f"{name} (metric_for_best_model) is NaN at step {state.global_step}: this evaluation cannot make its "
-                "model the best one. Look at the evaluation data and the logits"
+                "model the best one. Check the evaluation data and the logits"
             )
 
     def on_push_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         self.trainer.warn_of_failed_uploads()
-        if self.trainer.is_in_train:  # push_to_hub writes the card by itself
+        if self.trainer.is_in_train:  # after training, push_to_hub writes the card itself
             self.trainer.update_model_card()
 
     def on_train_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         if self.update_steps is None and self.trainer.plm_loss.state.is_measuring:
-            self.update(args)  # resumed behind the last step, from a checkpoint that was written before it
+            self.update(args)  # resumed from a checkpoint of the last step, written before its update
         self.log(control)
         self.trainer.end_training()
 
     def update(self, args: TrainingArguments) -> None:
-        """Update the ideal ratios, and keep a summary of them to log, unless `logging_strategy` is `no`."""
+        """Update the ideal ratios, and keep a summary for the log unless `logging_strategy` is `no`."""
         self.trainer.plm_loss.end_epoch()
         if args.logging_strategy != IntervalStrategy.NO:
             self._unlogged = summarize(self.trainer.plm_loss.state)
 
     def log_when_due(self, control: TrainerControl) -> None:
-        """Log the latest summary if this step is logged or saved, or the last one."""
+        """Log the latest summary if this step is logged or saved, or is the last step."""
         if control.should_log or control.should_save or control.should_training_stop:
             self.log(control)
 
     def log(self, control: TrainerControl) -> None:
-        """Log the latest summary, unless it was logged."""
+        """Log the latest summary, unless it was already logged."""
         if not self._unlogged:
             return
         should_log = control.should_log  # Trainer.log resets it, and the training loss would not be logged
@@ -160,11 +160,11 @@ def summarize(state: PLMState) -> dict[str, float]:
     """A state in a few numbers, for logs.
 
     Returns:
-        `plm/labels_never_predicted`: how many labels with positives were never predicted in the epoch. And for each
-        of head, medium and tail (see `LabelCounts.groups`), over its labels that have a ratio:
-        `plm/<group>_ideal_ratio` and `plm/<group>_shift` (the medians of I and of I / R), `plm/<group>_keep_positive`
-        and `plm/<group>_keep_negative` (the mean keep probabilities), and `plm/<group>_predicted_rate` (how many
-        labels were predicted for each that is positive).
+        `plm/labels_never_predicted`: how many labels with positives were never predicted in the epoch. For each of
+        head, medium and tail (see `LabelCounts.groups`), over its labels that have a ratio: `plm/<group>_ideal_ratio`
+        and `plm/<group>_shift` (the medians of I and of I / R), `plm/<group>_keep_positive` and
+        `plm/<group>_keep_negative` (the mean keep probabilities), and `plm/<group>_predicted_rate` (the number of
+        predicted labels divided by the number of positives).
     """
     positives = state.histograms[0].sum(-1)
     predicted = predicted_positives(state.histograms)

@@ -1,4 +1,4 @@
-"""The files of a checkpoint that hold the `PLMState` of all ranks. No rank waits for another."""
+"""The files of a checkpoint that hold the `PLMState` of all ranks. No rank waits for the others."""
 
 import os
 from pathlib import Path
@@ -14,11 +14,11 @@ STATE_NAME = "plm_state.safetensors"
 def save_checkpoint(state: PLMState, folder: str | os.PathLike[str], saves_model: bool | None = None) -> None:
     """Write this rank's part of a state into a folder. One rank may call it, or all, at any time.
 
-    A rank that saves the model writes `STATE_NAME`. In the middle of an epoch every rank but the first also writes its
-    own measurements, to a file of its own; at other times it removes that file.
+    A rank that saves the model writes `STATE_NAME`. In the middle of an epoch, every rank except the first also writes
+    its measurements to its own file; at other times it removes that file.
 
     Args:
-        saves_model: whether this rank saves the model into the folder; None for the first rank alone.
+        saves_model: whether this rank saves the model into the folder; None for only the first rank.
     """
     folder, rank = Path(folder), process_rank()
     folder.mkdir(parents=True, exist_ok=True)
@@ -31,34 +31,34 @@ def save_checkpoint(state: PLMState, folder: str | os.PathLike[str], saves_model
 
 
 def load_checkpoint(folder: str | os.PathLike[str], num_labels: int | None = None) -> PLMState:
-    """This rank's state, onto the CPU. There may be more or fewer ranks than when `save_checkpoint` wrote it.
+    """This rank's state, on the CPU. The number of ranks may differ from that at `save_checkpoint`.
 
-    The ranks share out running measurements, so that their sum counts every batch once.
+    Each rank gets a part of the measurements of an unfinished epoch, so that their sum counts every batch once.
 
     Args:
         num_labels: see `PLMState.load`.
 
     Raises:
-        FileNotFoundError, ValueError: as `PLMState.load`; and if the measurements of a rank are missing, or were
-            saved at another time.
+        FileNotFoundError, ValueError: as `PLMState.load`; also if the measurements of a rank are missing, or were
+            saved at a different time.
     """
     folder = Path(folder)
     state = PLMState.load(folder / STATE_NAME, num_labels)
     if not state.is_measuring:
         return state
-    for rank in range(1, state.num_ranks):  # every rank looks at all files, so that all raise or none
+    for rank in range(1, state.num_ranks):  # every rank checks all files, so that all raise or none
         path = _path(folder, rank)
         if not path.is_file():
             raise ValueError(
                 f"{path} is missing: the state was saved in the middle of an epoch that {state.num_ranks} ranks "
-                "measured, and each must save its part (call save_model on all of them); to begin the ideal ratios "
-                "anew, set plm_restart=True"
+                "measured, and each must save its part (call save_model on all of them); to start with new ideal "
+                "ratios, set plm_restart=True"
             )
         found = read_facts(path)["num_batches"]
         if found != state.num_batches:
             raise ValueError(
                 f"{path} is of batch {found:,} and {STATE_NAME} of batch {state.num_batches:,}: they were not saved "
-                "together; to begin the ideal ratios anew, set plm_restart=True"
+                "together; to start with new ideal ratios, set plm_restart=True"
             )
     state.forget_measurements()
     for rank in range(process_rank(), state.num_ranks, num_processes()):

@@ -1,4 +1,4 @@
-"""Reading the labels of data sets: counting them, finding the label space, and comparing other data with it."""
+"""Reads the labels of data sets: counts them, finds the label space, and compares other data with it."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -24,20 +24,20 @@ def count_labels(
     """Count how often each label is positive and negative.
 
     Args:
-        dataset: a `datasets.Dataset` (read through Arrow, no Python lists are built); a `datasets.IterableDataset` or
-            any other iterable, of rows (mappings that have `column`) or of label rows, read once; or counts that are
-            known already: a `LabelCounts`, or a mapping as for `LabelCounts.from_mapping`.
-        num_labels: how many labels there are. Without it: as many as the column's type or `label_names` name, as the
-            multi-hot vectors are long, or the largest id plus one.
+        dataset: a `datasets.Dataset` (read through Arrow, without Python lists); a `datasets.IterableDataset` or any
+            other iterable of rows (mappings that have `column`) or of label rows, read once; or known counts: a
+            `LabelCounts`, or a mapping as for `LabelCounts.from_mapping`.
+        num_labels: the number of labels. If None: the number of names in the column's type or in `label_names`, the
+            length of the multi-hot vectors, or the largest id plus one.
         column: the column that holds the labels: multi-hot vectors, lists of class ids, lists of class names, or one
             class id per row.
-        label_format: `multi_hot`, `ids`, `names`, or `auto`: the one form that the column's type and all rows admit.
-        label_names: the names of the labels in the order of their ids. The names of the column's type may stand in
-            another order: the counts are then in the order of `label_names`.
+        label_format: `multi_hot`, `ids`, `names`, or `auto`: the only form that fits the column's type and all rows.
+        label_names: the names of the labels in the order of their ids. The column's type may have the same names in a
+            different order; the counts are in the order of `label_names`.
 
     Raises:
-        ValueError: for an empty data set, one without a single positive, a missing column, rows that are not labels
-            of this form (with the row, the value and the remedy), or rows that can be read in two ways.
+        ValueError: if the data set is empty, has no positive label or lacks the column; if a row does not have the
+            form (the message has the row, the value and the remedy); or if the rows can be read in two ways.
     """
     if isinstance(dataset, LabelCounts):
         if num_labels not in (None, dataset.num_labels):
@@ -77,17 +77,17 @@ def label_space_of(
     label_format: str = "auto",
     label_names: Sequence[str] | None = None,
 ) -> LabelSpace:
-    """The labels of several data sets together: those of training and of evaluation.
+    """The labels of several data sets together, such as those of training and of evaluation.
 
         space = label_space_of(train_set, validation_set)
         model = AutoModelForSequenceClassification.from_pretrained(name, **space.config_arguments())
 
     Args:
-        *dataset: one data set or more.
+        *dataset: one or more data sets.
         num_labels, column, label_format, label_names: see `count_labels`; names that only some sets have are added.
 
     Raises:
-        ValueError: as `count_labels`, and if the data sets have no form in common.
+        ValueError: as `count_labels`; also if the data sets have no form in common.
     """
     if not dataset:
         raise ValueError("label_space_of() needs at least one data set")
@@ -107,17 +107,16 @@ def label_space_of(
 
 
 def check_labels(dataset: Any, space: LabelSpace, source: str) -> None:
-    """Compare the labels of another data set, such as an evaluation set, with a label space.
+    """Compare the labels of a data set, such as an evaluation set, with a label space.
 
-    The rows of a `datasets.Dataset` and of a list are read, and of the parts of such (`Subset`, `ConcatDataset`); of
-    other data sets the names of the column's type alone. A data set without the column has nothing to compare.
+    It reads the rows of a `datasets.Dataset` or a list, also inside a `Subset` or `ConcatDataset`. For other
+    data sets it compares only the names in the column's type. Without the column, there is nothing to compare.
 
     Args:
         source: what the data set is, for messages.
 
     Raises:
-        ValueError: for other label names, ids out of range, rows of another form, or labels in a column of another
-            name.
+        ValueError: if label names, the form of the rows or the name of the column differ, or an id is out of range.
     """
     if isinstance(dataset, ConcatDataset):
         for part in dataset.datasets:
@@ -152,16 +151,16 @@ def check_labels(dataset: Any, space: LabelSpace, source: str) -> None:
 
 
 def _has_rows_to_read(dataset: Any, column: str) -> bool:
-    """Whether the labels of all rows can be read without making the rows."""
+    """Whether the labels of all rows can be read without the other columns."""
     if isinstance(dataset, datasets.Dataset):
         return column in dataset.column_names
     return isinstance(dataset, list) and all(isinstance(row, Mapping) and column in row for row in dataset)
 
 
 def form_of_rows(dataset: Any, space: LabelSpace) -> str | None:
-    """The form of the rows of an evaluation set: what its column's type says; without names, that of the space.
+    """The form of the rows of an evaluation set: that of its column's type, or else that of the space.
 
-    Names beside class ids in training, and the reverse, stand for the same labels.
+    The type counts only if the space has names: then one set may have names, and the other class ids for them.
     """
     if space.names is None or space.form == "class_id":
         return space.form
@@ -169,7 +168,7 @@ def form_of_rows(dataset: Any, space: LabelSpace) -> str | None:
 
 
 def positive_entries(dataset: Any, counts: LabelCounts, column: str, form: str) -> tuple[np.ndarray, np.ndarray]:
-    """Where the labels are positive: the row and the label of each positive, two int64 arrays, in the rows' order.
+    """The row and the label of each positive, two int64 arrays, in the order of the rows.
 
     Args:
         counts, form: as `read_labels` gives them for this data set.
@@ -210,8 +209,8 @@ def _tally(
         num_labels = len(label_names)
     if num_labels is not None and label_names is not None and len(label_names) != num_labels:
         raise ValueError(
-            f"column '{column}' has {len(label_names)} label names and num_labels is {num_labels}; set num_labels (of "
-            f"the model, too) to {len(label_names)}"
+            f"column '{column}' has {len(label_names)} label names and num_labels is {num_labels}; set num_labels "
+            f"(also of the model) to {len(label_names)}"
         )
     tallies: dict[str, _Tally] = {}
     errors: dict[str, ValueError] = {}
@@ -222,8 +221,8 @@ def _tally(
             label_names = label_names if label_names is not None else rows.value_names
             if order is not None and "multi_hot" in forms and rows.value_names is None:
                 raise ValueError(
-                    f"column '{column}' is of class ids (ClassLabel), and label_format is 'multi_hot'; leave it out, "
-                    "or cast the column to numbers"
+                    f"column '{column}' holds class ids (ClassLabel), and label_format is 'multi_hot'; leave out "
+                    "label_format, or cast the column to numbers"
                 )
             tallies = {form: _Tally(form, num_labels, label_names, order) for form in forms}
         num_rows += len(rows.lengths)
@@ -241,10 +240,10 @@ def _tally(
 
 
 class _Tally:
-    """Positives and negatives added up over chunks of rows that are read in one form.
+    """The sums of positives and negatives over chunks of rows, read in one form.
 
     Args:
-        order: the index in `label_names` of the label that each class id of the rows stands for; None if it is the id.
+        order: for each class id of the rows, the index of its label in `label_names`; None if they are equal.
     """
 
     def __init__(
@@ -260,7 +259,7 @@ class _Tally:
         self.num_rows = 0
 
     def add(self, rows: LabelRows) -> None:
-        """Raises a ValueError if the rows cannot be read in this form."""
+        """Add rows to the sums. Raises a ValueError if they do not have this form."""
         if self.form == "multi_hot":
             matrix = read_multi_hot(rows, self.num_labels, self.label_names)
             self.num_labels = matrix.shape[1]
@@ -269,15 +268,15 @@ class _Tally:
         else:
             rows = self.read_ids(rows)
             positives = np.bincount(rows.values, minlength=len(self.positives))
-        if len(positives) > len(self.positives):  # ids that no chunk had before
+        if len(positives) > len(self.positives):  # this chunk has larger ids
             self.positives = np.pad(self.positives, (0, len(positives) - len(self.positives)))
         self.positives += positives
         self.num_rows += len(rows.values) if self.form == "class_id" else len(rows.lengths)
 
     def read_ids(self, rows: LabelRows) -> LabelRows:
-        """The rows as ids in the order of the label names. Raises a ValueError if they cannot be read in this form."""
+        """The rows as ids in the order of the label names. Raises a ValueError if they do not have this form."""
         if self.form == "names":
-            if self.label_names is None:  # the names are learnt on the way, and sorted at the end
+            if self.label_names is None:  # collect the names here; `result` sorts them
                 for name in rows.names or ():
                     self.name_to_id.setdefault(name, len(self.name_to_id))
             return read_names(rows, self.name_to_id)
@@ -285,11 +284,11 @@ class _Tally:
         return read(rows, self.num_labels).reordered(self.order)
 
     def result(self) -> LabelCounts:
-        """Raises a ValueError if there are more or fewer names than labels."""
+        """The counts. Raises a ValueError if there are more or fewer names than labels."""
         if self.form == "names" and self.num_labels not in (None, len(self.name_to_id)):
             raise ValueError(
                 f"the rows hold {len(self.name_to_id)} distinct label names and num_labels is {self.num_labels}; pass "
-                "label_names=..., the name of every label (for PLMTrainer, set model.config.id2label)"
+                "the names of all labels as label_names=... (for PLMTrainer, set model.config.id2label)"
             )
         names = list(self.name_to_id) if self.form == "names" else self.label_names
         counts = LabelCounts(self.positives, self.num_rows - self.unknown - self.positives, names)

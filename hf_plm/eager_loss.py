@@ -1,4 +1,4 @@
-"""The loss of a batch without the compiler: in few passes where that can be (`few_passes.py`), else the plain way."""
+"""The loss of a batch without the compiler: in few passes over memory if possible (`few_passes.py`)."""
 
 import functools
 from collections.abc import Callable
@@ -7,10 +7,18 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from .by_hand import ByHand, by_hand
-from .few_passes import PART_SIZE, LossByHand, Mask, are_all_known, counters_of, few_passes, takes
+from .by_hand import ObjectiveWithDerivative, with_derivative
+from .few_passes import (
+    PART_SIZE,
+    FewPassesLoss,
+    Mask,
+    are_all_known,
+    histogram_indices,
+    is_supported,
+    loss_in_few_passes,
+)
 from .functional import fold, masked_total, sample_mask, scramble, uniform_draws
-from .label_checks import LabelChecks, can_look
+from .label_checks import LabelChecks, can_read
 from .label_counts import LabelCounts
 from .label_tensors import known_labels, wrong_labels
 from .objectives import Objective, needs_counts
@@ -18,8 +26,8 @@ from .presets import PLMSettings
 from .ranks import process_rank
 from .state import PLMState
 
-FIRST_BIT = np.int32(-(2**31))
-"""Makes of unsigned random numbers what `numpy.random.Generator.integers` makes of them for int32."""
+SIGN_BIT = np.int32(-(2**31))
+"""Flipping this bit gives the numbers that `numpy.random.Generator.integers` gives for int32."""
 
 
 class EagerLoss(nn.Module):
@@ -44,16 +52,26 @@ class EagerLoss(nn.Module):
         self._label_checks = LabelChecks(self.state.num_labels, self.state.label_names, sparse)
 
     def _eager_loss(self, logits: Tensor, labels: Tensor, num_known: Tensor | int | None) -> Tensor:
+        """The loss of a batch. In training it also adds the batch to the measurements. Arguments: see `forward`."""
         objective = self._objective()
-        hand_written = by_hand(objective)
+        hand_written = with_derivative(objective)
         needs_gradient = logits.requires_grad and torch.is_grad_enabled()
-        if hand_written is not None and can_look(logits) and not (self.training or needs_gradient):
-            loss = self._loss_of_parts(logits, labels, num_known, hand_written)
+        if hand_written is not None and can_read(logits) and not (self.training or needs_gradient):
+            loss = self._evaluation_loss_in_few_passes(logits, labels, num_known, hand_written)
             if loss is not None:
                 return loss
         logits, labels, all_known = self._prepare(logits, labels)
-        if hand_written is not None and self.training and takes(logits):
-            return self._loss_by_hand(logits, labels, all_known, num_known, hand_written)
+        if hand_written is not None and self.training and is_supported(logits):
+            return self._training_loss_in_few_passes(logits, labels, all_known, num_known, hand_written)
+        return self._loss_of_any_objective(logits, labels, num_known, objective)
+
+    def _loss_of_any_objective(
+        self,
+        logits: Tensor,
+        labels: Tensor,
+        num_known: Tensor | int | None,
+        objective: Callable[[Tensor, Tensor], Tensor],
+    ) -> Tensor:
         if self.training and self.settings.mask == "random":
             draws = uniform_draws(*self._seeds(logits))
             kept = sample_mask(labels, *self.state.keep_probabilities(), draws)
@@ -68,47 +86,59 @@ class EagerLoss(nn.Module):
         return total / num_known
 
     def _prepare(self, logits: Tensor, labels: Tensor, first_row: int = 0) -> tuple[Tensor, Tensor, bool]:
-        """Logits plus the offset and labels, both in float32 or more, and whether it is seen that all are known.
+        """The logits plus the offset, the labels, and whether all labels were seen to be 1 or 0.
 
-        Raises a ValueError for wrong labels; `first_row` is the number of the first of these rows.
+        Logits and labels are then float32 or float64. Raises a ValueError for wrong labels.
+
+        Args:
+            first_row: the number of the first of these rows in the batch, for the message.
         """
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
         given, labels = labels, labels.to(logits.dtype)
-        all_known = can_look(given) and are_all_known(given if given.dtype == torch.float64 else labels)
+        all_known = can_read(given) and are_all_known(given if given.dtype == torch.float64 else labels)
         if not all_known:
             self._label_checks.check(wrong_labels(given), given, first_row)
         offset = self.state.offset()
         return logits if offset is None else logits + offset, labels, all_known
 
-    def _loss_by_hand(
-        self, logits: Tensor, labels: Tensor, all_known: bool, num_known: Tensor | int | None, objective: ByHand
+    def _training_loss_in_few_passes(
+        self,
+        logits: Tensor,
+        labels: Tensor,
+        all_known: bool,
+        num_known: Tensor | int | None,
+        objective: ObjectiveWithDerivative,
     ) -> Tensor:
-        """As `_eager_loss` in training, in few passes."""
+        """As `_eager_loss` in training."""
         state = self.state
         is_random = self.settings.mask == "random" and not state.keeps_all()
         mask = Mask(state.weights(), state.keep_probabilities(), self._seeds(logits) if is_random else None)
-        found = few_passes(logits.detach(), labels, all_known, mask, objective)
-        state.observe_counted(counters_of(found.probabilities, found.positive, state.num_bins), found.known)
-        num_known = max(found.num_known(), 1) if num_known is None else num_known
-        arguments = (logits, found, num_known, self._objective())
-        loss: Tensor = LossByHand.apply(*arguments)  # type: ignore[no-untyped-call]  # torch gives it no types
+        result = loss_in_few_passes(logits.detach(), labels, all_known, mask, objective)
+        indices = histogram_indices(result.probabilities, result.positive, state.num_bins)
+        state.observe_indices(indices, result.known)
+        num_known = max(result.num_known(), 1) if num_known is None else num_known
+        arguments = (logits, result, num_known, self._objective())
+        loss: Tensor = FewPassesLoss.apply(*arguments)  # type: ignore[no-untyped-call]  # torch gives it no types
         return loss
 
-    def _loss_of_parts(
-        self, logits: Tensor, labels: Tensor, num_known: Tensor | int | None, objective: ByHand
+    def _evaluation_loss_in_few_passes(
+        self, logits: Tensor, labels: Tensor, num_known: Tensor | int | None, objective: ObjectiveWithDerivative
     ) -> Tensor | None:
-        """As `_eager_loss` in evaluation, in few passes over some rows at a time; None where that cannot be."""
-        row_totals, known, step = [], 0, max(PART_SIZE // self.state.num_labels, 1)
-        for row in range(0, max(len(logits), 1), step):
-            part, truth, all_known = self._prepare(logits[row : row + step], labels[row : row + step], row)
-            if not takes(part):
+        """As `_eager_loss` in evaluation, over some rows at a time; None if the logits are not supported."""
+        rows_at_once = max(PART_SIZE // self.state.num_labels, 1)
+        row_totals, num_counted = [], 0
+        for first_row in range(0, max(len(logits), 1), rows_at_once):
+            rows = slice(first_row, first_row + rows_at_once)
+            part_logits, part_labels, all_known = self._prepare(logits[rows], labels[rows], first_row)
+            if not is_supported(part_logits):
                 return None
-            found = few_passes(part, truth, all_known, None, objective)
-            row_totals.append(found.row_totals)
-            known += found.num_known()
-        return torch.cat(row_totals).sum() / (max(known, 1) if num_known is None else num_known)
+            result = loss_in_few_passes(part_logits, part_labels, all_known, None, objective)
+            row_totals.append(result.row_totals)
+            num_counted += result.num_known()
+        return torch.cat(row_totals).sum() / (max(num_counted, 1) if num_known is None else num_known)
 
     def _objective(self) -> Callable[[Tensor, Tensor], Tensor]:
+        """The objective, bound to the label counts if it requires them."""
         if not self._needs_counts:
             return self.objective
         positives, negatives = self.state.positives.float(), self.state.negatives.float()
@@ -117,7 +147,7 @@ class EagerLoss(nn.Module):
     def _seeds(self, logits: Tensor) -> tuple[Tensor, Tensor]:
         """The seeds of the rows and of the labels of a batch, see `uniform_draws`."""
         generator = np.random.PCG64((self.seed, self.state.num_batches, process_rank()))
-        rows = generator.random_raw(-(-len(logits) // 2)).view(np.int32)[: len(logits)] ^ FIRST_BIT
+        rows = generator.random_raw(-(-len(logits) // 2)).view(np.int32)[: len(logits)] ^ SIGN_BIT
         if self._label_seeds.device != logits.device:
             self._label_seeds = self._label_seeds.to(logits.device)
         return torch.from_numpy(fold(rows)).to(logits.device, non_blocking=True), self._label_seeds

@@ -1,4 +1,4 @@
-"""What a `Trainer` does with held-out data: evaluations, thresholds, and searches."""
+"""The part of the `Trainer` that uses held-out data: evaluations, thresholds, and searches."""
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -25,11 +25,11 @@ from .thresholds import tune_thresholds
 
 logger = logging.get_logger(__name__)
 
-OTHER_LOGITS = "preprocess_logits_for_metrics makes something else of the logits, and thresholds decide on logits"
+CHANGED_LOGITS = "preprocess_logits_for_metrics changes the logits, and thresholds need the original logits"
 
 
 class EvaluationTrainer(LabelTrainer):
-    """A `Trainer` whose evaluations use the thresholds of its model, and are kept for its card and pictures."""
+    """A `Trainer` whose evaluations use the thresholds of its model, and are kept for model card and pictures."""
 
     plm_loss: PLMLoss
     _evaluations: list[Evaluation]
@@ -43,66 +43,66 @@ class EvaluationTrainer(LabelTrainer):
         ignore_keys: list[str] | None = None,
         metric_key_prefix: str = "eval",
     ) -> EvalLoopOutput:
-        """As `Trainer.evaluation_loop`; the loss is the mean over all known labels, however the rows are batched.
+        """As `Trainer.evaluation_loop`; the loss is the mean over all known labels, for every batch size.
 
-        Metrics of `multilabel_compute_metrics` decide by the model's own thresholds, where it has any.
+        If the model has thresholds, metrics of `multilabel_compute_metrics` use them.
         """
         self.plm_loss.raise_for_wrong_labels()  # of training
         self._eval_totals = torch.zeros(2, device=self.args.device)  # of the objective, and of known labels
         thresholds = thresholds_of(self._config)
-        with evaluating(self.label_counts, thresholds) as record, self._noticing_other_logits():
+        with evaluating(self.label_counts, thresholds) as record, self._noting_changed_logits():
             output = super().evaluation_loop(
                 dataloader, description, prediction_loss_only, ignore_keys, metric_key_prefix=metric_key_prefix
             )
         self.plm_loss.raise_for_wrong_labels()
         labels = np.concatenate(output.label_ids) if isinstance(output.label_ids, list) else output.label_ids
         if record.labels_digest is None and isinstance(labels, np.ndarray) and labels.ndim == 2:
-            record.labels_digest = labels_digest(labels)  # of metrics of one's own
+            record.labels_digest = labels_digest(labels)  # the user's own metrics do not set it
         total, known = self.accelerator.reduce(self._eval_totals, reduction="sum").tolist()
         if known and output.metrics is not None:
             output.metrics[f"{metric_key_prefix}_loss"] = total / known
         self._last_evaluation = (record, metric_key_prefix)
         if thresholds is not None:
-            self._say_unused_thresholds()
-        if self._has_other_logits and record.was_scored:
-            logger.warning(f"{OTHER_LOGITS}: the scores are not those of the model's decisions. Leave it out")
+            self._warn_of_unused_thresholds()
+        if self._has_changed_logits and record.was_scored:
+            logger.warning(f"{CHANGED_LOGITS}: the scores are not those of the model's decisions. Remove it")
         return output
 
     @contextmanager
-    def _noticing_other_logits(self) -> Iterator[None]:
-        """Notes whether `preprocess_logits_for_metrics` makes something else of the logits."""
-        self._has_other_logits, preprocess = False, self.preprocess_logits_for_metrics
+    def _noting_changed_logits(self) -> Iterator[None]:
+        """Note whether `preprocess_logits_for_metrics` changes the logits."""
+        self._has_changed_logits, preprocess = False, self.preprocess_logits_for_metrics
         if preprocess is None:
             yield
             return
 
-        def noticing(logits: Any, labels: Any) -> Any:
+        def preprocess_and_compare(logits: Any, labels: Any) -> Any:
             result = preprocess(logits, labels)
             before, after = (each[0] if isinstance(each, tuple) else each for each in (logits, result))
-            if after is not before and not self._has_other_logits:
-                self._has_other_logits = not (
+            if after is not before and not self._has_changed_logits:
+                self._has_changed_logits = not (
                     after.shape == before.shape
                     and torch.equal(after.to(before.dtype).nan_to_num(), before.nan_to_num())
                 )
             return result
 
-        self.preprocess_logits_for_metrics = noticing
+        self.preprocess_logits_for_metrics = preprocess_and_compare
         try:
             yield
         finally:
             self.preprocess_logits_for_metrics = preprocess
 
-    def _say_unused_thresholds(self) -> None:
+    def _warn_of_unused_thresholds(self) -> None:
         was_scored = self._last_evaluation is not None and self._last_evaluation[0].was_scored
         if self.compute_metrics is not None and not was_scored:
             logger.warning(
                 "The model has thresholds (model.config.plm), and compute_metrics does not use them, because it does "
-                "not call multilabel_compute_metrics(...). Add scores of your own with its argument extra=function"
+                "not call multilabel_compute_metrics(...). Add your own scores with its argument extra=function"
             )
 
     def keep_evaluation(self, metrics: Mapping[str, float]) -> None:
-        """Keep what the last evaluation found, for card and pictures."""
-        if self._last_evaluation is None:  # a subclass has an evaluation_loop of its own
+        """Keep the results of the last evaluation, for model card and pictures."""
+        if self._last_evaluation is None:  # a subclass has its own evaluation_loop
             return
         evaluation = self._evaluation_of(*self._last_evaluation, metrics)
         kept = {evaluation.step, self.state.best_global_step}
@@ -125,9 +125,9 @@ class EvaluationTrainer(LabelTrainer):
         )
 
     def left_out_of_short_logs(self) -> set[str]:
-        """The names of the last evaluation's metrics that terminals need not show: `detail_scores` and timings.
+        """The names of the last evaluation's metrics that terminals do not show: `detail_scores` and timings.
 
-        The metric that chooses the best model is always shown.
+        Terminals always show the metric that selects the best model.
         """
         if self._last_evaluation is None:
             return set()
@@ -137,37 +137,37 @@ class EvaluationTrainer(LabelTrainer):
         return {f"{prefix}_{name}" for name in names} - {f"eval_{best}"}
 
     def label_report(self, dataset: Any = None) -> pd.DataFrame:
-        """How well the model does on each label, from the most frequent label in training to the rarest.
+        """The scores of each label, from the most frequent label in training to the rarest.
 
             report = trainer.label_report(test_set)
             report[report.group == "tail"].sort_values("recall")
 
         Args:
-            dataset: rows with labels, which are predicted now; they do not count as an evaluation for the model card.
-                None for the last evaluation of this model as it is; of several sets, that of the last.
+            dataset: rows with labels to predict now, which is not an evaluation for the model card. None for the last
+                evaluation of the current model; with several evaluation sets, that of the last set.
 
         Returns:
             see `label_table`: a row for each label, with its name as the index.
 
         Raises:
-            ValueError: if there is no evaluation of this model, it has no scores of labels, or the model has one class
-                per row.
+            ValueError: if the current model was not evaluated, the evaluation has no scores of labels, or the model
+                predicts one class per row.
         """
         if self._is_single_label:
             raise ValueError(
                 "label_report is for multi-label models, and this one predicts one class per row; "
-                "sklearn.metrics.classification_report does the same for it"
+                "use sklearn.metrics.classification_report instead"
             )
         facts = self.run_facts()
         evaluation = self._score_labels(dataset) if dataset is not None else facts.evaluation
         if evaluation is None:
             raise ValueError(
-                "this model was not evaluated since it was made or trained; call trainer.evaluate() first, or "
+                "this model has not been evaluated since it was made or trained; call trainer.evaluate() first, or "
                 "label_report(dataset)"
             )
         if evaluation.label_scores is None:
             raise ValueError(
-                "the last evaluation has no scores of single labels; give the trainer "
+                "the last evaluation has no scores for each label; give the trainer "
                 "compute_metrics=multilabel_compute_metrics(train_set), or call label_report(dataset)"
             )
         thresholds = evaluation.decisions.thresholds if evaluation.decisions is not None else None
@@ -183,7 +183,7 @@ class EvaluationTrainer(LabelTrainer):
         return self._evaluation_of(record, prefix, {})
 
     def run_facts(self) -> RunFacts:
-        """The model and its training as they are now, for the card and the pictures."""
+        """The current facts about the model and its training, for the model card and the pictures."""
         return gather_facts(
             self.model,
             self.args,
@@ -202,7 +202,7 @@ class EvaluationTrainer(LabelTrainer):
         prediction_loss_only: bool,
         ignore_keys: list[str] | None = None,
     ) -> tuple[Tensor | None, Any, Any]:
-        """As `Trainer.prediction_step`; labels that come as class ids are int8 multi-hot labels from here on."""
+        """As `Trainer.prediction_step`; it converts class ids to int8 multi-hot labels."""
         loss, logits, labels = super().prediction_step(model, inputs, prediction_loss_only, ignore_keys)
         if labels is not None and self._is_sparse:
             labels = multi_hot_labels(labels, self.label_space.num_labels)
@@ -211,12 +211,12 @@ class EvaluationTrainer(LabelTrainer):
     def tune_thresholds(self, dataset: Any = None, **kwargs: Any) -> np.ndarray:
         """Choose thresholds on held-out data and keep them in the model's configuration, `model.config.plm`.
 
-        From then on they decide: in `evaluate` and in `predict` of every `PLMTrainer` of this model, for the metrics
-        of `multilabel_compute_metrics`, and in `hf_plm.predict`. They end when the model is trained further.
+        `hf_plm.predict` then uses them, and so do the metrics of `multilabel_compute_metrics` in `evaluate` and
+        `predict` of every `PLMTrainer` of this model. Further training removes them.
 
         Args:
             dataset: rows with labels that the model was not trained on; None for `eval_dataset`.
-            **kwargs: of `hf_plm.tune_thresholds`.
+            **kwargs: see `hf_plm.tune_thresholds`.
 
         Returns:
             float64, `(num_labels,)`, as logits.
@@ -233,17 +233,17 @@ class EvaluationTrainer(LabelTrainer):
             read_decisions(self._config), thresholds=tuple(thresholds.tolist()), tuned_on=labels_digest(labels)
         )
         write_decisions(self._config, decisions)
-        self._say_unused_thresholds()
+        self._warn_of_unused_thresholds()
         self.refresh_plots()
         return thresholds
 
     def _logits_and_labels(self, output: PredictionOutput, what: str) -> tuple[np.ndarray, np.ndarray]:
-        """Of all rows that were predicted, both `(rows, num_labels)`; `what` they are for, in messages."""
-        if self._has_other_logits:
-            raise ValueError(f"{OTHER_LOGITS}: leave it out to have {what}")
+        """The logits and labels of all rows, both `(rows, num_labels)`. `what` names their use in messages."""
+        if self._has_changed_logits:
+            raise ValueError(f"{CHANGED_LOGITS}: remove it to get {what}")
         if isinstance(output.label_ids, list) or np.ndim(labels := first_array(output.label_ids)) != 2:
             raise ValueError(
-                f"{what} take logits and labels (rows, num_labels) of all rows: a multi-label model, data with "
+                f"{what} need logits and labels (rows, num_labels) of all rows: a multi-label model, data with "
                 "labels, prediction_loss_only=False and eval_do_concat_batches=True"
             )
         return first_array(output.predictions), labels
@@ -260,17 +260,17 @@ class EvaluationTrainer(LabelTrainer):
     ) -> BestRun | list[BestRun]:
         """As `Trainer.hyperparameter_search`; without `compute_objective` it maximises macro-F1.
 
-        Without `compute_metrics` it minimises `eval_loss`, which compares trials of one objective only.
+        Without `compute_metrics` it minimises `eval_loss`, which is comparable only between trials of one objective.
 
         Raises:
-            ValueError: if `direction` is the wrong one for that, or the evaluations have no macro-F1.
+            ValueError: if `direction` is the wrong one for this metric, or the evaluations have no macro-F1.
         """
         if compute_objective is None:
             goal, best = ("eval_loss", "minimize") if self.compute_metrics is None else ("eval_macro_f1", "maximize")
             if direction not in (None, best):
                 raise ValueError(
-                    f"direction is {direction!r}, and without compute_objective a search has to {best} {goal}; leave "
-                    "direction out, or pass compute_objective"
+                    f"direction is {direction!r}, but without compute_objective a search must {best} {goal}; leave "
+                    "out direction, or pass compute_objective"
                 )
             direction = best
 
@@ -279,15 +279,15 @@ class EvaluationTrainer(LabelTrainer):
                     raise ValueError(f"the evaluation has no {goal}, only {sorted(metrics)}; pass compute_objective")
                 return metrics[goal]
 
-        space = self._as_given(hp_space) if hp_space is not None else None
+        space = self._keeping_types(hp_space) if hp_space is not None else None
         return super().hyperparameter_search(
             space, compute_objective, n_trials, direction or "minimize", backend, hp_name, **kwargs
         )
 
-    def _as_given(self, hp_space: Callable[[Any], dict[str, float]]) -> Callable[[Any], dict[str, float]]:
-        """A search space whose settings of the method are in force as they are given.
+    def _keeping_types(self, hp_space: Callable[[Any], dict[str, float]]) -> Callable[[Any], dict[str, float]]:
+        """A search space whose values of `plm_...` fields keep their types.
 
-        `Trainer` casts each value to the type of the one before: 0.3 after 0 would be 0, and None an error.
+        `Trainer` casts each value to the type of the previous value: 0.3 after 0 would be 0, and None an error.
         """
 
         def space(trial: Any) -> dict[str, float]:

@@ -2,7 +2,7 @@
 
 Source: K. Duarte, Y. S. Rawat, M. Shah, "PLM: Partial Label Masking for Imbalanced Multi-label Classification",
 CVPR Workshops 2021 (arXiv 2105.10782). Names are the paper's: `ratio` is R, `ideal_ratio` is R with a hat, here I.
-This file needs torch alone. Nothing in it reads a value back to the host.
+This file needs only torch. No function reads a value back to the host.
 """
 
 import math
@@ -20,7 +20,7 @@ Bits = TypeVar("Bits", bound=Any)
 
 
 def has_ratio(positives: Tensor, negatives: Tensor) -> Tensor:
-    """Which classes have both positives and negatives. The others keep every label. Bool, `(num_labels,)`."""
+    """True for classes with both positives and negatives. The others keep every label. Bool, `(num_labels,)`."""
     return (positives > 0) & (negatives > 0)
 
 
@@ -38,7 +38,7 @@ def initial_ideal_ratio(ratio: Tensor, valid: Tensor, start: str | float, temper
         valid (bool, `(num_labels,)`): `has_ratio`; the ideal ratio of the other classes is their `ratio`.
         start: `"tempered"` (`R ** temper`), `"mean"` (the mean R of the valid classes, the paper's start),
             `"dataset"` (R itself: nothing is masked), or one positive number for all classes.
-        temper: the exponent, from 0 (every class balanced) to 1 (the data as they are).
+        temper: the exponent, from 0 (every class balanced) to 1 (the ratios of the data).
         max_shift: see `bound_ideal_ratio`.
     """
     if start == "tempered":
@@ -53,12 +53,12 @@ def initial_ideal_ratio(ratio: Tensor, valid: Tensor, start: str | float, temper
 
 
 def bound_ideal_ratio(ideal_ratio: Tensor, ratio: Tensor, max_shift: float) -> Tensor:
-    """I held within `[R / max_shift, R * max_shift]`: neither rule may run away."""
+    """I limited to `[R / max_shift, R * max_shift]`, so that no rule can move it too far."""
     return torch.clamp(ideal_ratio, ratio / max_shift, ratio * max_shift)
 
 
 def keep_probabilities(ratio: Tensor, ideal_ratio: Tensor) -> tuple[Tensor, Tensor]:
-    """With which probability a positive and a negative of each class enter the loss.
+    """The probabilities that a positive and that a negative of each class enter the loss.
 
     `min(1, I / R)` for positives and `min(1, R / I)` for negatives, so that
     `E[kept positives] / E[kept negatives] = I`.
@@ -70,15 +70,16 @@ def keep_probabilities(ratio: Tensor, ideal_ratio: Tensor) -> tuple[Tensor, Tens
 
 
 def class_weights(positives: Tensor, negatives: Tensor, keep: tuple[Tensor, Tensor], exponent: float) -> Tensor:
-    """`s ** -exponent`, where s is the share of a class's labels that is kept: what masks take, in part or whole.
+    """`s ** -exponent`, where s is the share of a class's labels that is kept.
 
-    Masks take the more of a class the further its ideal ratio is from its ratio, and with it the class's part in the
-    gradient of the layers that all classes share. The weight gives it back and leaves the effective ratio as it is.
+    The further the ideal ratio of a class is from its ratio, the more of its labels are masked, and the smaller is its
+    part in the gradient of the layers that all classes share. The weight restores this part. It does not change the
+    effective ratio.
 
     Args:
         positives, negatives (int, `(num_labels,)`): the label counts.
         keep: `keep_probabilities`.
-        exponent: 0 gives nothing back, 1 everything.
+        exponent: 0 restores nothing, 1 everything.
 
     Returns:
         float32, `(num_labels,)`, 1 or more; 1 for a class without labels.
@@ -99,19 +100,19 @@ def assumed_ratio(ratio: Tensor, ideal_ratio: Tensor, prior: str) -> Tensor:
 
 
 def log_odds_shift(ratio: Tensor, other_ratio: Tensor) -> Tensor:
-    """`log(other / R)`: by how much training at another ratio than R raises the log-odds of a class.
+    """`log(other / R)`: by how much training at a different ratio than R raises the log-odds of a class.
 
-    With the ratios I and T, `log(I / T)` is what the loss adds to the logits of a model that is to assume T and trains
-    at I (for T = 1, the logit adjustment of Menon et al., ICLR 2021, at the ratio I).
+    If a model trains at the ratio I and its logits should assume T, the loss adds `log(I / T)` to the logits. For
+    T = 1 this is the logit adjustment of Menon et al., ICLR 2021, at the ratio I.
 
     Returns:
-        float32, `(num_labels,)`; exactly 0 where the two are equal, as they are for the classes that have no ratio.
+        float32, `(num_labels,)`; exactly 0 where both ratios are equal, as for classes that have no ratio.
     """
     return torch.log(other_ratio / ratio)
 
 
 def scramble(values: Tensor) -> Tensor:
-    """Each number mapped to another that looks random, one to one: the integer hash `lowbias32`. int32 to int32.
+    """Map each number to one that looks random, and no two to the same: the integer hash `lowbias32`. int32 to int32.
 
     Source: C. Wellons, "Prospecting for Hash Functions", 2018.
     """
@@ -125,19 +126,20 @@ def fold(values: Bits) -> Bits:
 
 
 def scramble_folded(folded: Tensor) -> Tensor:
-    """The other steps of `scramble`. It overwrites `folded`."""
+    """The remaining steps of `scramble`. They overwrite `folded`."""
     values = folded.mul_(0x7FEB352D)
     values = values.bitwise_xor_((values >> 15).bitwise_and_(0x1FFFF)).mul_(0x846CA68B - 2**32)
     return values.bitwise_xor_((values >> 16).bitwise_and_(0xFFFF))
 
 
 def uniform_draws(row_seeds: Tensor, label_seeds: Tensor) -> Tensor:
-    """A random number for every entry: a function of the seeds of its row and of its label alone, on every device.
+    """A random number for every entry, from the seeds of its row and its label; the same on every device.
 
-    It is `scramble(row ^ label)`, whose first step is taken before there are as many numbers as entries.
+    It is `scramble(row ^ label)`. The first step of `scramble` is already done on the seeds, which are fewer than the
+    entries.
 
     Args:
-        row_seeds (int32, `(batch,)`), label_seeds (int32, `(num_labels,)`): random bits, none twice, and then `fold`.
+        row_seeds (int32, `(batch,)`), label_seeds (int32, `(num_labels,)`): `fold` of different random bits.
 
     Returns:
         float32, `(batch, num_labels)`: multiples of `2 ** -24` in [0, 1).
@@ -147,7 +149,7 @@ def uniform_draws(row_seeds: Tensor, label_seeds: Tensor) -> Tensor:
 
 
 def sample_mask(labels: Tensor, keep_positive: Tensor, keep_negative: Tensor, draws: Tensor) -> Tensor:
-    """g: which labels of a batch enter the loss, drawn anew for every batch.
+    """g: which labels of a batch enter the loss.
 
     Args:
         labels (float, `(batch, num_labels)`): 1, 0, or unknown (NaN or -100): unknown labels are never kept.
@@ -169,18 +171,18 @@ def masked_total(
 ) -> tuple[Tensor, Tensor]:
     """The weighted sum of an element-wise objective over the labels that are kept, and the objective of every entry.
 
-    What is masked is taken out before and after, so that no gradient can come of it (0 * inf is NaN).
+    Masked entries are set to 0 both before and after the objective, so that they have no gradient (0 * inf is NaN).
 
     Args:
         logits (float, `(batch, num_labels)`), labels (float, the same shape), kept (bool, the same shape).
-        weights: of positives and of negatives, float `(num_labels,)` each; None for 1.
+        weights: of positives and of negatives, float `(num_labels,)` each; None if all are 1.
         objective: `(logits, labels) -> (batch, num_labels)`.
 
     Returns:
         a scalar, and float `(batch, num_labels)`.
 
     Raises:
-        ValueError: if the objective's output is not of the shape of `logits`.
+        ValueError: if the objective's output does not have the shape of `logits`.
     """
     losses = objective(logits.masked_fill(~kept, 0), labels.masked_fill(~known_labels(labels), 0))
     check_losses(losses, logits)
@@ -207,7 +209,7 @@ def check_losses(losses: Tensor, logits: Tensor) -> None:
 
 
 def count_nonfinite(logits: Tensor, labels: Tensor, losses: Tensor) -> Tensor:
-    """Of how many known labels the logit or the loss is NaN or infinite. int64, `()`.
+    """How many known labels have a logit or a loss that is NaN or infinite. int64, `()`.
 
     Args:
         logits, labels, losses (float, `(batch, num_labels)`).
@@ -216,28 +218,27 @@ def count_nonfinite(logits: Tensor, labels: Tensor, losses: Tensor) -> Tensor:
 
 
 def is_finite(values: Tensor) -> Tensor:
-    """`torch.isfinite`, in terms that the compiler vectorizes. Bool, the shape of `values`."""
+    """`torch.isfinite`, written so that the compiler vectorizes it. Bool, the shape of `values`."""
     return values.abs() < torch.inf
 
 
 def probabilities(logits: Tensor) -> Tensor:
     """`1 / (1 + exp(-logits))`, float32 in the shape of `logits`.
 
-    (It is written with a power of 2, because the compiler for the CPU writes every `exp` to memory whose result it
-    needs twice.)
+    (It uses a power of 2, because the CPU compiler writes the result of an `exp` to memory if it is used twice.)
     """
     return 1 / (1 + torch.exp2(logits.float() * -LOG2_E))
 
 
 def probability_bins(probabilities: Tensor, num_bins: int) -> Tensor:
-    """In which of `num_bins` equal bins over `[0, 1]` each probability lies; 1 in the last. int32, the same shape."""
+    """The bin of each probability, of `num_bins` equal bins over `[0, 1]`; 1 is in the last. int32, the same shape."""
     return (probabilities * num_bins).int().clamp(max=num_bins - 1)
 
 
 def probability_histograms(logits: Tensor, labels: Tensor, num_bins: int) -> Tensor:
     """Histograms of the predicted probabilities over the positives and over the negatives of each class.
 
-    `num_bins` equal bins over `[0, 1]`; a probability of 1 falls into the last. Unknown labels and logits that are
+    `num_bins` equal bins over `[0, 1]`; a probability of 1 is in the last. Unknown labels and logits that are
     NaN or infinite are not counted.
 
     Args:

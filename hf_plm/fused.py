@@ -1,8 +1,8 @@
-"""What `PLMLoss` computes of a training batch, compiled: for many labels, where the loss is most of a step.
+"""The loss of a training batch, compiled: for many labels, where the loss takes most of the time of a step.
 
-The same equations (`functional.py`), but mask, objective, gradient and bins come of one pass over logits and labels,
-and nothing of the size of the batch is kept but the gradient and, for a moment, one byte for each entry. The random
-numbers are a hash, so that the mask is the mask of the eager path.
+The equations are those of `functional.py`, but one pass over logits and labels computes the mask, the objective, the
+gradient and the bins. Of the tensors as large as the batch, only the gradient is kept and, for a short time, one byte
+for each entry. The random numbers are a hash, so that the mask equals that of the eager loss.
 """
 
 from collections.abc import Callable
@@ -12,19 +12,19 @@ import torch
 from torch import Tensor
 
 from . import functional
-from .by_hand import by_hand, odds_and_probabilities
+from .by_hand import odds_and_probabilities, with_derivative
 from .label_tensors import first_in_rows, known_labels, wrong_labels
 from .packed_histograms import NOT_COUNTED, compiled
 
 
 class FusedTotal(NamedTuple):
-    """What `fused_total` computes.
+    """The result of `fused_total`.
 
     Attributes:
         total (float32, `()`; float64 for float64 logits): the sum of the objective over the labels that are kept.
-        gradient: of the total by the logits, in their shape and dtype; float32 for float16 logits, because it is yet
-            to be scaled.
-        bins (uint8, `(batch, num_labels)`): the bin of each probability; of a negative, plus the number of bins.
+        gradient: of the total with respect to the logits, in their shape and dtype; float32 for float16 logits,
+            because it will be scaled.
+        bins (uint8, `(batch, num_labels)`): the bin of each probability, plus the number of bins for negatives.
             `NOT_COUNTED` for unknown labels and logits that are NaN or infinite.
         known (int64, `()`): how many labels are known.
         nonfinite (int64, `()`): see `count_nonfinite`.
@@ -50,18 +50,17 @@ def fused_total(
     objective: Callable[[Tensor, Tensor], Tensor],
     num_bins: int,
 ) -> FusedTotal:
-    """The total of a batch, over a mask that is drawn on the way, its gradient, and what is measured.
+    """Draw the mask of a batch, and compute its total, the gradient, and the measurements.
 
     Args:
         logits (any floating dtype, `(batch, num_labels)`).
-        labels (`(batch, num_labels)`): 1, 0, or unknown (NaN or -100), in any dtype; the caller
-            refuses other values.
+        labels (`(batch, num_labels)`): 1, 0, or unknown (NaN or -100), in any dtype; the caller refuses other values.
         keep_positive, keep_negative (float, `(num_labels,)`): see `keep_probabilities`.
         weights: see `masked_total`.
-        offset (float, `(num_labels,)`): is added to the logits; None for 0.
+        offset (float, `(num_labels,)`): added to the logits; None for 0.
         seeds: of the rows and of the labels, see `uniform_draws`; None keeps every known label.
         objective: `(logits, labels) -> (batch, num_labels)`.
-        num_bins: of the histograms, `MAX_BINS` at most.
+        num_bins: of the histograms, at most `MAX_BINS`.
     """
     values = logits.to(torch.promote_types(logits.dtype, torch.float32))
     values = values if offset is None else values + offset
@@ -73,16 +72,16 @@ def fused_total(
         kept = functional.sample_mask(labels, keep_positive, keep_negative, draws)
     odds, probabilities = odds_and_probabilities(values)
     finite = functional.is_finite(values)
-    if (hand_written := by_hand(objective)) is not None:
+    if (hand_written := with_derivative(objective)) is not None:
         losses, gradient = hand_written.fused(values, odds, probabilities, labels == 1)
         gradient = functional.weighted(gradient, labels, weights)
         value = functional.kept_total(losses, labels, kept, weights)
-        nonfinite = known & ~finite  # and no loss of a finite logit is either
+        nonfinite = known & ~finite  # the loss of a finite logit is finite
     else:
         value, gradient, losses = _by_autograd(values, labels, known, kept, weights, objective)
         nonfinite = known & ~(finite & functional.is_finite(losses))
     gradient = gradient.to(torch.promote_types(logits.dtype, torch.bfloat16))
-    gradient = gradient.masked_fill(~kept, 0)  # NaN where the objective is, though it is masked
+    gradient = gradient.masked_fill(~kept, 0)  # it may be NaN where an entry is masked
 
     probabilities = probabilities if values.dtype == torch.float32 else functional.probabilities(values)
     bins = functional.probability_bins(probabilities, num_bins) + torch.where(labels == 1, 0.0, float(num_bins)).int()
@@ -98,7 +97,7 @@ def _by_autograd(
     weights: tuple[Tensor, Tensor] | None,
     objective: Callable[[Tensor, Tensor], Tensor],
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """The total, its gradient by the logits, and the loss of every entry."""
+    """The total, its gradient with respect to the logits, and the loss of every entry."""
     targets = labels.masked_fill(~known, 0)
 
     def total(values: Tensor) -> tuple[Tensor, Tensor]:
@@ -112,7 +111,7 @@ def _by_autograd(
 
 
 def _count(entries: Tensor) -> Tensor:
-    """How many are true, int64 `()`; by rows in int32, which is faster."""
+    """How many are true, int64 `()`. Rows are summed in int32 first, which is faster."""
     return entries.sum(-1, dtype=torch.int32).sum()
 
 
@@ -123,18 +122,18 @@ def compiled_total(*args: Any) -> FusedTotal:
 
 
 class ObjectiveHasParameters(Exception):
-    """The objective depends on tensors that require a gradient; the compiled loss has only that of the logits."""
+    """The objective depends on tensors that require a gradient; the compiled loss has a gradient only for logits."""
 
 
 def compilation_errors() -> tuple[type[Exception], ...]:
-    """What is raised where an objective cannot be compiled, or not one more of them."""
-    from torch._dynamo.exc import FailOnRecompileLimitHit, TorchDynamoException  # there is no public name for either
+    """The errors raised if an objective cannot be compiled, or too many were compiled before."""
+    from torch._dynamo.exc import FailOnRecompileLimitHit, TorchDynamoException  # they have no public names
 
     return ObjectiveHasParameters, TorchDynamoException, FailOnRecompileLimitHit
 
 
 class LossWithGradient(torch.autograd.Function):
-    """A loss whose gradient is known already: `total / num_known` and `gradient / num_known`."""
+    """The loss `total / num_known`, whose gradient `gradient / num_known` is already known."""
 
     @staticmethod
     def forward(ctx: Any, logits: Tensor, total: Tensor, gradient: Tensor, num_known: Tensor | int) -> Tensor:
@@ -144,8 +143,8 @@ class LossWithGradient(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor) -> Any:
         if torch.is_grad_enabled():
-            raise RuntimeError("backward(create_graph=True): the compiled loss has one derivative; use fused=False")
+            raise RuntimeError("create_graph=True: the compiled loss has no second derivative; use fused=False")
         if ctx.gradient is None:
-            raise RuntimeError("backward() a second time through the compiled loss; compute the loss anew")
+            raise RuntimeError("backward() a second time through the compiled loss; compute the loss again")
         gradient, ctx.gradient = ctx.gradient, None
         return gradient.mul_(grad_outputs[0] / ctx.num_known), None, None, None

@@ -10,7 +10,7 @@ from .display import quoted
 from .label_tensors import first_in_rows
 
 
-def can_look(labels: Tensor) -> bool:
+def can_read(labels: Tensor) -> bool:
     """Whether the values can be read without waiting for a device."""
     return labels.device.type == "cpu"
 
@@ -27,7 +27,7 @@ class LabelChecks:
         self.num_labels = num_labels
         self.label_names = label_names
         self.are_class_ids = are_class_ids
-        self._found: Tensor | None = None  # the number of wrong rows; row, place and value of the first
+        self._found: Tensor | None = None  # the number of wrong rows; row, column and value of the first
 
     def check(self, wrong: Tensor, labels: Tensor, first_row: int = 0) -> None:
         """Raise a ValueError for wrong labels of a batch; if they are not on the CPU, keep them for `raise_found`.
@@ -37,19 +37,19 @@ class LabelChecks:
             labels (`(batch, num_labels)`, or class ids `(batch, at least 1)`): as given.
             first_row: the number of the first of these rows in the batch.
         """
-        if not can_look(labels) or wrong.any():
+        if not can_read(labels) or wrong.any():
             self.check_rows(first_in_rows(wrong), labels, first_row)
 
     def check_rows(self, first: Tensor, labels: Tensor, first_row: int = 0) -> None:
-        """As `check`, from the index of each row's first wrong label, int32 `(batch,)`; see `first_in_rows`."""
+        """As `check`, but with the index of each row's first wrong label, int32 `(batch,)`; see `first_in_rows`."""
         width = labels.shape[1]
         wrong = first < width
-        if not len(labels) or (can_look(labels) and not wrong.any()):
+        if not len(labels) or (can_read(labels) and not wrong.any()):
             return
         row = wrong.int().argmax()
         place = first.take(row).clamp(max=width - 1)
         value = labels.take(row * width + place)
-        if can_look(labels):
+        if can_read(labels):
             self._raise(first_row + int(row), int(place), value.item())
         found = torch.stack([part.float() for part in (wrong.sum(), first_row + row, place, value)])
         if (before := self._found) is not None:
@@ -74,5 +74,5 @@ class LabelChecks:
         label = str(place) if self.label_names is None else quoted(self.label_names[place])
         raise ValueError(
             f"row {row} of the batch, label {label}: the label is {shown}{how_many}; it must be 1, 0, or unknown "
-            "(NaN or -100). Masks need such labels: use no label smoothing or mixing"
+            "(NaN or -100). Masks need such labels: do not use label smoothing or mixing"
         )

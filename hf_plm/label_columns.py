@@ -19,11 +19,10 @@ CHUNK_ROWS = 50_000
 """How many rows are read at a time."""
 
 NEAR_ROWS = 10_000
-"""Of how many stored rows at a time those that are selected are taken: they lie close together in memory."""
+"""The number of stored rows, close together in memory, from which selected rows are taken at a time."""
 
 SLOW_SECONDS = 5.0
-"""After how long a warning and a progress bar say that the rows of a torch data set are made to count labels."""
-
+"""The seconds before a warning and a progress bar show that counting labels loads whole rows of a torch data set."""
 
 TEXT = ("string", "large_string")
 """The types of columns of text."""
@@ -32,8 +31,8 @@ TEXT = ("string", "large_string")
 def label_rows(dataset: Any, column: str) -> Iterator[LabelRows]:
     """The rows of the label column, about `CHUNK_ROWS` at a time, each row once.
 
-    Rows of a `datasets.Dataset` that was shuffled or selected from another come in the order in which they are stored:
-    see `LabelRows.numbers`.
+    The rows of a shuffled or selected `datasets.Dataset` are in the order in which they are stored, see
+    `LabelRows.numbers`.
     """
     if isinstance(dataset, datasets.Dataset) and dataset._indices is not None:
         for array, numbers in _selected_rows(dataset, column):
@@ -48,12 +47,12 @@ def label_rows(dataset: Any, column: str) -> Iterator[LabelRows]:
 
 
 def feature_names_of(dataset: Any, column: str) -> list[str] | None:
-    """The label names in the column's type: of a `datasets.ClassLabel`, a list of them, or values by name.
+    """The label names in the column's type: a `datasets.ClassLabel`, a list of them, or values by name.
 
-    Parts of data sets, and several in a row, as torch makes them, have the names of what they are made of.
+    A `Subset` has the names of its data set, and a `ConcatDataset` those of its parts.
 
     Raises:
-        ValueError: for several in a row that differ.
+        ValueError: if the parts of a `ConcatDataset` have different names.
     """
     if isinstance(dataset, Subset):
         return feature_names_of(dataset.dataset, column)
@@ -61,8 +60,8 @@ def feature_names_of(dataset: Any, column: str) -> list[str] | None:
         first, *others = (feature_names_of(part, column) for part in dataset.datasets)
         if any(names != first for names in others):
             raise ValueError(
-                f"the parts of a ConcatDataset have other label names in column '{column}', or in another order; cast "
-                "them to one ClassLabel before you put them together"
+                f"the parts of a ConcatDataset have different label names in column '{column}', or a different order "
+                "of them; cast them to one ClassLabel before you concatenate them"
             )
         return first
     feature = (getattr(dataset, "features", None) or {}).get(column)
@@ -73,7 +72,7 @@ def feature_names_of(dataset: Any, column: str) -> list[str] | None:
 
 
 def form_of_type(dataset: Any, column: str) -> str | None:
-    """`names` for a column of lists of text, `ids` for lists of a `datasets.ClassLabel`; None for all others."""
+    """`names` for a column of lists of text, `ids` for lists of a `datasets.ClassLabel`; else None."""
     if isinstance(dataset, Subset):
         return form_of_type(dataset.dataset, column)
     if isinstance(dataset, ConcatDataset):
@@ -87,7 +86,7 @@ def form_of_type(dataset: Any, column: str) -> str | None:
 
 
 def check_column(dataset: Any, column: str, source: str) -> None:
-    """Raise a ValueError if data collators would take another column, `label` or `label_ids`, for the labels.
+    """Raise a ValueError if data collators would use a column `label` or `label_ids` instead of `labels`.
 
     Args:
         source: what the data set is, for the message.
@@ -97,8 +96,8 @@ def check_column(dataset: Any, column: str, source: str) -> None:
     other = next((name for name in ("label", "label_ids") if name in names), None)
     if column == "labels" and column not in names and other is not None and not is_transformed:
         raise ValueError(
-            f"{source} has no column 'labels', but one of the name '{other}', which data collators take for labels "
-            f"without a look at its classes; rename it: dataset.rename_column('{other}', 'labels')"
+            f"{source} has no column 'labels', but a column '{other}', which data collators use as labels without a "
+            f"check; rename it: dataset.rename_column('{other}', 'labels')"
         )
 
 
@@ -109,9 +108,9 @@ def _arrow_column(dataset: datasets.Dataset, column: str) -> Iterator[pa.Array]:
 
 
 def _selected_rows(dataset: datasets.Dataset, column: str) -> Iterator[tuple[pa.Array, np.ndarray]]:
-    """The rows of a data set with an indices mapping, as they are stored, and their numbers in the data set.
+    """The rows of a data set with an indices mapping, in stored order, and their numbers in the data set.
 
-    `datasets` gathers such rows one by one, which takes forty times as long.
+    `datasets` would collect such rows one by one, which takes forty times as long.
     """
     _require_stored_column(dataset, column)
     stored = dataset.data.column(column).chunks
@@ -124,7 +123,7 @@ def _selected_rows(dataset: datasets.Dataset, column: str) -> Iterator[tuple[pa.
     places = places[order]
     bounds = np.cumsum([0, *np.bincount(chunk_of_row, minlength=len(chunks))])
     parts: list[pa.Array] = []
-    begin = 0  # of what `parts` hold
+    begin = 0  # of the rows in `parts`
     for chunk, first_place, start, end in zip(chunks, first_places, bounds, bounds[1:], strict=False):
         for first in range(start, end, CHUNK_ROWS):
             last = min(first + CHUNK_ROWS, end)
@@ -139,7 +138,7 @@ def _selected_rows(dataset: datasets.Dataset, column: str) -> Iterator[tuple[pa.
 def _require_stored_column(dataset: datasets.Dataset, column: str) -> None:
     if column not in dataset.column_names and dataset.format["type"] == "custom":
         raise ValueError(
-            f"column '{column}' is made by the data set's transform, and labels are counted as they are stored; count "
+            f"column '{column}' is made by the data set's transform, and only stored labels are counted; count "
             f"the transformed rows, count_labels(row['{column}'] for row in dataset), and pass them as label_counts"
         )
     _require_column(dataset.column_names, column)
@@ -150,9 +149,9 @@ def _python_column(dataset: Any, column: str) -> Iterator[pa.Array]:
         raise ValueError(f"this is a dictionary of splits; pass one of them, such as dataset[{next(iter(dataset))!r}]")
     if isinstance(dataset, datasets.IterableDataset) and dataset.column_names is not None:
         _require_column(dataset.column_names, column)
-        dataset = dataset.select_columns([column])  # nothing else is decoded
+        dataset = dataset.select_columns([column])  # decode only this column
     has_rows = hasattr(dataset, "__getitem__") and hasattr(dataset, "__len__")
-    is_torch = has_rows and not isinstance(dataset, list)  # it has no iterator of its own
+    is_torch = has_rows and not isinstance(dataset, list)  # a torch Dataset has no iterator
     iterator = _whole_rows(dataset) if is_torch else iter(dataset)
     first_row = 0
     while chunk := list(itertools.islice(iterator, CHUNK_ROWS)):
@@ -164,14 +163,14 @@ def _python_column(dataset: Any, column: str) -> Iterator[pa.Array]:
 
 
 def _whole_rows(dataset: Any) -> Iterator[Any]:
-    """The rows of a torch `Dataset`, each made as a whole; when this takes long, says so and shows how far it is."""
+    """The whole rows of a torch `Dataset`, with a warning and a progress bar if loading them takes long."""
     start, is_said = time.monotonic(), False
     for index in logging.tqdm(range(len(dataset)), desc="Counting labels", unit=" rows", delay=SLOW_SECONDS):
         if not is_said and time.monotonic() - start >= SLOW_SECONDS:
             is_said = True
             logger.warning(
-                f"Counting labels makes all {len(dataset):,} rows of the {type(dataset).__name__}, with pictures or "
-                "tokens. To skip this, count the labels alone and pass them: "
+                f"Counting labels loads all {len(dataset):,} rows of the {type(dataset).__name__}, with pictures or "
+                "tokens. To skip this, count only the labels and pass the counts: "
                 "PLMTrainer(label_counts=count_labels(list_with_the_labels_of_each_row))"
             )
         yield dataset[index]
@@ -180,8 +179,8 @@ def _whole_rows(dataset: Any) -> Iterator[Any]:
 def _require_column(names: Sequence[str], column: str) -> None:
     if column not in names:
         raise ValueError(
-            f"there is no column '{column}' to count labels in, only {', '.join(map(repr, names))}; name it with "
-            f"column=..., or rename it (for PLMTrainer: dataset.rename_column(..., '{column}'))"
+            f"there is no column '{column}' to count labels in, only {', '.join(map(repr, names))}; name the "
+            f"right one with column=..., or rename it (for PLMTrainer: dataset.rename_column(..., '{column}'))"
         )
 
 
@@ -191,12 +190,12 @@ def cell_type(dataset: datasets.Dataset, column: str) -> str | None:
 
 
 def stored_column(dataset: datasets.Dataset, column: str) -> pa.ChunkedArray:
-    """A column as it is stored, whatever the format or the transform of the data set."""
+    """A column as it is stored, without the format or the transform of the data set."""
     return stored_columns(dataset, [column])[column]
 
 
 def stored_columns(dataset: datasets.Dataset, columns: Sequence[str]) -> pa.Table:
-    """Columns as they are stored, whatever the format or the transform of the data set."""
+    """Columns as they are stored, without the format or the transform of the data set."""
     return dataset.select_columns(list(columns)).with_format("arrow")[:]
 
 
@@ -207,13 +206,13 @@ def with_column(
     feature: Any = None,
     instead_of: Sequence[str] = (),
 ) -> datasets.Dataset:
-    """A data set with a column of other values.
+    """A data set in which a column is added or replaced.
 
     Args:
-        feature: the column's type, as in `datasets.Features`; None for that of the values.
-        instead_of: columns to take out; the column itself, if it is there, is one of them.
+        feature: the column's type, as in `datasets.Features`; None for the type of the values.
+        instead_of: columns to remove; a column that is replaced is always removed.
     """
-    fresh = f"{column} (new)"  # added first: without any column, a data set has no rows
+    fresh = f"{column} (new)"  # added before others are removed: a data set without columns has no rows
     old = {column, *instead_of}
     kept = [name for name in dataset.column_names if name not in old]
     added = dataset.add_column(fresh, values, feature=feature).select_columns([*kept, fresh])

@@ -95,7 +95,8 @@ class LabelCounts:
         """Groups of labels by their number of positives: head, medium and tail.
 
         The head is the share `head` of the labels with the most positives (at least one label); the tail is the share
-        `tail` with the fewest; medium is the rest. Labels with equally many positives are in the order of their ids.
+        `tail` with the fewest; medium is the rest. Labels with the same number of positives are in the order of their
+        ids.
 
         Returns:
             three bool tensors `(num_labels,)`, under `head`, `medium` and `tail`; each label is in one of them.

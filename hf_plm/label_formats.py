@@ -1,4 +1,4 @@
-"""The forms in which a label column comes, checked in one place: for counting and for collating.
+"""The forms of label columns, and the checks of their rows, for counting and for collating.
 
 | form | a row | unknown labels |
 |---|---|---|
@@ -7,7 +7,7 @@
 | `names` | the names of its positive classes, in any order | cannot be written |
 | `class_id` | one class id, as in a single-label task | -100 or null |
 
-Where there is a single label, a row may be its value, 1 or 0, without a list.
+If there is only one label, a row may be its value, 1 or 0, without a list.
 """
 
 import bisect
@@ -26,18 +26,18 @@ LABEL_FORMATS = ("multi_hot", "ids", "names")
 
 @dataclass
 class LabelRows:
-    """Rows of labels laid end to end.
+    """Rows of labels in flat arrays.
 
     Attributes:
         values (`(lengths.sum(),)`): ids or multi-hot values; for names, indices into `names`.
         lengths (int64, `(rows,)`): how many values each row has.
-        forms: the forms that the column's type admits.
-        names: the distinct names, where the values are names.
-        value_names: the label of each value of a row, where the rows have the values by name.
+        forms: the forms that fit the column's type.
+        names: the distinct names, if the values are names.
+        value_names: the label of each value of a row, if the rows have the values by name.
         column: the column's name, for messages.
-        place: where a row stands, for messages, with `{}` for its number.
+        place: the place of a row, for messages, with `{}` for its number.
         first_row: the number of the first of these rows.
-        numbers (int64, `(rows,)`): the number of each row, where they do not follow each other.
+        numbers (int64, `(rows,)`): the number of each row, if the numbers are not consecutive.
     """
 
     values: np.ndarray
@@ -51,11 +51,11 @@ class LabelRows:
     numbers: np.ndarray | None = None
 
     def number(self, row: Any) -> Any:
-        """The number of a row of these, counted from 0; or those of an array of rows."""
+        """The number in the data set of row `row` of these, or of each row in an array."""
         return self.first_row + row if self.numbers is None else self.numbers[row]
 
     def error(self, row: int, problem: str) -> ValueError:
-        """A ValueError about a row of these, counted from 0."""
+        """A ValueError about row `row` of these."""
         return ValueError(f"column '{self.column}', {self.place.format(self.number(row))}: {problem}")
 
     def error_at(self, position: int, problem: str) -> ValueError:
@@ -63,11 +63,11 @@ class LabelRows:
         return self.error(int(np.searchsorted(np.cumsum(self.lengths), position, side="right")), problem)
 
     def reordered(self, order: np.ndarray | None) -> "LabelRows":
-        """Rows of ids in another order of the labels: id `i` becomes `order[i]`. None leaves them as they are."""
+        """Rows of ids in a different order of the labels: id `i` becomes `order[i]`. None changes nothing."""
         return self if order is None else replace(self, values=order[self.values])
 
     def require(self, form: str) -> None:
-        """Raise a ValueError if the column's type does not admit the form."""
+        """Raise a ValueError if the form does not fit the column's type."""
         if form in self.forms:
             return
         if self.forms == ("class_id",):
@@ -91,13 +91,14 @@ def arrow_rows(rows: Sequence[Any], column: str, place: str, first_row: int) -> 
     except pa.ArrowException:
         odd = bisect.bisect_left(range(len(rows)), True, key=lambda index: not _fit_together(rows[: index + 1]))
         raise ValueError(
-            f"column '{column}', {place.format(first_row + odd)}: {rows[odd]!r} is no label row of the kind before it"
-            ". Give every row a multi-hot vector, every row a list of class ids, or every row a list of class names"
+            f"column '{column}', {place.format(first_row + odd)}: {rows[odd]!r} is not a label row of the same kind "
+            "as those before. Give every row a multi-hot vector, every row a list of class ids, or every row a list "
+            "of class names"
         ) from None
 
 
 def _plain(row: Any) -> Any:
-    """Arrays and tensors as NumPy arrays, those without a dimension as Python numbers, also in a dictionary."""
+    """Arrays and tensors as NumPy arrays, or as Python numbers if they have no dimension; also in a dictionary."""
     if isinstance(row, Mapping):
         return {name: _plain(value) for name, value in row.items()}
     if not hasattr(row, "__array__"):
@@ -117,11 +118,11 @@ def _fit_together(rows: list[Any]) -> bool:
 def flatten(
     array: pa.Array, column: str, place: str, first_row: int = 0, numbers: np.ndarray | None = None
 ) -> LabelRows:
-    """Lay an Arrow array of labels end to end, without building Python lists.
+    """Read an Arrow array of labels into flat arrays, without Python lists.
 
     Raises:
-        ValueError: if the array holds neither lists of numbers or names, nor values by name, nor class ids or the
-            values of one label, or a row is null.
+        ValueError: if the array holds something other than lists of numbers or names, values by name, class ids, or
+            the values of one label; or if a row is null.
     """
     rows = LabelRows(np.empty(0, np.int64), np.empty(0, np.int64), (), None, column, place, first_row, None, numbers)
     if pa.types.is_struct(array.type):
@@ -150,11 +151,11 @@ def flatten(
     rows.lengths = pc.list_value_length(array).to_numpy().astype(np.int64)
     values = array.flatten()
     if pa.types.is_null(values.type) or len(values) == 0:
-        rows.forms = LABEL_FORMATS  # nothing but empty rows
+        rows.forms = LABEL_FORMATS  # only empty rows
     elif pa.types.is_string(values.type) or pa.types.is_large_string(values.type):
         if values.null_count:
             position = pc.index(values.is_null(), True).as_py()
-            raise rows.error_at(position, "a label name is null. Take it out of the row, or give the label a name")
+            raise rows.error_at(position, "a label name is null. Remove it from the row, or give the label a name")
         encoded = values.dictionary_encode()
         rows.forms, rows.names, values = ("names",), encoded.dictionary.to_pylist(), encoded.indices
         rows.values = values.to_numpy(zero_copy_only=False).astype(np.int64)
@@ -171,7 +172,7 @@ def flatten(
 
 
 def _flatten_values_by_name(array: pa.StructArray, rows: LabelRows) -> LabelRows:
-    """Rows that have the value of each label by its name, as multi-hot rows."""
+    """Rows with the value of each label by its name, as multi-hot rows."""
     fields = list(array.type)
     if not fields or any(not _is_number(field.type) for field in fields):
         raise rows.error(0, f"labels of the type {array.type}. Give each label 1, 0 or null by its name")
@@ -185,7 +186,7 @@ def _flatten_values_by_name(array: pa.StructArray, rows: LabelRows) -> LabelRows
 
 
 def _is_number(kind: pa.DataType) -> bool:
-    """Whether values are numbers, or true and false, or all null."""
+    """Whether the values are numbers, booleans, or all null."""
     return any(
         is_type(kind) for is_type in (pa.types.is_integer, pa.types.is_floating, pa.types.is_boolean, pa.types.is_null)
     )
@@ -200,7 +201,7 @@ def read_ids(rows: LabelRows, num_labels: int | None) -> LabelRows:
 
 
 def read_class_ids(rows: LabelRows, num_labels: int | None) -> LabelRows:
-    """Rows of one class id each, or of none where the class is unknown (-100); else a ValueError."""
+    """Rows of one class id, or of none if the class is unknown (-100); else a ValueError."""
     rows.require("class_id")
     known = rows.values != -100
     _check_range(rows, np.where(known, rows.values, 0), num_labels)
@@ -208,7 +209,7 @@ def read_class_ids(rows: LabelRows, num_labels: int | None) -> LabelRows:
 
 
 def read_names(rows: LabelRows, name_to_id: dict[str, int]) -> LabelRows:
-    """Rows of names as rows of ids; a ValueError for a name that is not in `name_to_id` or stands twice in a row."""
+    """Rows of names as rows of ids; a ValueError for a name that is not in `name_to_id` or occurs twice in a row."""
     rows.require("names")
     _check_distinct(rows)
     names = rows.names or []
@@ -229,7 +230,7 @@ def read_multi_hot(rows: LabelRows, num_labels: int | None, label_names: Sequenc
     """The values as `(rows, num_labels)`, each 1, 0 or unknown; a ValueError for other widths, values and names.
 
     Args:
-        label_names: the order of the labels, for rows that have the values by name.
+        label_names: the order of the labels, for rows with the values by name.
     """
     if rows.forms != ("class_id",) or num_labels != 1:
         rows.require("multi_hot")

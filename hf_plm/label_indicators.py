@@ -1,4 +1,4 @@
-"""Joins one column per label, each with 1, 0 or nothing, into one column of labels."""
+"""Joins columns of one label each (1, 0 or empty) into one column of labels."""
 
 from collections.abc import Sequence
 from fnmatch import fnmatchcase

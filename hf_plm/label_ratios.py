@@ -1,4 +1,4 @@
-"""What follows from the counts and the ideal ratios of the labels: ratios, keep probabilities, weights and shifts."""
+"""Values computed from the counts and ideal ratios of the labels: ratios, keep probabilities, weights and shifts."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from .state_tensors import SavedTensors
 
 
 class LabelRatios(SavedTensors):
-    """Counts and ideal ratios, and what is derived of them and kept until `ideal_ratio` is set.
+    """Counts and ideal ratios, and values derived from them, which are cached until `ideal_ratio` is set.
 
     Attributes:
         positives, negatives (int64, `(num_labels,)`): the counts.
@@ -32,7 +32,7 @@ class LabelRatios(SavedTensors):
 
     @property
     def has_ratio(self) -> Tensor:
-        """Which classes have both positives and negatives, bool `(num_labels,)`. The others keep every label."""
+        """True for classes with both positives and negatives, bool `(num_labels,)`. The others keep every label."""
         return functional.has_ratio(self.positives, self.negatives)
 
     @property
@@ -49,16 +49,16 @@ class LabelRatios(SavedTensors):
         self._offset: Tensor | None = None
 
     def keep_probabilities(self) -> tuple[Tensor, Tensor]:
-        """With which probability positives and negatives enter the loss: two float32 tensors `(num_labels,)`.
+        """The probabilities that positives and negatives enter the loss: two float32 tensors `(num_labels,)`.
 
-        With the mask `expected` all enter it, with these probabilities as weights.
+        With the mask `expected` all labels enter the loss, and these probabilities are weights.
         """
         if self._keep_probabilities is None:
             self._keep_probabilities = functional.keep_probabilities(self.ratio, self.ideal_ratio)
         return self._keep_probabilities
 
     def keeps_all(self) -> bool:
-        """Whether every label enters the loss with the probability 1. The first call waits for the device."""
+        """Whether every label enters the loss with probability 1. The first call waits for the device."""
         if self._keeps_all is None:
             self._keeps_all = all(bool((keep == 1).all()) for keep in self.keep_probabilities())
         return self._keeps_all
@@ -66,18 +66,18 @@ class LabelRatios(SavedTensors):
     def weights(self) -> tuple[Tensor, Tensor] | None:
         """The weights of positives and negatives in the loss, float32 `(num_labels,)` each; None where all are 1.
 
-        The class weights, times the probabilities to be kept where the mask is `expected`.
+        They are the class weights; with the mask `expected`, times the keep probabilities.
         """
         expected, exponent = self.settings["mask"] == "expected", self.settings["class_weight"]
         if self._weights is None and (expected or exponent):
             keep = self.keep_probabilities()
             of_class = functional.class_weights(self.positives, self.negatives, keep, exponent)
-            # Two tensors in any case: the compiler takes one that is given twice for a case of its own.
+            # Always two tensors: if one tensor is passed twice, the compiler compiles again.
             self._weights = (of_class * keep[0], of_class * keep[1]) if expected else (of_class, of_class.clone())
         return self._weights
 
     def offset(self) -> Tensor | None:
-        """`log(I / T)`, what the loss adds to the logits so that they assume the ratio T; None where T is I."""
+        """`log(I / T)`, which the loss adds to the logits so that they assume the ratio T; None if T is I."""
         if self._offset is None and self.settings["prior"] != "ideal":
             self._offset = functional.log_odds_shift(self._assumed_ratio(), self.ideal_ratio)
         return self._offset
@@ -87,9 +87,9 @@ class LabelRatios(SavedTensors):
         return functional.log_odds_shift(self.ratio, self.ideal_ratio)
 
     def shift(self) -> Tensor:
-        """The current `log(T / R)`, T the ratio that the logits assume: I, unless `prior` says otherwise.
+        """The current `log(T / R)`, where T is the ratio that the logits assume: I, unless `prior` says otherwise.
 
-        What is left of `mask_shift` in the logits. Float32 `(num_labels,)`; 0 where a label has no ratio.
+        It is the part of `mask_shift` that stays in the logits. Float32 `(num_labels,)`; 0 where a label has no ratio.
         """
         if self._shift is None:
             self._shift = functional.log_odds_shift(self.ratio, self._assumed_ratio())

@@ -22,7 +22,7 @@ def wrong_labels(labels: Tensor) -> Tensor:
 
 
 def wrong_class_ids(class_ids: Tensor, num_labels: int) -> Tensor:
-    """True where an entry is neither a class id in `[0, num_labels)` nor padding that `multi_hot_labels` takes.
+    """True where an entry is neither a class id in `[0, num_labels)` nor padding that `multi_hot_labels` accepts.
 
     Args:
         class_ids (int64, `(batch, at least 1)`): see `multi_hot_labels`.

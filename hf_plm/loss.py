@@ -1,4 +1,4 @@
-"""Partial Label Masking as a loss for any PyTorch loop; `PLMTrainer` uses the same."""
+"""Partial Label Masking as a loss for any PyTorch loop; `PLMTrainer` uses it too."""
 
 import logging
 import warnings
@@ -20,15 +20,15 @@ from .presets import PLMSettings
 logger = logging.getLogger(__name__)
 
 MANY_LABELS = 5_000
-"""From this many labels on, the loss takes a good part of a step, and is compiled by default."""
+"""From this number of labels on, the loss takes a large part of a step and is compiled by default."""
 
 
 class PLMLoss(EagerLoss):
-    """An element-wise objective of which labels are masked, or weighted as masks would on average, so that each class
-    has its ideal ratio.
+    """An element-wise objective whose labels are masked at random, or weighted as masks would on average, so that each
+    class has its ideal ratio.
 
-    In training mode it does so and measures; after `.eval()` it does neither and is the mean of the objective. It has
-    neither parameters nor buffers; its `state_dict` is that of its `PLMState`.
+    In training mode it masks or weights the labels and measures the predictions; after `.eval()` it does neither and
+    is the mean of the objective. It has no parameters and no buffers; its `state_dict` is that of its `PLMState`.
 
         plm_loss = PLMLoss(count_labels(train_set))
         for epoch in range(num_epochs):
@@ -40,25 +40,23 @@ class PLMLoss(EagerLoss):
     Args:
         label_counts: `LabelCounts`, or a mapping as for `LabelCounts.from_mapping`.
         preset: `default`, `paper` or `off`.
-        objective: the name of one in `OBJECTIVES` (`objectives.py`), or a callable `(logits, labels)` or `(logits,
-            labels, positives, negatives)` that gives the loss of every entry, `(batch, num_labels)`; None for the
-            preset's. `positives` and `negatives` are the label counts, float `(num_labels,)`, given by these names
-            to a callable that requires them.
+        objective: a name in `OBJECTIVES` (`objectives.py`), or a callable `(logits, labels)` that returns the loss of
+            every entry, `(batch, num_labels)`; None for the preset's. A callable that also requires `positives` and
+            `negatives` gets the label counts, float `(num_labels,)`, as keyword arguments.
         initial_ratio, temper, rule, change_rate, num_bins, max_shift, mask, class_weight, prior, objective_kwargs: see
             `PLMSettings`; None for the preset's.
-        update_steps: how often you call `end_epoch`, see `PLMSettings`; it is kept in the state, and changes nothing
-            here.
-        seed: of random masks. A mask is a function of the seed, the number of the batch and the rank.
-        fused: whether to compile what is computed of a training batch (`fused.py`), which takes some seconds at the
-            first batch; None for yes from `MANY_LABELS` labels on.
+        update_steps: how often you call `end_epoch`, see `PLMSettings`; it is only saved in the state.
+        seed: of random masks. A mask depends on the seed, the number of the batch and the rank.
+        fused: whether to compile the loss of training batches (`fused.py`), which takes some seconds at the first
+            batch; None to compile it from `MANY_LABELS` labels on.
         sparse: whether labels come as class ids, see `forward`.
 
     Attributes:
-        state: the live `PLMState`; it may be replaced by a loaded one of the same labels, data and settings.
+        state: the current `PLMState`; you may replace it by a loaded one with the same labels, data and settings.
         settings: the `PLMSettings` in force.
 
     Raises:
-        ValueError: for a setting out of range; when a state that does not fit replaces this one, by assignment or by
+        ValueError: if a setting is out of range, or a state that does not fit is assigned or loaded by
             `load_state_dict`, see `PLMState.differences`.
     """
 
@@ -119,16 +117,16 @@ class PLMLoss(EagerLoss):
             logits (float, `(batch, num_labels)`): raw scores, in any floating dtype.
             labels (`(batch, num_labels)`): 1, 0, or unknown (NaN or -100), in any dtype. If `sparse`, the ids of each
                 row's positives, see `multi_hot_labels`.
-            num_known: how many known labels to divide by, for a batch that is part of a larger one (accumulation,
-                several ranks); None for those of this batch.
+            num_known: the number of known labels to divide by, if this batch is part of a larger one (accumulation,
+                several ranks); None for the number in this batch.
 
         Returns:
             a scalar, in float32 (float64 for float64 logits); 0 if every label is masked or unknown.
 
         Raises:
-            ValueError: if a shape is wrong, a label is neither 1, 0 nor unknown, or the objective's output is not of
-                the shape of `logits`. On a GPU, wrong labels are raised by `raise_for_wrong_labels`, because nothing
-                here waits for it.
+            ValueError: if a shape is wrong, a label is neither 1, 0 nor unknown, or the objective's output does not
+                have the shape of `logits`. On a GPU, `raise_for_wrong_labels` raises for wrong labels, because
+                `forward` does not wait for the device.
         """
         if self.sparse:
             class_ids, labels = labels, multi_hot_labels(labels, self.state.num_labels)
@@ -141,15 +139,15 @@ class PLMLoss(EagerLoss):
         try:
             return self._fused_loss(logits, labels, num_known)
         except compilation_errors() as error:
-            loss = self._eager_loss(logits, labels, num_known)  # an objective that is wrong says so itself
+            loss = self._eager_loss(logits, labels, num_known)  # raises the error of a wrong objective
             if self._must_be_fused:
                 raise
             self.fused = False
             logger.warning(
-                "The loss could not be compiled and takes several times as long as it could: "
+                "The loss could not be compiled, so it takes several times as long: "
                 f"{type(error).__name__}: {error}\n"
-                "It takes a C++ compiler (on a GPU: Triton) and an objective that torch.compile can compile whole; "
-                "fused=False (plm_fused) silences this"
+                "Compiling needs a C++ compiler (on a GPU: Triton) and an objective that torch.compile can compile as "
+                "a whole. To hide this warning, set fused=False (plm_fused=False)"
             )
             return loss
 
@@ -158,9 +156,9 @@ class PLMLoss(EagerLoss):
             logger.warning(f"The loss of {self.state.num_labels} labels is compiled now, which takes some seconds")
             self._is_compiled = True
         values, targets = logits.detach(), labels
-        if targets.dtype in (torch.bool, torch.uint8):  # hold no -100
+        if targets.dtype in (torch.bool, torch.uint8):  # cannot hold -100
             targets = targets.view(torch.int8) if targets.dtype == torch.bool else targets.to(torch.int16)
-        if len(logits) == 1:  # a case of its own to the compiler: add a row of unknown labels
+        if len(logits) == 1:  # the compiler treats one row as a special case: add a row of unknown labels
             values = torch.cat([values, values])
             targets = torch.cat([targets, torch.full_like(targets, -100)])
         fused = compiled_total(
@@ -174,9 +172,9 @@ class PLMLoss(EagerLoss):
             self.state.num_bins,
         )
         if fused.total.requires_grad:
-            raise ObjectiveHasParameters("the objective has parameters, of which this loss has no gradient")
+            raise ObjectiveHasParameters("the objective has parameters; the compiled loss gives them no gradient")
         self._label_checks.check_rows(fused.wrong[: len(logits)], labels)
-        self.state.observe_binned(fused.bins, fused.nonfinite)
+        self.state.observe_bins(fused.bins, fused.nonfinite)
         if num_known is None:
             num_known = fused.known.clamp(min=1)
         arguments = (logits, fused.total, fused.gradient[: len(logits)], num_known)
@@ -184,21 +182,21 @@ class PLMLoss(EagerLoss):
         return loss
 
     def forget_start(self) -> None:
-        """Before the first update of the rule `marginal`, forget what was measured of the model as it started.
+        """Delete the first measurements, if the rule is `marginal` and has not updated the ideal ratios yet.
 
         Call it in the middle of the first epoch, as `PLMTrainer` does: an untrained model predicts rare labels by
-        accident, and the rule would lower their ideal ratios.
+        accident, and the rule would lower their ideal ratios. If the counts are estimated, it does nothing.
         """
         if self.settings.rule == "marginal" and self.state.num_updates == 0 and not self.state.is_estimating:
             self.state.histograms.zero_()
 
     def end_epoch(self) -> None:
-        """Adapt the ideal ratios to what was measured since the last call. On several ranks, all must call it.
+        """Adapt the ideal ratios to the measurements since the last call. With several ranks, every rank must call it.
 
         Warns if logits or losses were NaN or infinite.
 
         Raises:
-            ValueError: see `raise_for_wrong_labels`; the ideal ratios are then as they were.
+            ValueError: see `raise_for_wrong_labels`; the ideal ratios then do not change.
         """
         self.raise_for_wrong_labels()
         self.state.update(self.settings)
@@ -206,7 +204,7 @@ class PLMLoss(EagerLoss):
         if nonfinite:
             warnings.warn(
                 f"{nonfinite} known labels had a logit or a loss that was NaN or infinite since the last update. The "
-                "ideal ratios are unharmed, the model may not be: look at the inputs and the objective, lower the "
+                "ideal ratios are not affected, but the model may be: check the inputs and the objective, lower the "
                 "learning rate, or clip the gradients",
                 stacklevel=2,
             )
@@ -214,7 +212,7 @@ class PLMLoss(EagerLoss):
     def raise_for_wrong_labels(self) -> None:
         """Wait for the device, and raise a ValueError if a label since the last call was neither 1, 0 nor unknown.
 
-        `end_epoch` calls it. On a CPU `forward` has raised already.
+        `end_epoch` calls it. On a CPU, `forward` raises at once.
         """
         self._label_checks.raise_found()
 
@@ -222,8 +220,8 @@ class PLMLoss(EagerLoss):
         num_labels = self.state.num_labels
         if logits.dim() != 2 or logits.shape[1] != num_labels:
             raise ValueError(
-                f"logits have shape {tuple(logits.shape)}; (batch, {num_labels}) is needed for {num_labels} labels. "
-                "Make the model with num_labels equal to the number of labels counted"
+                f"logits have shape {tuple(logits.shape)}; with {num_labels} labels it must be (batch, {num_labels}). "
+                f"Make the model with num_labels={num_labels}"
             )
         if labels.shape != logits.shape:
             raise ValueError(

@@ -131,10 +131,10 @@ class PLMSettings:
         return settings
 
     def without_effect(self, names: Iterable[str], prefix: str = "") -> list[str]:
-        """A message for each of these settings that changes nothing beside the others.
+        """A message for each of these settings that has no effect with the others.
 
         Args:
-            prefix: stands before the names of settings in the messages.
+            prefix: put before the names of settings in the messages.
         """
         reasons = self._reasons(prefix)
         return [
@@ -200,7 +200,7 @@ class PLMSettings:
 
 
 def _name_of(value: Any) -> Any:
-    """A value for JSON in place of one that it cannot hold, the same in every process; objects become names."""
+    """A replacement for a value that JSON cannot hold, the same in every process; objects become names."""
     if isinstance(value, str):
         return value
     if isinstance(value, Mapping):
@@ -215,7 +215,7 @@ def _name_of(value: Any) -> Any:
 
 
 def plain_number(value: Any) -> Any:
-    """A number of NumPy as one of Python; everything else as it is."""
+    """A NumPy number as a Python number; other values unchanged."""
     return value.item() if isinstance(value, np.generic) else value
 
 

@@ -5,12 +5,12 @@ from torch import Tensor
 
 
 def process_rank() -> int:
-    """The rank of this process among those that train together; 0 if it trains alone."""
+    """The rank of this process; 0 without distributed training."""
     return dist.get_rank() if _is_distributed() else 0
 
 
 def num_processes() -> int:
-    """How many processes train together; 1 if this one trains alone."""
+    """The number of processes that train together; 1 without distributed training."""
     return dist.get_world_size() if _is_distributed() else 1
 
 

@@ -150,7 +150,7 @@ def summarize(each: LabelScores, decided: Decided, groups: Groups) -> dict[str, 
     if has_nan.any() or (nothing_kept and not decided.predicted.any()):
         micro[:] = np.nan
     elif nothing_kept:
-        micro[1] = np.nan  # there is nothing to recall
+        micro[1] = np.nan  # recall needs a positive
     micro_precision, micro_recall, micro_f1 = micro
     exact = (decided.predicted == decided.positive).all(1)[decided.known.any(1)]
     results: dict[str, Any] = {
@@ -222,7 +222,10 @@ def first_array(values: Any) -> np.ndarray:
 
 
 def batches_of(logits: Any, labels: Any) -> list[tuple[Any, Any]]:
-    """Pairs of logits and labels `(rows, num_labels)`: one; of lists (`eval_do_concat_batches=False`), several."""
+    """Pairs of logits and labels `(rows, num_labels)`: one pair, or one per batch if both are lists.
+
+    They are lists with `eval_do_concat_batches=False`.
+    """
     if isinstance(labels, list) and all(np.ndim(batch) == 2 for batch in labels):
         return list(zip(logits, labels, strict=True))
     return [(logits, labels)]
@@ -245,7 +248,7 @@ def _finite(scores: np.ndarray) -> np.ndarray:
 
 
 def _precision_recall_f1(positive: np.ndarray, predicted: np.ndarray, average: str | None) -> tuple[np.ndarray, ...]:
-    """Call scikit-learn with an empty row and column added; else it reads one label as two classes, and needs rows."""
+    """Call scikit-learn with an empty row and column added: it needs rows, and would read one label as two classes."""
     from sklearn.metrics import precision_recall_fscore_support  # takes a second to import
 
     truth, guess = (np.pad(values, (0, 1)) for values in (positive, predicted))

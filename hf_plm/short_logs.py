@@ -1,6 +1,6 @@
-"""Terminals and notebooks show a handful of an evaluation's metrics, and of the numbers about the ideal ratios.
+"""Shortens the logs in terminals and notebooks to a few metrics and a few numbers about the ideal ratios.
 
-All of them stay in `log_history`, in what trackers are sent, and in what `evaluate` returns.
+`log_history`, trackers and the result of `evaluate` keep all of them.
 """
 
 from collections.abc import Callable
@@ -14,16 +14,16 @@ def printers() -> list[type[TrainerCallback]]:
     """The callbacks that show logs to people."""
     if not is_in_notebook():
         return [PrinterCallback, ProgressCallback]
-    from transformers.utils.notebook import NotebookProgressCallback  # which needs IPython
+    from transformers.utils.notebook import NotebookProgressCallback  # it needs IPython
 
     return [PrinterCallback, ProgressCallback, NotebookProgressCallback]
 
 
 def shorten_logs(printer: TrainerCallback, left_out: Callable[[], set[str]]) -> TrainerCallback:
-    """Let a callback that shows logs see only a part of them, in a copy.
+    """Make a callback that shows logs show only a part of them; the logs do not change.
 
     Args:
-        left_out: gives the names of the metrics that are not shown, at the time of a log.
+        left_out: returns the names of the metrics to leave out; it is called at each log.
     """
 
     def shortened(event: Callable[..., Any]) -> Callable[..., Any]:

@@ -16,7 +16,7 @@ from .state_differences import count_differences, name_differences, number_diffe
 from .state_tensors import TENSORS, read_tensors
 
 MAX_HISTORY = 5_000_000
-"""The most numbers in `history` and in `shifts`: 40 MB, when all else of a million labels takes 188 MB."""
+"""The most numbers in `history` and in `shifts`, 40 MB together; the rest of a million labels takes 188 MB."""
 
 
 class PLMState(LabelRatios):
@@ -102,18 +102,18 @@ class PLMState(LabelRatios):
         self.histograms += functional.probability_histograms(logits, labels, self.num_bins)
         self.nonfinite += functional.count_nonfinite(logits, labels, losses)
 
-    def observe_counted(self, counters: Tensor, known: Tensor | None) -> None:
-        """As `observe`, of a batch of which it is known which number of the histograms counts each entry.
+    def observe_indices(self, indices: Tensor, known: Tensor | None) -> None:
+        """As `observe`, with the index of each entry's bin in the histograms.
 
         Args:
-            counters (int64, `(entries,)`): see `few_passes.counters_of`.
-            known (float, `entries` numbers): 1 for what counts, 0 for what does not; None if all does.
+            indices (int64, `(entries,)`): see `few_passes.histogram_indices`.
+            known (float, `entries` numbers): 1 to count an entry, 0 to leave it out; None counts all.
         """
         self._begin_batch()
-        counts = torch.ones_like(counters, dtype=torch.int32) if known is None else known.int().view(-1)
-        self._histograms.view(-1).scatter_add_(0, counters, counts)
+        counts = torch.ones_like(indices, dtype=torch.int32) if known is None else known.int().view(-1)
+        self._histograms.view(-1).scatter_add_(0, indices, counts)
 
-    def observe_binned(self, bins: Tensor, nonfinite: Tensor) -> None:
+    def observe_bins(self, bins: Tensor, nonfinite: Tensor) -> None:
         """As `observe`, with the measurements of `fused_total`."""
         self._begin_batch()
         self.nonfinite += nonfinite

@@ -1,4 +1,4 @@
-"""Whether several ranks can share out a stream of rows so that each row counts once."""
+"""Checks that several ranks can divide a stream of rows so that each row counts once."""
 
 from typing import Any
 
@@ -8,19 +8,19 @@ from torch.utils.data import DataLoader, IterableDataset
 from .ranks import num_processes, process_rank
 
 REMEDY = (
-    "leave dispatch_batches out of accelerator_config (then rank 0 reads the stream and hands out its rows, each once)"
+    "leave dispatch_batches out of accelerator_config (then rank 0 reads the stream and sends each row to one rank)"
 )
 
 
 def check_no_row_is_repeated(loader: DataLoader[Any], source: str) -> None:
-    """Raise a ValueError if accelerate evens out the ranks' parts of a stream with rows that nothing tells apart.
+    """Raise a ValueError if accelerate would repeat rows of a stream, because repeated rows cannot be recognized.
 
-    With `dispatch_batches=False` each rank reads the whole stream and keeps its part of every batch; the last is
-    filled up with rows of the first, and a loader of a stream does not know by how many.
+    With `dispatch_batches=False` each rank reads the whole stream and keeps its part of every batch. Rows of the first
+    batch fill up the last one, and the loader of a stream does not know their number.
 
     Args:
-        loader: one that accelerate has prepared.
-        source: what its data set is, for the message.
+        loader: a loader that accelerate has prepared.
+        source: what the data set is, for the message.
     """
     if isinstance(loader.dataset, IterableDatasetShard):
         raise ValueError(
@@ -31,7 +31,7 @@ def check_no_row_is_repeated(loader: DataLoader[Any], source: str) -> None:
 
 
 def check_whole(loader: DataLoader[Any], source: str) -> None:
-    """As `check_no_row_is_repeated`, for data of which every row is scored once: the ranks' parts must be even, too.
+    """As `check_no_row_is_repeated`, for evaluation, where the parts of all ranks must also have the same length.
 
     Raises:
         ValueError: for every stream with `dispatch_batches=False` on several ranks.
@@ -40,21 +40,21 @@ def check_whole(loader: DataLoader[Any], source: str) -> None:
     if num_processes() > 1 and is_stream and not isinstance(loader, DataLoaderDispatcher):
         raise ValueError(
             f"{source} is a stream, and accelerator_config has dispatch_batches=False: {num_processes()} ranks would "
-            f"score rows twice or wait for one another. To score each once, {REMEDY}; or evaluate a datasets.Dataset, "
-            "which may stand beside a training stream with dispatch_batches=False"
+            f"score rows twice or wait for each other. To score each once, {REMEDY}; or evaluate a datasets.Dataset, "
+            "which also works if the training data are a stream with dispatch_batches=False"
         )
 
 
 def check_ends_together(num_batches: int, batches_of_all: int) -> None:
-    """Raise a ValueError if this rank's part of a stream has ended and that of another has not.
+    """Raise a ValueError if this rank's part of a stream has ended and the part of another rank has not.
 
     Args:
-        num_batches: how many batches this rank has for an optimizer step.
-        batches_of_all: how many all ranks have together.
+        num_batches: the number of batches of this rank for an optimizer step.
+        batches_of_all: the number of batches of all ranks together.
     """
     if num_batches * num_processes() != batches_of_all:
         raise ValueError(
             f"train_dataset ended on rank {process_rank()} ({num_batches} batches in the last step) before it ended "
-            f"on the others ({batches_of_all} on all {num_processes()} together): its shards have other numbers of "
-            f"rows. To train on all of them, {REMEDY}; or set max_steps to end before, or repeat the stream"
+            f"on the others ({batches_of_all} on all {num_processes()} together): its shards have different "
+            f"numbers of rows. To train on all rows, {REMEDY}; or set max_steps to end before, or repeat the stream"
         )

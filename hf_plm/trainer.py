@@ -30,9 +30,8 @@ logger = logging.get_logger(__name__)
 
 
 class PLMTrainer(EvaluationTrainer):
-    """`transformers.Trainer` for imbalanced data: labels are masked out of the loss, at random or as they would be on
-    average, so that the ratio of positives to negatives of each class becomes its ideal ratio, which adapts as the
-    model learns.
+    """`transformers.Trainer` for imbalanced data: labels are masked out of the loss, at random or by weights, so that
+    each class has its ideal ratio of positives to negatives. This ratio adapts as the model learns.
 
         PLMTrainer(model, args, train_dataset=train_set, eval_dataset=validation_set).train()
 
@@ -45,14 +44,14 @@ class PLMTrainer(EvaluationTrainer):
         model, ..., preprocess_logits_for_metrics: as for `Trainer`. Plain `TrainingArguments` mean the preset
             `default`.
         objective: a callable that overrides the named objective, see `PLMLoss`.
-        label_counts: `LabelCounts` of the training set, or a mapping as for `LabelCounts.from_mapping`; None counts
-            the training set; those of a stream are estimated on the way, with `plm_update_steps`.
+        label_counts: `LabelCounts` of the training set, or a mapping as for `LabelCounts.from_mapping`. None counts
+            the labels of the training set; for a stream with `plm_update_steps`, it estimates them during training.
 
     Attributes:
         label_space: the `LabelSpace`: names, order, number, column and form of the labels.
         label_counts: the `LabelCounts` in use; all 0 for a stream whose counts `plm_state` estimates.
         plm_loss: the `PLMLoss`.
-        plm_state: the live `PLMState`.
+        plm_state: the current `PLMState`.
 
     Raises:
         ValueError: if the labels cannot be counted, or two sources disagree about them: the model, the training data,
@@ -100,8 +99,8 @@ class PLMTrainer(EvaluationTrainer):
         )
         if self.args.label_smoothing_factor != 0:
             raise ValueError(
-                f"label_smoothing_factor is {self.args.label_smoothing_factor}; labels are masked here, not smoothed: "
-                "set it to 0"
+                f"label_smoothing_factor is {self.args.label_smoothing_factor}; PLMTrainer masks labels and cannot "
+                "smooth them: set it to 0"
             )
         if not isinstance(self.args, PLMTrainingArguments):
             logger.info("The arguments are plain TrainingArguments: labels are masked as plm_preset='default' does")
@@ -110,9 +109,9 @@ class PLMTrainer(EvaluationTrainer):
         self._evaluations: list[Evaluation] = []
         self.settle_labels(train_dataset, label_counts)
         self.plm_loss = self._make_loss()
-        self._say_what_has_no_effect()
+        self._warn_of_unused_arguments()
         self.add_callback(PLMCallback(self))
-        for tracker in TRACKERS:  # after PLMCallback: its pictures are sent before they close
+        for tracker in TRACKERS:  # after PLMCallback, which sends pictures before the trackers close
             if (callback := self.pop_callback(tracker)) is not None:
                 self.add_callback(guard_tracker(callback))
         for printer in printers():
@@ -121,11 +120,11 @@ class PLMTrainer(EvaluationTrainer):
 
     @property
     def plm_state(self) -> PLMState:
-        """Counts, measurements and ideal ratios of the labels, live."""
+        """The current counts, measurements and ideal ratios of the labels."""
         return self.plm_loss.state
 
     def _make_loss(self) -> PLMLoss:
-        """A loss with the initial ideal ratios, of the settings that the arguments have now."""
+        """A loss with the initial ideal ratios and the current settings of the arguments."""
         settings = self.args.plm_settings() if isinstance(self.args, PLMTrainingArguments) else {}
         if self.objective is not None:
             settings["objective"] = self.objective
@@ -141,8 +140,8 @@ class PLMTrainer(EvaluationTrainer):
                 sparse=self._is_sparse,
             )
 
-    def _say_what_has_no_effect(self) -> None:
-        """Warn of arguments that change nothing here, as `plm_settings` does of those that never would."""
+    def _warn_of_unused_arguments(self) -> None:
+        """Warn of arguments that have no effect in this trainer; `plm_settings` warns of those that never have one."""
         if self.objective is not None and self._argument("plm_objective") is not None:
             logger.warning(f"plm_objective='{self._argument('plm_objective')}' is not used: objective is given")
         settings = self.plm_loss.settings
@@ -153,10 +152,10 @@ class PLMTrainer(EvaluationTrainer):
     def begin_training(self) -> None:
         """Begin with the initial ideal ratios, or with those of the checkpoint that training resumes from.
 
-        Called when training begins: changes made to `plm_state` before are lost, and the model's decisions removed.
+        Called when training begins. Earlier changes to `plm_state` are lost, and the model's decisions are removed.
         """
         self.settle_changed_labels()
-        self._fit_model()
+        self._configure_model()
         self.plm_loss = self._make_loss()
         if self._checkpoint is not None and not self._argument("plm_restart"):
             self._resume(self._checkpoint)
@@ -171,10 +170,10 @@ class PLMTrainer(EvaluationTrainer):
             self.plm_state.adopt_ratios(state)
             return
         if found:
-            keep = ", or go on from the old ones (plm_keep_ratios=True)" if self.plm_state.can_adopt(state) else ""
+            keep = ", or continue with the old ones (plm_keep_ratios=True)" if self.plm_state.can_adopt(state) else ""
             raise ValueError(
-                f"{checkpoint} (there) does not fit this run (here): {'; '.join(found)}. Set it as it was; or begin "
-                f"the ideal ratios anew (plm_restart=True){keep}"
+                f"{checkpoint} (there) does not fit this run (here): {'; '.join(found)}. Use the earlier settings and "
+                f"data; or start with new ideal ratios (plm_restart=True){keep}"
             )
         self.plm_loss.state = state
 
@@ -184,41 +183,42 @@ class PLMTrainer(EvaluationTrainer):
         trial: Any = None,
         ignore_keys_for_eval: list[str] | None = None,
     ) -> TrainOutput:
-        """As `Trainer.train`; the ideal ratios start anew, or resume with the checkpoint.
+        """As `Trainer.train`; the ideal ratios start at their initial values, or at those of the checkpoint.
 
-        The model's thresholds and calibration are removed: they belong to the model as it was.
+        The model's thresholds and calibration are removed: they do not fit the model after training.
 
         Raises:
-            FileNotFoundError, ValueError: if the checkpoint has no PLM state, a damaged one, or one of other labels,
-                settings or label counts.
-            ValueError: to resume a model that is sharded by `distributed_config`, which `Trainer` cannot do.
+            FileNotFoundError, ValueError: if the PLM state of the checkpoint is missing or damaged, or has different
+                labels, settings or label counts.
+            ValueError: if a model that is sharded by `distributed_config` is resumed, which `Trainer` cannot do.
         """
         if resume_from_checkpoint and getattr(self.model, "is_distributed_loading_by_transformers", False):
             raise ValueError(
                 f"resume_from_checkpoint is {resume_from_checkpoint!r}; a model that distributed_config shards cannot "
-                "be resumed: its optimizer is in no checkpoint. Make the model from the checkpoint, and train it anew"
+                "be resumed: no checkpoint has its optimizer. Load the model from the checkpoint, and train it again"
             )
         if resume_from_checkpoint is True:
             resume_from_checkpoint = get_last_checkpoint(self.args.output_dir) or True
         self._checkpoint = None if isinstance(resume_from_checkpoint, bool | None) else resume_from_checkpoint
         if self._checkpoint is not None:
-            self.begin_training()  # a state that does not fit is named before anything else is read
+            self.begin_training()  # a state that does not fit raises before anything else is read
         output = super().train(resume_from_checkpoint, trial, ignore_keys_for_eval)
         self.warn_of_failed_uploads()
         return output._replace(training_loss=output.metrics["train_loss"])
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """As `Trainer.log`; the `train_loss` of several ranks is their mean.
+        """As `Trainer.log`; with several ranks, `train_loss` is their mean.
 
-        `Trainer` averages each loss that it logs, and of the steps since the last log takes those of its own rank.
+        `Trainer` averages the losses that it logs over the ranks, but for the steps since the last log it takes the
+        losses of its own rank.
         """
-        if self.args.world_size > 1 and {"train_loss", "train_runtime"} <= logs.keys():  # all ranks log it, at the end
+        if self.args.world_size > 1 and {"train_loss", "train_runtime"} <= logs.keys():  # all ranks log it at the end
             own = torch.tensor(logs["train_loss"], device=self.args.device)
             logs["train_loss"] = self.accelerator.reduce(own, reduction="mean").item()
         super().log(logs, start_time)
 
     def end_training(self) -> None:
-        """With `load_best_model_at_end`, take the state that belongs to the best model; then draw the run."""
+        """With `load_best_model_at_end`, load the state of the best model; then make the pictures of the run."""
         best = self.state.best_model_checkpoint
         if self.args.load_best_model_at_end and best is not None:
             try:
@@ -236,16 +236,17 @@ class PLMTrainer(EvaluationTrainer):
         return_outputs: bool = False,
         num_items_in_batch: Tensor | int | None = None,
     ) -> Tensor | tuple[Tensor, Any]:
-        """The masked or weighted loss while the model trains, the mean of the objective while it is evaluated.
+        """The masked or weighted loss in training; the mean of the objective in evaluation.
 
-        The model does not see the labels. `num_items_in_batch` is the number of known labels of the whole accumulated
-        batch over all ranks, from `get_batch_samples`; None (and always in evaluation) for this batch alone.
+        The model does not get the labels. `num_items_in_batch`, from `get_batch_samples`, is the number of known
+        labels of the whole accumulated batch over all ranks. If it is None, and in evaluation, only this batch counts.
 
         Returns:
-            the loss, float32 scalar; with `return_outputs` also the model's outputs, after the loss if a tuple.
+            the loss, float32 scalar; with `return_outputs` also the model's outputs; if they are a tuple, it begins
+            with the loss.
 
         Raises:
-            ValueError: if the batch has no labels, or the model's output no logits.
+            ValueError: if the batch has no labels, or the model's output has no logits.
         """
         labels = self._labels_of(inputs)
         if not model.training:
@@ -263,20 +264,20 @@ class PLMTrainer(EvaluationTrainer):
         if isinstance(outputs, tuple):
             outputs = (loss, *outputs)  # where Trainer expects the loss
         elif isinstance(outputs, Mapping) and next(name for name in outputs if name != "loss") != "logits":
-            outputs = {"logits": outputs["logits"], **outputs}  # metrics take what comes first
+            outputs = {"logits": outputs["logits"], **outputs}  # metrics use the first output
         return (loss, outputs) if return_outputs else loss
 
     def left_out_of_short_logs(self) -> set[str]:
-        """As in `EvaluationTrainer`, and of the summaries of the ideal ratios `SUMMARY_DETAILS`."""
+        """As in `EvaluationTrainer`; also the `SUMMARY_DETAILS` of the ideal ratios."""
         return super().left_out_of_short_logs() | SUMMARY_DETAILS
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
-        """As `Trainer.save_model`, with the `PLMState` as `plm_state.safetensors` beside the model.
+        """As `Trainer.save_model`; it also saves the `PLMState` as `plm_state.safetensors`.
 
-        Pictures of a run that lie in the folder are drawn anew, to show the model that is saved.
+        Pictures of a run in the same folder are made again, to show the saved model. For an adapter, it also saves the
+        model's configuration: label names, problem type and decisions.
 
-        Any rank may call it, alone or with the others, at any time. Beside an adapter lies the model's configuration:
-        label names, problem type and decisions.
+        Any rank may call it at any time, with or without the others.
         """
         self.plm_loss.raise_for_wrong_labels()
         folder = output_dir or self.args.output_dir or "."
@@ -285,5 +286,5 @@ class PLMTrainer(EvaluationTrainer):
         if self.args.should_save and is_adapter(self.model):
             self._config.save_pretrained(folder)
         super().save_model(output_dir, _internal_call)
-        if not _internal_call:  # push_to_hub draws them with its card
+        if not _internal_call:  # push_to_hub makes them with its card
             self.refresh_plots(folder)

@@ -14,7 +14,7 @@ from .presets import PLMSettings, SettingWithoutEffect, number_or_name, plain_nu
 
 @dataclass
 class PLMTrainingArguments(TrainingArguments):
-    """All of `TrainingArguments`, and how labels are masked. A field that is None has the preset's value.
+    """`TrainingArguments` and the settings of Partial Label Masking. A field that is None has the preset's value.
 
     Args:
         plm_preset (`str`, defaults to `"default"`):
@@ -22,7 +22,7 @@ class PLMTrainingArguments(TrainingArguments):
         plm_initial_ratio (`float` or `str`, *optional*):
             Where the ideal ratios start: `tempered`, `mean`, `dataset`, or a positive number (positives per negative).
         plm_temper (`float`, *optional*):
-            Exponent of a tempered start, in [0, 1]: 0 balances every class, 1 leaves the data as they are.
+            Exponent of a tempered start, in [0, 1]: 0 balances every class, 1 keeps the ratios of the data.
         plm_rule (`str`, *optional*):
             How the ideal ratios adapt: `marginal`, `kl` (the paper's) or `fixed`.
         plm_change_rate (`float`, *optional*):
@@ -30,7 +30,7 @@ class PLMTrainingArguments(TrainingArguments):
         plm_num_bins (`int`, *optional*):
             Bins of the probability histograms, 2 or more; even for the rule `marginal`.
         plm_max_shift (`float`, *optional*):
-            By which factor an ideal ratio may differ from the data's own ratio, 1 or more.
+            The factor by which an ideal ratio may differ from the ratio in the data, 1 or more.
         plm_mask (`str`, *optional*):
             `random` (each label is kept or masked by chance, as published) or `expected` (each label's loss is
             weighted with the probability that it would be kept: the same effective ratio, without noise).
@@ -41,19 +41,19 @@ class PLMTrainingArguments(TrainingArguments):
             `balanced` (all classes equally frequent) or `data` (the training data). None for the preset's; with one
             class per row, preset `default` has `balanced`.
         plm_update_steps (`int`, *optional*):
-            Adapt the ideal ratios every so many optimizer steps, 1 or more; None for every epoch. What is logged of
-            them then follows `logging_steps`.
+            Adapt the ideal ratios after this number of optimizer steps, 1 or more; None for every epoch. Their
+            summaries are then logged at `logging_steps`.
         plm_class_aware (`bool`, defaults to `False`):
-            Draw the training rows by class-aware sampling, see `ClassAwareDataset`; with masks or without.
+            Draw the training rows by class-aware sampling, see `ClassAwareDataset`; with or without masks.
         plm_fused (`bool`, *optional*):
-            Compile the loss, which takes some seconds at the first step and makes it several times as fast; None for
-            yes from 5,000 labels on.
+            Compile the loss, which takes some seconds at the first step and makes it several times as fast; None to
+            compile from 5,000 labels on.
         plm_restart (`bool`, defaults to `False`):
-            When training resumes from a checkpoint, start the ideal ratios anew instead of reading them from it: for
-            checkpoints of a plain `Trainer`, or of other labels, settings or training data.
+            When training resumes from a checkpoint, start with new ideal ratios instead of reading them: for
+            checkpoints of a plain `Trainer`, or with different labels, settings or training data.
         plm_keep_ratios (`bool`, defaults to `False`):
-            When training resumes from a checkpoint of other settings or other counts of the training data, which is
-            an error otherwise, go on from its ideal ratios.
+            When training resumes from a checkpoint with different settings or label counts, which is an error
+            otherwise, continue with its ideal ratios.
         plm_objective (`str`, *optional*):
             `bce`, `focal`, `asymmetric`, `weighted_bce`, `class_balanced`, `distribution_balanced` or
             `logit_adjusted`: see `objectives.py`.
@@ -61,7 +61,7 @@ class PLMTrainingArguments(TrainingArguments):
             Arguments of the objective, as a dictionary or as JSON.
 
     Raises:
-        ValueError: for a value out of range, with the name of the field.
+        ValueError: if a value is out of range; the message has the name of the field.
     """
 
     plm_preset: str = field(
@@ -80,7 +80,7 @@ class PLMTrainingArguments(TrainingArguments):
     plm_temper: float | None = field(
         default=None,
         metadata={
-            "help": "Exponent of a tempered start, in [0, 1]: 0 balances every class, 1 leaves the data as they are. "
+            "help": "Exponent of a tempered start, in [0, 1]: 0 balances every class, 1 keeps the ratios of the data. "
             "Default: the preset's."
         },
     )
@@ -101,8 +101,8 @@ class PLMTrainingArguments(TrainingArguments):
     plm_max_shift: float | None = field(
         default=None,
         metadata={
-            "help": "By which factor an ideal ratio may differ from the data's own ratio, 1 or more. Default: the "
-            "preset's."
+            "help": "The factor by which an ideal ratio may differ from the ratio in the data, 1 or more. Default: "
+            "the preset's."
         },
     )
     plm_mask: str | None = field(
@@ -129,8 +129,8 @@ class PLMTrainingArguments(TrainingArguments):
     plm_update_steps: int | None = field(
         default=None,
         metadata={
-            "help": "Adapt the ideal ratios every so many optimizer steps, 1 or more (for streaming data). Default: "
-            "every epoch."
+            "help": "Adapt the ideal ratios after this number of optimizer steps, 1 or more (for streaming data). "
+            "Default: after every epoch."
         },
     )
     plm_class_aware: bool = field(
@@ -140,21 +140,21 @@ class PLMTrainingArguments(TrainingArguments):
     plm_fused: bool | None = field(
         default=None,
         metadata={
-            "help": "Compile the loss: slower in the first step, several times as fast then. Default: from "
+            "help": "Compile the loss: the first step is slower, all others are several times as fast. Default: from "
             f"{MANY_LABELS:,} labels on."
         },
     )
     plm_restart: bool = field(
         default=False,
         metadata={
-            "help": "When training resumes from a checkpoint, start the ideal ratios anew instead of reading them."
+            "help": "When training resumes from a checkpoint, start with new ideal ratios instead of reading them."
         },
     )
     plm_keep_ratios: bool = field(
         default=False,
         metadata={
-            "help": "When training resumes from a checkpoint of other settings or other label counts, go on from its "
-            "ideal ratios."
+            "help": "When training resumes from a checkpoint with different settings or label counts, continue with "
+            "its ideal ratios."
         },
     )
     plm_objective: str | None = field(
@@ -175,22 +175,22 @@ class PLMTrainingArguments(TrainingArguments):
                 setattr(self, name, plain_number(getattr(self, name)))
         self.plm_objective_kwargs = _parsed(self.plm_objective_kwargs)
         if self.plm_restart and self.plm_keep_ratios:
-            raise ValueError("plm_restart and plm_keep_ratios are both True: the ideal ratios start anew, or are kept")
+            raise ValueError("plm_restart and plm_keep_ratios are both True; set only one of them")
         self.plm_settings()
         if self.plm_initial_ratio is not None:
             self.plm_initial_ratio = number_or_name(self.plm_initial_ratio)  # the command line gives text
 
     def __getstate__(self) -> dict[str, Any]:
-        """All but `hub_token`: what is pickled becomes `training_args.bin`, which is uploaded with the model."""
+        """All but `hub_token`: the pickle becomes `training_args.bin`, which is uploaded with the model."""
         return {**self.__dict__, "hub_token": None}
 
     def plm_settings(self) -> dict[str, Any]:
         """The preset and its changes, as keyword arguments of `PLMLoss` and `PLMSettings.from_preset`.
 
-        Warns of each change that has no effect beside the other settings, once.
+        Warns once of each change that has no effect with the other settings.
 
         Raises:
-            ValueError: for a value out of range, with the name of the field; a search sets fields as it likes.
+            ValueError: if a value is out of range (a search sets fields without a check); the message has the field.
         """
         settings: dict[str, Any] = {
             "preset": self.plm_preset,
@@ -209,7 +209,7 @@ class PLMTrainingArguments(TrainingArguments):
         }
         try:
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore", SettingWithoutEffect)  # without the names that the fields have
+                warnings.simplefilter("ignore", SettingWithoutEffect)  # it would not have the names of the fields
                 checked = PLMSettings.from_preset(**settings)
         except ValueError as error:
             raise ValueError(f"plm_{error}") from None
@@ -222,13 +222,13 @@ class PLMTrainingArguments(TrainingArguments):
 
 
 def _parsed(kwargs: dict[str, Any] | str | None) -> dict[str, Any] | None:
-    """The arguments of an objective as a dictionary. Raises a ValueError for text that is no JSON object."""
+    """The arguments of an objective as a dictionary. Raises a ValueError for text that is not a JSON object."""
     parsed: Any = kwargs
     if isinstance(kwargs, str):
         try:
             parsed = json.loads(kwargs)
         except json.JSONDecodeError as error:
-            raise ValueError(f"plm_objective_kwargs is {kwargs!r}, no JSON: {error}") from None
+            raise ValueError(f"plm_objective_kwargs is {kwargs!r}, which is not JSON: {error}") from None
     if parsed is not None and not isinstance(parsed, dict):
         raise ValueError(f"plm_objective_kwargs is {parsed!r}; it must be a dictionary")
     return parsed if parsed is None else {name: plain_number(value) for name, value in parsed.items()}

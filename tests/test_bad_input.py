@@ -115,7 +115,7 @@ CASES = {
             env.args(max_steps=4, plm_class_aware=True),
             train_dataset=rows(GOOD).to_iterable_dataset(),
         ),
-        "plm_class_aware is True and train_dataset a IterableDataset; class-aware sampling needs a datasets.Dataset",
+        "plm_class_aware is True and train_dataset is a IterableDataset; class-aware sampling needs",
     ),
     "counts of other labels": (
         lambda env: train(env, rows(GOOD), label_counts=COUNTS),
@@ -168,11 +168,11 @@ CASES = {
     "a damaged state": (lambda env: resume(env, cut_short), "is damaged or not a safetensors file"),
     "a state of other labels": (
         lambda env: resume(env, lambda path: 4),
-        "there are 5 labels there and 4 here. Set it as it was; or begin the ideal ratios anew .plm_restart=True",
+        "there are 5 labels there and 4 here. Use the earlier .*; or start with new ideal ratios .plm_restart=True",
     ),
     "a state of other bins": (
         lambda env: resume(env, lambda path: 5, plm_num_bins=10),
-        "does not fit this run \\(here\\): num_bins is 20 there and 10 here. Set it as it was; or begin",
+        "does not fit this run \\(here\\): num_bins is 20 there and 10 here. Use the earlier settings",
     ),
     "a missing file": (lambda env: PLMState.load(env.folder / "none"), "there is no PLM state at"),
 }

@@ -5,7 +5,7 @@ import functools
 import pytest
 import torch
 
-from hf_plm.by_hand import LARGEST_LOGIT, by_hand, choose, odds_and_probabilities
+from hf_plm.by_hand import LARGEST_LOGIT, choose, odds_and_probabilities, with_derivative
 from hf_plm.functional import probabilities
 from hf_plm.objectives import OBJECTIVES
 
@@ -26,13 +26,13 @@ def expected_of(name, arguments, logits, label):
 
 def found_of(kind, name, arguments, logits, label):
     positive = torch.full_like(logits, label, dtype=torch.bool if kind == "fused" else logits.dtype)
-    derived = getattr(by_hand(functools.partial(OBJECTIVES[name], **arguments)), kind)
+    derived = getattr(with_derivative(functools.partial(OBJECTIVES[name], **arguments)), kind)
     return derived(logits, *odds_and_probabilities(logits), positive)
 
 
 @pytest.mark.parametrize("label", [0.0, 1.0])
 @pytest.mark.parametrize(("name", "arguments"), CASES, ids=str)
-@pytest.mark.parametrize("kind", ["near", "fused"])
+@pytest.mark.parametrize("kind", ["eager", "fused"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
 def test_loss_and_derivative_are_those_of_autograd(dtype, kind, name, arguments, label):
     logits = LOGITS if kind == "fused" else LOGITS[LOGITS.abs() < LARGEST_LOGIT]
@@ -48,9 +48,9 @@ def test_loss_and_derivative_are_those_of_autograd(dtype, kind, name, arguments,
 
 
 @pytest.mark.parametrize("label", [0.0, 1.0])
-def test_bce_near_is_to_the_last_bit_that_of_pytorch(label):
+def test_bce_eager_is_to_the_last_bit_that_of_pytorch(label):
     logits = LOGITS[LOGITS.abs() < LARGEST_LOGIT].float()
-    found = found_of("near", "bce", {}, logits, label)
+    found = found_of("eager", "bce", {}, logits, label)
     assert all(torch.equal(*both) for both in zip(found, expected_of("bce", {}, logits, label), strict=True))
 
 
@@ -78,14 +78,14 @@ def test_a_choice_by_numbers_is_a_choice_by_truth():
 
 
 def test_other_objectives_are_not_written_by_hand():
-    found = {name for name in OBJECTIVES if by_hand(functools.partial(OBJECTIVES[name])) is not None}
+    found = {name for name in OBJECTIVES if with_derivative(functools.partial(OBJECTIVES[name])) is not None}
     assert found == {"bce", "asymmetric"}
-    assert by_hand(lambda logits, labels: logits) is None
+    assert with_derivative(lambda logits, labels: logits) is None
     for wrong in (
         {"gamma_negative": -1.0},
         {"margin": 1},
         {"margin": torch.tensor(0.1)},
         {"gamma_positive": torch.ones(3)},
     ):
-        assert by_hand(functools.partial(OBJECTIVES["asymmetric"], **wrong)) is None
-    assert by_hand(OBJECTIVES["bce"]) == by_hand(functools.partial(OBJECTIVES["bce"]))
+        assert with_derivative(functools.partial(OBJECTIVES["asymmetric"], **wrong)) is None
+    assert with_derivative(OBJECTIVES["bce"]) == with_derivative(functools.partial(OBJECTIVES["bce"]))

@@ -222,7 +222,7 @@ def test_a_checkpoint_without_a_state_is_named(make_bert, text_data, make_args):
 def test_wrong_labels_behind_the_last_update_end_training_where_a_device_works_on_its_own(
     make_bert, text_data, make_args, monkeypatch
 ):
-    monkeypatch.setattr("hf_plm.label_checks.can_look", lambda labels: False)
+    monkeypatch.setattr("hf_plm.label_checks.can_read", lambda labels: False)
     batches = iter(range(100))
 
     def collate(rows):

@@ -132,7 +132,7 @@ def test_another_column_can_hold_the_labels():
         ([[0], None], {}, "row 1 of the batch: the labels are null"),
         ([[1.0, 0, 1]], {"sparse": True}, "row 0 of the batch: the labels are multi-hot. With sparse=True, give"),
         ([[0], [3]], {"sparse": True}, "row 1 of the batch: the class id 3 is not in"),
-        ([[0], ["a"]], {}, r"row 1 of the batch: \['a'\] is no label row of the kind before it"),
+        ([[0], ["a"]], {}, r"row 1 of the batch: \['a'\] is not a label row of the same kind as those before"),
     ],
 )
 def test_wrong_rows_are_named_with_the_remedy(labels, arguments, message):

@@ -147,7 +147,7 @@ def test_a_scaled_gradient_of_float16_trains(way, device):
 @pytest.mark.parametrize("way", COMPILED_IS_SLOW)
 def test_a_wrong_label_is_refused_at_the_latest_at_the_end_of_the_epoch(way, device, monkeypatch):
     for module in ("eager_loss", "label_checks"):  # the CPU as if it were another device
-        monkeypatch.setattr(f"hf_plm.{module}.can_look", lambda labels: False)
+        monkeypatch.setattr(f"hf_plm.{module}.can_read", lambda labels: False)
     plm_loss = make_loss(way)
     logits, labels = make_batch(16)
     loss_and_gradient(plm_loss, logits, labels, device)
@@ -160,7 +160,7 @@ def test_a_wrong_label_is_refused_at_the_latest_at_the_end_of_the_epoch(way, dev
 
 @pytest.mark.parametrize("way", COMPILED_IS_SLOW)
 def test_class_ids_are_the_labels_that_they_name(way, device, monkeypatch):
-    monkeypatch.setattr("hf_plm.label_checks.can_look", lambda labels: False)
+    monkeypatch.setattr("hf_plm.label_checks.can_read", lambda labels: False)
     logits, _ = make_batch(4)
     class_ids = torch.tensor([[0, 2, 36], [-1, -1, -1], [-100, -100, -100], [1, 1, -100]])
     labels = torch.zeros(4, NUM_LABELS)

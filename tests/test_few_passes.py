@@ -40,7 +40,7 @@ def plain(monkeypatch):
 
         def without(*args):
             with monkeypatch.context() as context:
-                context.setattr("hf_plm.eager_loss.by_hand", lambda objective: None)
+                context.setattr("hf_plm.eager_loss.with_derivative", lambda objective: None)
                 return eager_loss(*args)
 
         plm_loss._eager_loss = without

@@ -1,6 +1,6 @@
 """Labels that are neither 1, 0 nor unknown are refused: at once on a CPU, at the next synchronisation on a GPU.
 
-The checks for a GPU are tested on a CPU, with `hf_plm.label_checks.can_look` replaced.
+The checks for a GPU are tested on a CPU, with `hf_plm.label_checks.can_read` replaced.
 """
 
 import pytest
@@ -32,8 +32,8 @@ IN_ALL_MODES = [(*each, mode) for each in WRONG for mode in MODES if mode != "co
 
 
 @pytest.fixture
-def cannot_look(monkeypatch):
-    monkeypatch.setattr("hf_plm.label_checks.can_look", lambda labels: False)
+def cannot_read(monkeypatch):
+    monkeypatch.setattr("hf_plm.label_checks.can_read", lambda labels: False)
 
 
 def make(mode, **kwargs):
@@ -61,7 +61,7 @@ def test_a_wrong_label_is_refused_with_value_and_place_before_it_counts(value, d
 
 @pytest.mark.parametrize(("value", "dtype", "shown", "mode"), IN_ALL_MODES)
 def test_where_a_look_would_wait_a_wrong_label_is_refused_at_the_end_of_the_epoch(
-    value, dtype, shown, mode, cannot_look
+    value, dtype, shown, mode, cannot_read
 ):
     plm_loss = make(mode)
     plm_loss(*batch(None, dtype))
@@ -76,7 +76,7 @@ def test_where_a_look_would_wait_a_wrong_label_is_refused_at_the_end_of_the_epoc
     plm_loss.raise_for_wrong_labels()  # it has been said
 
 
-def test_nothing_is_looked_at_where_a_look_would_wait(cannot_look):
+def test_nothing_is_looked_at_where_a_look_would_wait(cannot_read):
     """On the device "meta" there is no value to look at: any look is an error."""
     checks = LabelChecks(3, None, are_class_ids=False)
     for _ in range(2):
@@ -93,7 +93,7 @@ def test_nothing_is_looked_at_where_a_look_would_wait(cannot_look):
 @pytest.mark.parametrize("way", ["at once", "later"])
 def test_right_labels_are_never_refused(rows, mode, way, request):
     if way == "later":
-        request.getfixturevalue("cannot_look")
+        request.getfixturevalue("cannot_read")
     plm_loss = make(mode)
     dtypes = (torch.float32, torch.int64, torch.uint8, torch.bool)
     for dtype in dtypes if mode == "compiled" else (*dtypes, torch.float64, torch.float16, torch.bfloat16, torch.int8):
@@ -121,7 +121,7 @@ def test_a_wrong_class_id_is_refused(row, place, value, mode, monkeypatch):
     message = rf"row {row} of the batch: the class id {shown} is not in \[0, 3\)"
     with pytest.raises(ValueError, match=message):
         make(mode, sparse=True)(torch.zeros(4, 3), ids)
-    monkeypatch.setattr("hf_plm.label_checks.can_look", lambda labels: False)
+    monkeypatch.setattr("hf_plm.label_checks.can_read", lambda labels: False)
     plm_loss = make(mode, sparse=True)
     plm_loss(torch.zeros(4, 3), IDS)
     plm_loss(torch.zeros(4, 3), ids)

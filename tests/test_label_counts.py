@@ -159,8 +159,8 @@ def test_one_telling_row_decides_between_two_readings():
         ([[0.0, 1.0], [0.0]], {}, "row 1: 1 values where there are 2 labels"),
         ([[1, 0, 1, 1]], {"num_labels": 3, "label_format": "multi_hot"}, "row 0: 4 values where there are 3 labels"),
         ([[0, 2], None], {}, "row 1: the labels are null"),
-        ([["a"], ["b"], [1]], {}, r"row 2: \[1\] is no label row of the kind before it"),
-        ([[0, 1], [True, False]], {}, r"row 1: \[True, False\] is no label row of the kind before it"),
+        ([["a"], ["b"], [1]], {}, r"row 2: \[1\] is not a label row of the same kind as those before"),
+        ([[0, 1], [True, False]], {}, r"row 1: \[True, False\] is not a label row of the same kind as those before"),
         (LabelCounts([1], [1]), {"num_labels": 5}, "there are counts of 1 labels, and num_labels is 5"),
         (
             Dataset.from_dict({"tags": IDS}).with_transform(lambda rows: {"labels": rows["tags"]}),
@@ -226,7 +226,7 @@ def test_torch_rows_that_take_long_to_count_are_shown(monkeypatch, messages, cap
     assert messages.text == "" and "Counting labels" not in capsys.readouterr().err  # it was quick
     monkeypatch.setattr(label_columns, "SLOW_SECONDS", 0.0)
     assert_counts(count_labels(TorchData()))
-    assert "makes all 5 rows of the TorchData" in messages.text and "PLMTrainer(label_counts=" in messages.text
+    assert "loads all 5 rows of the TorchData" in messages.text and "PLMTrainer(label_counts=" in messages.text
     assert len({id(record) for record in messages.records}) == 1
     assert "Counting labels" in capsys.readouterr().err
     messages.clear()

@@ -122,7 +122,7 @@ def test_without_training_data_their_positives_are_unknown():
 
 def test_what_is_missing_for_a_report_is_said(make_trainer, data, make_args):
     trainer = make_trainer()
-    with pytest.raises(ValueError, match=r"not evaluated since .*; call trainer.evaluate\(\) first"):
+    with pytest.raises(ValueError, match=r"not been evaluated since .*; call trainer.evaluate\(\) first"):
         trainer.label_report()
     trainer.evaluate()
     trainer.train()
@@ -130,13 +130,13 @@ def test_what_is_missing_for_a_report_is_said(make_trainer, data, make_args):
         trainer.label_report()
     plain = make_trainer(None)
     plain.evaluate()
-    with pytest.raises(ValueError, match=r"no scores of single labels; .*multilabel_compute_metrics\(train_set\), or"):
+    with pytest.raises(ValueError, match=r"no scores for each label; .*multilabel_compute_metrics\(train_set\), or"):
         plain.label_report()
-    with pytest.raises(ValueError, match="scores of labels take logits and labels .* data with labels"):
+    with pytest.raises(ValueError, match="scores of labels need logits and labels .* data with labels"):
         plain.label_report(data[1].remove_columns("labels"))
     classes = Dataset.from_dict({"input_ids": data[0]["input_ids"], "labels": [row % 5 for row in range(64)]})
     single = PLMTrainer(scenarios.make_bert(), make_args(), train_dataset=classes)
-    with pytest.raises(ValueError, match="one class per row; sklearn.metrics.classification_report"):
+    with pytest.raises(ValueError, match="one class per row; use sklearn.metrics.classification_report"):
         single.label_report()
 
 

@@ -204,7 +204,7 @@ def test_an_objective_that_gives_nan_does_not_pass_unnoticed():
 @pytest.mark.parametrize(
     ("logits", "labels", "message"),
     [
-        (torch.zeros(4, 2), torch.zeros(4, 2), r"logits have shape \(4, 2\); \(batch, 3\) is needed"),
+        (torch.zeros(4, 2), torch.zeros(4, 2), r"logits have shape \(4, 2\); with 3 labels it must be \(batch, 3\)"),
         (torch.zeros(4), torch.zeros(4), r"logits have shape \(4,\)"),
         (torch.zeros(4, 3), torch.zeros(4), r"labels have shape \(4,\) and logits \(4, 3\)"),
     ],

@@ -122,7 +122,7 @@ def test_names_that_only_the_evaluation_data_have_are_said_without_training_rows
 
 def test_evaluation_sets_of_several_orders_need_a_model_with_names(make_bert, make_args):
     sets = {"x": rows_with(IDS, ANIMALS), "y": rows_with(IDS, OTHER_ORDER)}
-    with pytest.raises(ValueError, match=r"eval_dataset\['y'\].*eval_dataset\['x'\].*in another order"):
+    with pytest.raises(ValueError, match=r"eval_dataset\['y'\].*eval_dataset\['x'\].*in a different order"):
         PLMTrainer(make_bert(3), make_args(), train_dataset=rows_with(IDS), eval_dataset=sets)
     PLMTrainer(make_bert(3, **named(ANIMALS)), make_args(), train_dataset=rows_with(IDS), eval_dataset=sets)
 
@@ -160,7 +160,7 @@ def scored(make_bert, make_args):
 def test_thresholds_are_not_chosen_on_what_is_no_logit(scored, messages):
     scored.preprocess_logits_for_metrics = lambda logits, labels: logits.sigmoid()
     scored.evaluate()
-    assert "preprocess_logits_for_metrics makes something else of the logits" in messages.text
+    assert "preprocess_logits_for_metrics changes the logits" in messages.text
     with pytest.raises(ValueError, match="preprocess_logits_for_metrics"):
         scored.tune_thresholds()
     assert read_decisions(scored.model.config).thresholds is None
@@ -264,7 +264,7 @@ def test_where_the_model_has_no_names_evaluation_sets_have_one_order(first, door
     )
     trainer.evaluate(held_out)
     with pytest.raises(
-        ValueError, match=r"(?s)\['ant', 'yak', 'zebra'\].*\['zebra', 'yak', 'ant'\], in another order"
+        ValueError, match=r"(?s)\['ant', 'yak', 'zebra'\].*\['zebra', 'yak', 'ant'\], in a different order"
     ) as error:
         getattr(trainer, door)(rows_with(IDS, OTHER_ORDER))
     assert first in str(error.value)

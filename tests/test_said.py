@@ -62,7 +62,7 @@ def test_class_ids_that_are_null_or_vectors_are_refused():
     with pytest.raises(ValueError, match="cannot be read as label_format='ids'"):
         count_labels(data)
     vectors = Dataset.from_dict({"labels": [[0, 1, 1], [1, 0, 0]]}).cast_column("labels", List(ClassLabel(names=Z)))
-    with pytest.raises(ValueError, match="is of class ids .ClassLabel., and label_format is 'multi_hot'"):
+    with pytest.raises(ValueError, match="holds class ids .ClassLabel., and label_format is 'multi_hot'"):
         count_labels(vectors, label_format="multi_hot", label_names=sorted(Z))
 
 

@@ -103,7 +103,7 @@ def test_arguments_survive_json():
         ({"plm_max_shift": 0}, "plm_max_shift is 0"),
         ({"plm_update_steps": 0}, "plm_update_steps is 0; it must be 1 or more"),
         ({"plm_objective": "hinge"}, "plm_objective is 'hinge'"),
-        ({"plm_objective_kwargs": "{gamma"}, "plm_objective_kwargs is '{gamma', no JSON"),
+        ({"plm_objective_kwargs": "{gamma"}, "plm_objective_kwargs is '{gamma', which is not JSON"),
         ({"plm_objective_kwargs": "[1]"}, r"plm_objective_kwargs is \[1\]; it must be a dictionary"),
         ({"plm_objective": "focal", "plm_objective_kwargs": {"gamma": -1}}, "gamma is -1; it must be 0 or more"),
         ({"plm_objective_kwargs": {"gamma_positive": -1}}, "gamma_positive is -1; it must be 0 or more"),
