@@ -166,7 +166,7 @@ def test_the_command_prints_and_writes(tmp_path, monkeypatch, capsys):
     assert stored["comparison"]["macro_f1"]["conclusion"] in printed
     assert (tmp_path / "outputs/rows-comparison/comparison.png").stat().st_size > 10_000
     main(["compare", "rows.csv", "--model", "bert", *flags])
-    assert "4 of 4 trainings are there already" in capsys.readouterr().out
+    assert "4 of 4 trainings are already in" in capsys.readouterr().out
     with pytest.raises(SystemExit):
         main(["compare", "rows.csv", "--model", "bert", *flags, "--learning-rate", "1"])
     assert "learning_rate None rather than 1.0" in capsys.readouterr().err

@@ -94,7 +94,7 @@ def test_the_same_command_goes_on_where_it_was_stopped(folder, monkeypatch, caps
     assert "Run the same command again" in capsys.readouterr().out
     monkeypatch.setattr(PLMTrainer, "evaluate", evaluate)
     train("--num-train-epochs", "3", "--output-dir", "stopped")
-    assert "Going on from stopped/checkpoint-4" in capsys.readouterr().out
+    assert "Continuing from stopped/checkpoint-4" in capsys.readouterr().out
     whole, stopped = (load_file(folder / name / "model.safetensors") for name in ("whole", "stopped"))
     assert all(torch.equal(whole[name], stopped[name]) for name in whole)
     assert json.loads((folder / "stopped/checkpoint-12/trainer_state.json").read_text())["epoch"] == 3
