@@ -68,7 +68,7 @@ class Comparison:
     seconds: float
 
     def rows(self, score: str) -> list[str]:
-        """The rows to compare by a score; for mAP, on which thresholds have no effect, only those without tuned ones."""
+        """The rows to compare by a score; for mAP, on which thresholds have no effect, those without tuned ones."""
         return [row for row in self.scores if score != "map" or not row.endswith(TUNED)]
 
     def best(self, score: str) -> str:

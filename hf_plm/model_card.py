@@ -124,7 +124,7 @@ def _introduction(facts: RunFacts, finetuned_from: str | None, dataset: Sequence
     else:
         means = {
             "random": "labels are masked at random in the loss",
-            "expected": "the loss of each label is weighted with the probability that a random mask would keep the label",
+            "expected": "the loss of each label is weighted with the probability that a mask would keep it",
         }[facts.settings.mask]
         how = (
             f"[Partial Label Masking](https://arxiv.org/abs/2105.10782): {means}, so that the negatives of rare "
@@ -162,7 +162,7 @@ def _origin(facts: RunFacts, evaluation: Evaluation) -> str:
     """The data on which the scores were measured, and whether the thresholds were chosen on the same data."""
     text = f"On {markdown(evaluation.data, NAME_WIDTH)}, after {evaluation.step:,} steps of training."
     if facts.was_decided_otherwise:
-        text += " The model had other thresholds then than now."
+        text += " The model had different thresholds then than now."
     if facts.was_tuned_on_evaluation:
         text += " The thresholds were chosen on the same data, so these scores are too optimistic."
     if facts.was_tuned_elsewhere:

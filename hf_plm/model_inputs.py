@@ -33,7 +33,7 @@ def read_batches(inputs: Any, batch_size: int) -> Iterator[list[Any] | dict[str,
         the rows of a batch, at least one; for a mapping of tensors, the same mapping for the rows of this batch.
 
     Raises:
-        ValueError: if `inputs` has no rows that can be read, or the tensors of a mapping differ in their number of rows.
+        ValueError: if `inputs` cannot be read in rows, or the tensors of a mapping have different numbers of rows.
     """
     if isinstance(inputs, Mapping):
         num_rows = _count_rows(inputs)

@@ -86,7 +86,7 @@ def predict(
     batch_size: int = 32,
     output: str = "names",
 ) -> list[list[str]] | list[dict[str, float]] | np.ndarray:
-    """The labels that a trained model predicts for each row, with the thresholds of its evaluation.
+    """The labels that a trained model predicts for each row, with the same thresholds as in its evaluation.
 
         predict(model, ["a small editor", "a game"], tokenizer)
         predict(model, ["pictures/1.png"], image_processor, output="scores")

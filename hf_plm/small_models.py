@@ -27,7 +27,7 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int = 8000) -> PreTrainedT
     Args:
         vocab_size: the maximum number of tokens.
     """
-    tokenizer = Tokenizer(models.BPE())  # the training of WordPiece is not reproducible: it breaks ties at random
+    tokenizer = Tokenizer(models.BPE())  # the training of WordPiece breaks ties differently every time
     tokenizer.normalizer = normalizers.Lowercase()
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel()
     special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
