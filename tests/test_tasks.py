@@ -56,7 +56,7 @@ def test_the_text_column_is_found(of_text, columns, column, found):
     [
         (["title", "body"], None, r"several columns hold texts: \['title', 'body'\].*--text-column"),
         ([], None, "no column holds texts or pictures"),
-        (["title"], "body", r"text_column is 'body', and the columns are \['title', 'n'\]"),
+        (["title"], "body", r"text_column is 'body', but the columns are \['title', 'n'\]"),
     ],
 )
 def test_a_text_column_that_is_not_plain_is_asked_for(of_text, column, message):
@@ -94,7 +94,7 @@ def test_pictures_are_found_by_their_column(tmp_path):
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        ({"validation_split": "dev"}, "is a file, and config, train_split, validation_split and test_split are of"),
+        ({"validation_split": "dev"}, "is a file, but config, train_split, validation_split and test_split are for"),
         ({"text_column": "labels", "image_column": "image"}, "leave one of them out"),
         ({"max_train_samples": 0}, "max_train_samples is 0; it must be 1 or more"),
         ({"max_length": 0}, "max_length is 0; it must be from 1 to"),
