@@ -126,7 +126,9 @@ def test_the_usual_column_is_taken_if_it_is_there():
 def test_names_of_pictures_are_not_taken_for_texts(tmp_path):
     rows = {"file": [f"{row}.JPG" for row in range(30)], "labels": ["a|b", "b", "a"] * 10}
     Dataset.from_dict(rows).to_csv(tmp_path / "pictures.csv")
-    with pytest.raises(ValueError, match=r"column 'file' holds names of pictures, such as '.*--image-column file"):
+    with pytest.raises(
+        ValueError, match=r"column 'file' holds file names of pictures, such as '.*--image-column file"
+    ):
         load_task(str(tmp_path / "pictures.csv"), TaskArguments())
     assert (
         "texts in 'file'" in load_task(str(tmp_path / "pictures.csv"), TaskArguments(text_column="file")).description
