@@ -196,7 +196,7 @@ def _check(args: PLMTrainingArguments, methods: Sequence[str], num_seeds: int) -
     if unknown or not methods:
         raise ValueError(f"methods is {list(methods)}; choose some of {list(METHODS)}")
     if num_seeds < 2:
-        raise ValueError(f"num_seeds is {num_seeds}; it takes two or more to tell whether a difference is chance")
+        raise ValueError(f"num_seeds is {num_seeds}; it must be 2 or more, to tell differences from chance")
     set_by_methods = [
         each.name for each in fields(args) if each.name.startswith("plm_") and getattr(args, each.name) != each.default
     ]

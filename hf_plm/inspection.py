@@ -112,8 +112,7 @@ class LabelReport:
                 self.mean_ir > 1.5 and self.cvir > 0.2,
                 f"The labels are imbalanced: the most frequent label occurs {self.max_to_mean:.1f} times as often as "
                 f"an average label. Its count is on average {self.mean_ir:.1f} times the count of a label (MeanIR "
-                "above "
-                "1.5, CVIR above 0.2).",
+                "above 1.5, CVIR above 0.2).",
             ),
             (unknown > 0, f"{unknown:.1%} of the labels are unknown: loss, counts and scores leave them out."),
             (

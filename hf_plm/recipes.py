@@ -55,8 +55,7 @@ class LabelArguments:
         metadata={
             "metavar": "NAMES",
             "help": "Instead of it, one column for each label, with 1, 0, or nothing if unknown: a,b,c or a pattern "
-            "such "
-            "as 'tag_*'.",
+            "such as 'tag_*'.",
         },
     )
     separator: str | None = field(
@@ -64,8 +63,7 @@ class LabelArguments:
         metadata={
             "metavar": "TEXT",
             "help": "The separator of the names in a label column of text; '' if each cell is one name. Default: |, ; "
-            "or "
-            "a comma, if the data make it clear.",
+            "or a comma, if the data make it clear.",
         },
     )
 

@@ -122,7 +122,7 @@ def test_the_folder_of_another_run_is_refused(folder, capsys):
         (["train", "rows.csv", "--text-column", "body"], "text_column is 'body', but the columns are"),
         (["train", "none.csv"], "none.csv"),
         (["train"], "the following arguments are required: FILE"),
-        (["compare", "rows.csv", "--seeds", "1"], "num_seeds is 1; it takes two or more"),
+        (["compare", "rows.csv", "--seeds", "1"], "num_seeds is 1; it must be 2 or more"),
         (["compare", "rows.csv", "--methods", "bce,x"], "methods is ['bce', 'x']; choose some of"),
         (["compare", "rows.csv", "--plm-preset", "off"], "plm_preset: the compared methods set this"),
         (["predict", "bert", "none.csv", "--output", "o.csv"], "there is no file or folder"),
