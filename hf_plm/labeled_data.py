@@ -57,8 +57,7 @@ def read_labeled(
         (texts), lists of class ids, or multi-hot vectors, with each label of a row once; or one class id per row.
         With `label_columns`, `labels` holds lists of class ids with their names (`List(ClassLabel)`), or if any label
         is unknown, a value for each label by its name: 1, 0 or null. With `image_folder` or `image_column` there is a
-        column `image` of the type `datasets.Image`. `label_space_of(*data.values())` has the names of all parts in one
-        order.
+        column `image` of the type `datasets.Image`. `label_space_of(*data.values())` has the names of all parts.
 
     Raises:
         ValueError: if a source, column, label or picture cannot be read; the message has the argument or row, the
