@@ -100,7 +100,7 @@ def test_what_is_odd_is_said(rows, warning):
 
 def test_few_positives_are_fewer_than_ten():
     rows = [[0]] * 9 + [[1]] * 10 + [[2]] * 11
-    (warning,) = [text for text in inspect_labels(Dataset.from_dict({"labels": rows})).warnings() if "chance" in text]
+    (warning,) = [text for text in inspect_labels(Dataset.from_dict({"labels": rows})).warnings() if "noise" in text]
     assert warning.startswith("LABEL_0 is positive in fewer than 10 rows")
 
 

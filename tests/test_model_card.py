@@ -82,7 +82,7 @@ def test_a_trained_model_has_scores_labels_settings_and_plots(make_trainer):
 def test_before_training_and_without_metrics_it_is_shorter(make_trainer):
     card = card_of(make_trainer(metrics=False, plm_preset="off"))
     assert card.data.eval_results is None
-    assert "## Scores" not in card.text and "| AP |" not in card.text and "masked training" not in card.text
+    assert "## Scores" not in card.text and "| AP |" not in card.text and "Masked training" not in card.text
     assert "by plain training: no label was masked" in card.text
     assert "![" not in card.text and "## Citation" not in card.text
 
