@@ -34,7 +34,7 @@ FOLDED_FROM = 51
 """A table of at least this many labels is collapsed."""
 
 NAME_WIDTH = 120
-"""The maximum of characters; the middle of longer names and descriptions of data is left out."""
+"""The maximum number of characters; the middle of longer names and descriptions of data is left out."""
 
 CITATION = """@inproceedings{duarte2021plm,
   title     = {{PLM}: Partial Label Masking for Imbalanced Multi-label Classification},

@@ -46,7 +46,7 @@ def read_batches(inputs: Any, batch_size: int) -> Iterator[list[Any] | dict[str,
         rows = [inputs] if isinstance(inputs, str | os.PathLike) or is_pil_image(inputs) else inputs
         if isinstance(rows, Tensor | DataLoader) or not (isinstance(rows, Iterable) or hasattr(rows, "__getitem__")):
             raise ValueError(
-                f"inputs is a {type(rows).__name__}; give texts, pictures, a datasets.Dataset, a different iterable "
+                f"inputs is a {type(rows).__name__}; give texts, pictures, a datasets.Dataset, any other iterable "
                 "of rows, or a mapping of tensors (such as one batch of a data loader)"
             )
         iterator = iter(rows)
