@@ -1,4 +1,4 @@
-"""What Partial Label Masking does, seen on real text: three models, one table, two pictures.
+"""Shows the effect of Partial Label Masking on real texts, with three models, a table and two pictures.
 
     python examples/demo.py
 
@@ -46,7 +46,7 @@ SCORES = {
 
 
 def train(name: str, flags: list[str]) -> tuple[PLMTrainer, dict]:
-    """One run: its trainer, and its scores on the validation data with the predictions."""
+    """Train one model. Returns its trainer, and its scores on the validation data, overall and for each label."""
     start = time.monotonic()
     output_dir = OUTPUT / name.lower().replace(" ", "-")
     trainer = train_text.main(["--output_dir", str(output_dir), *COMMON, *flags])
@@ -75,13 +75,13 @@ def print_table(results: dict[str, dict], seconds: float) -> None:
     console = Console()
     console.print(table)
     console.print(
-        f"Seed {SEED}, {seconds / 60:.1f} minutes in all. Short runs like these flatter PLM: plain BCE catches "
-        "up in part with more epochs."
+        f"Seed {SEED}, {seconds / 60:.1f} minutes in total. Such short runs favour PLM: with more epochs, the gap to "
+        "plain BCE gets smaller."
     )
 
 
 def draw(results: dict[str, dict], trainer: PLMTrainer) -> list[Path]:
-    """Recall and precision of every label in all runs, and how the ideal ratios of the default preset moved."""
+    """Draw recall and precision of every label in all runs, and the ideal ratios of the default preset over time."""
     label_figure = plot_label_scores(
         {name: result["labels"] for name, result in results.items()},
         trainer.label_counts,

@@ -1,12 +1,12 @@
 """Train an image tagger with Partial Label Masking.
 
-Without arguments: Open Clip Art pictures with 113 of their authors' tags, and a small ViT made on the spot; three
-minutes on two CPU cores.
+Without arguments it trains a small ViT from scratch on Open Clip Art pictures with 113 tags; three minutes on two CPU
+cores.
 
     python examples/train_image.py
     python examples/train_image.py --plm_preset off --output_dir outputs/image-bce
 
-A pretrained model, data of the Hub or of your own, several processes, and the result on the Hub:
+With a pretrained model, data of the Hub, your own data, or several processes and an upload to the Hub:
 
     python examples/train_image.py --model_name_or_path google/vit-base-patch16-224-in21k --learning_rate 5e-5 \
         --dataset_name ORGANISATION/DATASET
@@ -14,9 +14,9 @@ A pretrained model, data of the Hub or of your own, several processes, and the r
     python examples/train_image.py --train_file train.csv --validation_file validation.csv --image_folder pictures
     accelerate launch examples/train_image.py --push_to_hub --hub_model_id my-model
 
-`labels` may hold multi-hot vectors, class ids, class names, or names in one text: `a|b`, or `['a', 'b']`; with
---label_columns tag_dog,tag_cat or 'tag_*' there is one column of 1 and 0 per label. In csv and json files `image` is
-the path of a picture, with --image_folder the path in that folder.
+`labels` may hold multi-hot vectors, class ids, class names, or names in one text: `a|b`, or `['a', 'b']`. For one
+column of 1 and 0 per label, give --label_columns tag_dog,tag_cat or 'tag_*'. In csv and json files `image` is the path
+of a picture, with --image_folder relative to that folder.
 """
 
 from dataclasses import dataclass, field
@@ -48,7 +48,7 @@ DATA = Path(__file__).parent / "data" / "clipart"
 @dataclass
 class ScriptArguments(DataArguments):
     image_column: str = field(default="image", metadata={"help": "The column of the pictures, or of their files."})
-    image_folder: str | None = field(default=None, metadata={"help": "Where the files of the pictures are."})
+    image_folder: str | None = field(default=None, metadata={"help": "The folder of the files of the pictures."})
 
     def columns(self) -> dict[str, str | None]:
         return {**super().columns(), "image_column": self.image_column, "image_folder": self.image_folder}
@@ -71,7 +71,7 @@ def main(argv: list[str] | None = None) -> PLMTrainer:
     processor = image_processor(script_args.model_name_or_path)
     model = image_model(script_args.model_name_or_path, space)
 
-    # 4. Inputs of the model, made when a row is read
+    # 4. Inputs of the model, computed when a row is read
     data = data.with_transform(image_inputs(processor))
 
     # 5. Train

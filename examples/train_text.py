@@ -1,20 +1,20 @@
 """Train a multi-label text classifier with Partial Label Masking.
 
-Without arguments: descriptions of Debian packages with their 365 debtags, and a small ModernBERT with a tokenizer of
-its own, both made on the spot; two minutes on two CPU cores.
+Without arguments it trains a small ModernBERT and its tokenizer from scratch on descriptions of Debian packages with
+365 debtags; two minutes on two CPU cores.
 
     python examples/train_text.py
     python examples/train_text.py --plm_preset off --output_dir outputs/text-bce
 
-A pretrained model, data of the Hub or of your own, several processes, and the result on the Hub:
+With a pretrained model, data of the Hub, your own data, or several processes and an upload to the Hub:
 
     python examples/train_text.py --model_name_or_path answerdotai/ModernBERT-base --learning_rate 5e-5 \
         --dataset_name ORGANISATION/DATASET --max_length 256
     python examples/train_text.py --train_file train.csv --validation_file validation.csv --text_column comment
     accelerate launch examples/train_text.py --push_to_hub --hub_model_id my-model
 
-`labels` may hold multi-hot vectors, class ids, class names, or names in one text: `a|b`, or `['a', 'b']`; with
---label_columns toxic,obscene or 'tag_*' there is one column of 1 and 0 per label.
+`labels` may hold multi-hot vectors, class ids, class names, or names in one text: `a|b`, or `['a', 'b']`. For one
+column of 1 and 0 per label, give --label_columns toxic,obscene or 'tag_*'.
 """
 
 from dataclasses import dataclass, field
@@ -67,7 +67,7 @@ def main(argv: list[str] | None = None) -> PLMTrainer:
     tokenizer = text_tokenizer(name, data["train"][column], script_args.max_length)
     model = text_model(name, space, tokenizer)
 
-    # 4. Inputs of the model, made when a row is read
+    # 4. Inputs of the model, computed when a row is read
     data = data.with_transform(text_inputs(tokenizer, column))
 
     # 5. Train

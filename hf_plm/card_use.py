@@ -1,4 +1,4 @@
-"""The section of the model card that says how to use a model: code that runs as it stands."""
+"""Writes the section of the model card on how to use the model, with code that can be copied and run."""
 
 import json
 from typing import NamedTuple
@@ -7,15 +7,15 @@ from .run_facts import RunFacts
 
 
 class Task(NamedTuple):
-    """How models with one kind of main input are used.
+    """How to use models with one kind of main input.
 
     Attributes:
         pipeline: the name of the pipeline.
         model_class: the class that loads the model.
-        processor: what the pipeline calls the tokenizer or image processor.
-        inputs: what `hf_plm.predict` takes.
+        processor: the pipeline's argument for the tokenizer or image processor.
+        inputs: the name of the inputs of `hf_plm.predict`.
         example: an input.
-        all_labels: the argument with which the pipeline gives every label.
+        all_labels: the argument with which the pipeline returns every label.
     """
 
     pipeline: str
@@ -43,7 +43,7 @@ TASKS = {
 
 
 def use_section(facts: RunFacts, repository: str, base_model: str | None) -> str:
-    """How to load the model and read its names, scores and decisions; without code for an unknown kind of model."""
+    """How to load the model and get names, scores and decisions; without code for an unknown kind of model."""
     task = TASKS.get(facts.main_input or "")
     if task is None or (facts.is_adapter and base_model is None):
         words = list(filter(None, [_decisions(facts), _scores_in_words(facts)]))
@@ -67,36 +67,40 @@ def use_section(facts: RunFacts, repository: str, base_model: str | None) -> str
 
 
 def _scores_in_words(facts: RunFacts) -> str:
-    """What the model's scores are."""
+    """The meaning of the model's scores."""
     if facts.decisions.scores == "decisions" and facts.decisions.thresholds is not None:
-        return "Earlier thresholds are in the classifier's bias: the scores are not probabilities."
+        return "Earlier thresholds are in the classifier's bias, so the scores are not probabilities."
     if facts.decisions.scores == "decisions":
-        return "The thresholds are in the classifier's bias: cut the scores at 0.5. They are not probabilities."
+        return "The thresholds are in the classifier's bias: compare the scores with 0.5. They are not probabilities."
     if facts.decisions.scores == "probabilities" and facts.is_single_label:
         return (
-            "The logits are calibrated: the sigmoid of each is the probability of its class at the frequencies of the "
-            "training data. Pipelines show their softmax, which is more confident."
+            "The logits are calibrated: the sigmoid of a logit is the probability of the class for the frequencies of "
+            "the training data. Pipelines show the softmax, which is more confident."
         )
     if facts.decisions.scores == "probabilities":
         return "The scores are calibrated: they are probabilities for the frequencies of the training data."
     if facts.settings.prior == "balanced":
-        what = "every class is as likely as any other" if facts.is_single_label else "every label is as likely as not"
+        what = (
+            "all classes are equally frequent"
+            if facts.is_single_label
+            else "each label is positive in half of the rows"
+        )
         return (
-            f"Scores and decisions assume that {what}, however rare it was in training: the scores are not "
-            "probabilities for the frequencies of the training data."
+            f"Scores and decisions assume that {what}: the scores are not probabilities for the frequencies of the "
+            "training data."
         )
     if facts.masks_nothing:
         return ""
     if facts.settings.prior == "data":
         return "Scores and decisions assume the frequencies of the training data."
     return (
-        "The scores are those of masked training, which raises rare labels: they are not probabilities for the "
-        "frequencies of the training data."
+        "Masked training raises the scores of rare labels: they are not probabilities for the frequencies of the "
+        "training data."
     )
 
 
 def _load_adapter(facts: RunFacts, task: Task, repository: str, base_model: str) -> str:
-    """The base model, with the configuration that is saved beside the adapter: it has the names and the decisions."""
+    """Code that loads the base model with the configuration saved with the adapter (names, thresholds)."""
     pipeline = ", pipeline" if facts.has_processor else ""
     code = (
         f"from peft import PeftModel\nfrom transformers import AutoConfig, {task.model_class}{pipeline}\n\n"
@@ -111,9 +115,9 @@ def _load_adapter(facts: RunFacts, task: Task, repository: str, base_model: str)
 
 
 def _decide(facts: RunFacts, task: Task) -> str:
-    """Scores and decisions of one input, with a `tagger`."""
+    """Code for the scores and decisions of one input, with a `tagger`."""
     code = (
-        f'scores = tagger({task.example}, {task.all_labels})  # of each label: {{"label": ..., "score": ...}}\n'
+        f'scores = tagger({task.example}, {task.all_labels})  # for each label: {{"label": ..., "score": ...}}\n'
         f'logits = tagger({task.example}, {task.all_labels}, function_to_apply="none")\n'
     )
     threshold = "0"
@@ -133,16 +137,16 @@ def _without_processor(facts: RunFacts, task: Task, repository: str) -> str:
         return ""
     name = task.processor.replace("_", " ")
     model = "model=model" if facts.is_adapter else _text(repository)
-    return f"With its {name} in the same folder, `pipeline({_text(task.pipeline)}, {model})` gives names and scores."
+    return f"With its {name} in the same folder, `pipeline({_text(task.pipeline)}, {model})` returns names and scores."
 
 
 def _decisions(facts: RunFacts) -> str:
     if facts.decisions.thresholds is None:
         return ""
     what = (
-        "The class is predicted whose logit exceeds its threshold most"
+        "The predicted class is the one whose logit is farthest above its threshold"
         if facts.is_single_label
-        else "A label is predicted where its logit is at least its threshold"
+        else "A label is predicted if its logit is at least its threshold"
     )
     task = TASKS.get(facts.main_input or "")
     arguments = f"model, {task.inputs}, {task.processor}" if task is not None else "model, inputs"
@@ -153,5 +157,5 @@ def _decisions(facts: RunFacts) -> str:
 
 
 def _text(value: str) -> str:
-    """A text as a Python literal that cannot close the fence of a code block."""
+    """A text as a Python literal that cannot end the code block."""
     return json.dumps(value, ensure_ascii=False).replace("`", "\\x60")

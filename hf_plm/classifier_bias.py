@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 PROBES = (0.1, 1.0, 30.0, 1000.0)
-"""The rough amounts by which a parameter is moved, up and down, to test whether the logits follow."""
+"""The rough amounts by which a parameter is changed, up and down, to test whether the logits change as much."""
 
 
 def logits_of(outputs: Any) -> Tensor:
@@ -44,7 +44,7 @@ def in_evaluation(model: nn.Module) -> Iterator[None]:
 def find_bias(model: nn.Module, change: Tensor, inputs: Any, instead: str) -> nn.Parameter:
     """Find the parameter that shifts the logits exactly: adding x to an entry adds x to the logit of that label.
 
-    Each parameter of shape `(num_labels,)` is moved up and down, by small and large amounts that differ between its
+    Each parameter of shape `(num_labels,)` is changed up and down, by small and large amounts that differ between its
     entries, and the model is run. A bias before a tanh, a scale or a normalization fails this test. If several
     parameters pass, one of them is returned. At the end all parameters have their old values.
 
@@ -68,7 +68,7 @@ def find_bias(model: nn.Module, change: Tensor, inputs: Any, instead: str) -> nn
                     return parameter
     tried = ", ".join(name for name, _ in named[-5:]) or f"there is no parameter of {num_labels} entries"
     raise ValueError(
-        f"the model has no bias that shifts its logits by exactly its own change (tried: {tried}); the model is "
+        f"the model has no bias that shifts the logits by exactly its own change (tried: {tried}); the model is "
         f"unchanged; {instead}"
     )
 
@@ -141,8 +141,8 @@ def _made_up_inputs(model: nn.Module, device: torch.device) -> list[Any]:
     if config is None and first is not None:
         return [torch.randn(4, first.in_features, generator=generator).to(device, first.weight.dtype)]
     raise ValueError(
-        "random inputs, to test what the classifier's bias does, cannot be made for this model; pass inputs=..., a "
-        "batch that the model takes, such as tokenizer(texts, return_tensors='pt')"
+        "the classifier's bias cannot be tested with random inputs for this model; pass inputs=..., a batch that the "
+        "model takes, such as tokenizer(texts, return_tensors='pt')"
     )
 
 

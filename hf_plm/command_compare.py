@@ -1,4 +1,4 @@
-"""`hf-plm compare`: which training method suits these data, and whether the difference is more than chance."""
+"""`hf-plm compare`: which training method suits the data, and whether the difference is more than chance."""
 
 import argparse
 import json
@@ -17,21 +17,21 @@ def add_parser(commands: Any) -> None:
     parser = add_training_parser(
         commands,
         "compare",
-        help="which training method suits the rows of a file",
-        description="Train several methods with the same seeds on the same rows, and compare them on rows that "
-        "nothing was chosen on: plain BCE, BCE with pos_weight, the asymmetric loss and the default preset, each with "
-        "the threshold 0.5 and with thresholds tuned on other rows. Prints a table and a conclusion; writes "
-        "comparison.json and comparison.png. Try it on a part of the rows first: --max-train-samples 2000. If it is "
-        "stopped, the same command goes on with the missing trainings, as does one with more methods or seeds.",
+        help="find the training method that suits the rows of a file",
+        description="Train models with several methods, the same seeds and the same rows, and compare them on test "
+        "rows: plain BCE, BCE with pos_weight, the asymmetric loss and the default preset, each with the threshold "
+        "0.5 and with thresholds tuned on validation rows. Prints a table and a conclusion; writes comparison.json "
+        "and comparison.png. Try it on a part of the rows first: --max-train-samples 2000. After a stop, the same "
+        "command trains only what is missing; so does the same command with more methods or seeds.",
         usage="hf-plm compare FILE [--model NAME] [--methods a,b] [--seeds N] [more flags]",
     )
-    parser.add_argument("--methods", default=NAMES, metavar="NAMES", help=f"some of {NAMES}; default: all")
-    parser.add_argument("--seeds", type=int, default=3, metavar="N", help="how many, 2 or more; default: 3")
+    parser.add_argument("--methods", default=NAMES, metavar="NAMES", help=f"methods, some of {NAMES}; default: all")
+    parser.add_argument("--seeds", type=int, default=3, metavar="N", help="the number of seeds, 2 or more; default: 3")
     parser.set_defaults(run=run, per_device_eval_batch_size=256, remove_unused_columns=False)
 
 
 def run(args: argparse.Namespace) -> None:
-    """Compare, print and write. Raises a ValueError or OSError if it cannot be done."""
+    """Compare, print and write the results. Raises a ValueError or OSError if this fails."""
     from .comparing import COMPARED, compare_methods
     from .comparison_runs import ComparisonRuns
 
@@ -43,7 +43,7 @@ def run(args: argparse.Namespace) -> None:
     done = sum(runs.read(method, seed) is not None for method in methods for seed in seeds)
     if done:
         total = len(methods) * len(seeds)
-        print(f"{done} of {total} trainings are there already, in {runs.folder}; delete it to train them again")
+        print(f"{done} of {total} trainings are already in {runs.folder}; delete this folder to train them again")
     comparison = compare_methods(
         task.make_model, training_args, task.data, task.processor, methods=methods, num_seeds=args.seeds, runs=runs
     )
@@ -66,12 +66,12 @@ def run(args: argparse.Namespace) -> None:
     print()
     for score in COMPARED:
         print(comparison.conclusion(score))
-    print("Chance here is that of the seeds; other rows would add to it.")
+    print("The intervals cover the variation between seeds, not between rows.")
     print(f"Written: {', '.join(str(path) for path in written)}")
 
 
 def settings_of(args: argparse.Namespace, task: Task) -> dict[str, Any]:
-    """What the scores of a training depend on, beside its method and seed."""
+    """What the scores of a training depend on, apart from its method and seed."""
     left_out = ("run", "command", "methods", "seeds", "output_dir")
     flags = {name: value for name, value in vars(args).items() if name not in left_out}
     rows = {f"rows of {part}": len(rows) for part, rows in task.data.items()}

@@ -1,4 +1,4 @@
-"""The command `hf-plm`: looks at labels, trains, predicts and compares methods, without a line of Python."""
+"""The command `hf-plm`: it inspects labels, trains, predicts, and compares methods."""
 
 import sys
 import warnings
@@ -13,10 +13,10 @@ from .command_parser import CommandParser, one_line
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Run the command. Ends the process with a message of one line, and exit code 2, if it cannot be done."""
+    """Run the command. If it fails, the process ends with an error message of one line and exit code 2."""
     parser = CommandParser(
         prog="hf-plm",
-        description="Multi-label classification with imbalanced labels: look at the labels of a table, train a model, "
+        description="Multi-label classification with imbalanced labels: inspect the labels of a table, train a model, "
         "label new rows, and compare training methods on your data.",
         epilog="Begin with: hf-plm inspect FILE.csv. Each command has a --help.",
     )
@@ -29,8 +29,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parser.parse_args(argv)
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="backslashreplace")  # for characters that a terminal lacks
-    logging.disable_progress_bar()  # of loading and saving a model: the others are enough
+            stream.reconfigure(errors="backslashreplace")  # for characters that the terminal cannot show
+    logging.disable_progress_bar()  # for loading and saving models
     try:
         with warnings.catch_warnings():
             warnings.showwarning = lambda message, *_: print(f"! {one_line(message)}", file=sys.stderr)

@@ -1,4 +1,4 @@
-"""`hf-plm train`: from a table to a model with thresholds, a card and pictures; goes on where it was stopped."""
+"""`hf-plm train`: from a table to a model with thresholds, a card and pictures; continues after a stop."""
 
 import argparse
 import math
@@ -34,28 +34,28 @@ def add_parser(commands: Any) -> None:
         "train",
         help="train a model on the texts or pictures of a file",
         description="Train a model on the texts or pictures of a table with several labels per row. A tenth of the "
-        "rows is split off to choose thresholds on, another tenth to report on, unless there are files or splits for "
-        "them. If it is stopped, the same command goes on from the last checkpoint.",
+        "rows is split off to choose thresholds, and another tenth to report scores, unless you give files or splits "
+        "for them. After a stop, the same command continues from the last checkpoint.",
         usage="hf-plm train FILE [--model NAME] [more flags]",
     )
     parser.set_defaults(run=run, **EVERY_EPOCH)
 
 
 def run(args: argparse.Namespace) -> None:
-    """Train, and say how well the model does and where it is. Raises a ValueError or OSError if it cannot be done."""
+    """Train, and print the scores and the folder of the model. Raises a ValueError or OSError if this fails."""
     args.output_dir = args.output_dir or f"outputs/{Path(args.file).name.split('.')[0]}"
     flags = flags_of(args)
     checkpoint = args.resume_from_checkpoint or checkpoint_of(args.output_dir, flags)
     task, training_args = read_flags(args)
     if checkpoint is not None:
-        print(f"Going on from {checkpoint}")
+        print(f"Continuing from {checkpoint}")
     write_record(args.output_dir, flags, task.columns)
     try:
         metrics = train_task(task, training_args, checkpoint)
     except KeyboardInterrupt:
-        print("Run the same command again to go on from the last checkpoint")
+        print("Run the same command again to continue from the last checkpoint")
         raise
-    print(f"\nOn test, {len(task.data['test']):,} rows on which nothing was chosen; thresholds from validation:")
+    print(f"\nOn test, {len(task.data['test']):,} rows; thresholds chosen on validation:")
     print(in_words(metrics))
     print(f"Model, card (README.md) and pictures (plots/) are in {args.output_dir}. To label other rows:")
     folder = f" --image-folder {args.image_folder}" if args.image_folder is not None else ""
@@ -63,10 +63,10 @@ def run(args: argparse.Namespace) -> None:
 
 
 def train_task(task: Task, args: PLMTrainingArguments, checkpoint: str | None = None) -> dict[str, float]:
-    """Train, choose thresholds on `validation`, evaluate on `test`, and save all.
+    """Train, choose thresholds on `validation`, evaluate on `test`, and save everything.
 
     Args:
-        checkpoint: to go on from; None to begin.
+        checkpoint: the checkpoint to continue from; None to start a new run.
 
     Returns:
         the metrics on `test`.
@@ -92,7 +92,7 @@ def train_task(task: Task, args: PLMTrainingArguments, checkpoint: str | None = 
 
 
 def flags_of(args: argparse.Namespace) -> dict[str, Any]:
-    """What a run is made with."""
+    """The flags that determine a run."""
     left_out = ("run", "command", "resume_from_checkpoint")
     return {name: value for name, value in vars(args).items() if name not in left_out}
 
@@ -107,13 +107,13 @@ class EpochLines(TrainerCallback):
 
 
 class ProgressBar(ProgressCallback):
-    """The bar of `Trainer` alone, without the metrics that it writes above."""
+    """The progress bar of `Trainer`, without the metrics that it prints above the bar."""
 
     def on_log(self, *args: Any, **kwargs: Any) -> None:
         pass
 
 
 def in_words(metrics: dict[str, float], scores: Iterable[str] = tuple(SHOWN)) -> str:
-    """Scores with their names; without those that are NaN."""
+    """Scores with their names; scores that are NaN are left out."""
     values = {name: metrics[f"eval_{name}"] for name in scores}
     return ", ".join(f"{SHOWN[name]} {value:.3f}" for name, value in values.items() if not math.isnan(value))

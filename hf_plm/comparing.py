@@ -1,4 +1,4 @@
-"""Which method suits these data? Several are trained with the same seeds, and compared on held-out rows."""
+"""Compares training methods on the same data: trains each with the same seeds, and scores them on held-out rows."""
 
 import math
 import statistics
@@ -34,32 +34,32 @@ METHODS: dict[str, dict[str, Any]] = {
     },
     "default": {"plm_preset": "default"},
 }
-"""Name of a method -> its arguments of `PLMTrainingArguments`."""
+"""Name of a method -> its `PLMTrainingArguments`."""
 
 SCORES = {"macro_f1": "macro-F1", "micro_f1": "micro-F1", "map": "mAP", "tail_f1": "F1 of tail labels"}
-"""What the methods are compared by."""
+"""The scores in the table."""
 
 COMPARED = ("macro_f1", "micro_f1", "map")
-"""The scores by which a best row is named."""
+"""The scores for which the best row is named."""
 
 TUNED = ", tuned thresholds"
-"""Ends the name of a row with tuned thresholds."""
+"""The end of the name of a row with tuned thresholds."""
 
-SHOWN_LEVEL = 3
+SHOWN_TIES = 3
 """A sentence names at most this many rows that may be as good as the best."""
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """What `compare_methods` finds.
+    """The result of `compare_methods`.
 
     Attributes:
-        seeds: of the runs.
+        seeds: the seeds of the runs.
         scores: row -> score -> a value in percent for each seed, on the test rows. There are two rows for each
             method: with the threshold 0.5, and with a threshold for each label that is chosen on the validation rows
-            (for macro-F1 and the F1 of tail labels those best for macro-F1, for micro-F1 those best for it).
+            (the best ones for macro-F1, also used for the F1 of tail labels; for micro-F1 the best ones for it).
         num_rows: part -> its number of rows.
-        seconds: of all trainings that were not there yet, together.
+        seconds: the total time of all new trainings.
     """
 
     seeds: list[int]
@@ -68,7 +68,7 @@ class Comparison:
     seconds: float
 
     def rows(self, score: str) -> list[str]:
-        """The rows that differ by a score: for mAP, which no threshold changes, those without tuned thresholds."""
+        """The rows to compare by a score; for mAP, on which thresholds have no effect, those without tuned ones."""
         return [row for row in self.scores if score != "map" or not row.endswith(TUNED)]
 
     def best(self, score: str) -> str:
@@ -80,7 +80,7 @@ class Comparison:
         return paired_difference(self.scores[row][score], self.scores[other][score])
 
     def table(self) -> pd.DataFrame:
-        """Mean ± standard deviation over the seeds, in percent; and how far macro-F1 is from the best row's."""
+        """Mean ± standard deviation over the seeds, in percent, and the difference to the best macro-F1."""
         best = self.best("macro_f1")
         lines = {}
         for row, scores in self.scores.items():
@@ -90,7 +90,7 @@ class Comparison:
         return pd.DataFrame.from_dict(lines, orient="index", columns=[*SCORES.values(), "macro-F1 minus the best"])
 
     def conclusion(self, score: str = "macro_f1") -> str:
-        """A sentence: which row is best by a score of `COMPARED`, and whether its lead is more than chance."""
+        """A sentence: which row is best by a score in `COMPARED`, and whether its lead is more than chance."""
         best = self.best(score)
         mean = statistics.mean(self.scores[best][score])
         text = f"By {SCORES[score]}, '{best}' suits these data best ({mean:.1f})"
@@ -98,15 +98,15 @@ class Comparison:
         if not leads:
             return f"{text}; there is nothing to compare it with."
         nearest = sorted(leads, key=lambda row: leads[row].mean)
-        level = [row for row in nearest if leads[row].outcome != "win"]
-        shown = [f"'{row}' (by {leads[row].mean:.1f} ± {leads[row].margin:.1f})" for row in (level or nearest)]
-        if not level:
+        ties = [row for row in nearest if leads[row].outcome != "win"]
+        shown = [f"'{row}' (by {leads[row].mean:.1f} ± {leads[row].margin:.1f})" for row in (ties or nearest)]
+        if not ties:
             return f"{text}, and its lead over the next, {shown[0]}, is more than chance."
-        more = f", and over {len(shown) - SHOWN_LEVEL} more" if len(shown) > SHOWN_LEVEL else ""
-        return f"{text}, but its lead may be chance over {', '.join(shown[:SHOWN_LEVEL])}{more}."
+        more = f" and {len(shown) - SHOWN_TIES} more" if len(shown) > SHOWN_TIES else ""
+        return f"{text}, but its lead over {', '.join(shown[:SHOWN_TIES])}{more} may be chance."
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything, for JSON: also how far the best row is ahead of each other row. A score that is NaN is None."""
+        """All results, for JSON, with the lead of the best row over each other row. NaN becomes None."""
         scores = {
             row: {score: [None if math.isnan(value) else value for value in values] for score, values in each.items()}
             for row, each in self.scores.items()
@@ -133,20 +133,20 @@ def compare_methods(
         comparison = compare_methods(make_model, args, {"train": ..., "validation": ..., "test": ...}, tokenizer)
         print(comparison.table(), comparison.conclusion())
 
-    With a seed, all methods begin with the same weights and see the rows in the same order. Models are not saved.
+    For each seed, all methods begin with the same weights and see the rows in the same order. Models are not saved.
 
     Args:
-        make_model: makes the model as it is before training.
-        args: of each training; the seeds are `args.seed` and the next ones.
-        data: the parts `train`, `validation` and `test`, as `PLMTrainer` takes them.
-        processing_class: of `PLMTrainer`.
-        methods: of `METHODS`.
-        num_seeds: how many, 2 or more.
-        runs: keeps the scores of each training when it ends; those that are there are not trained again.
+        make_model: creates the untrained model.
+        args: the arguments of each training; the seeds are `args.seed` and the next integers.
+        data: the parts `train`, `validation` and `test`, as for `PLMTrainer`.
+        processing_class: as for `PLMTrainer`.
+        methods: names in `METHODS`.
+        num_seeds: the number of seeds, 2 or more.
+        runs: stores the scores of each training; stored trainings are not repeated.
 
     Raises:
         ValueError: for an unknown method, fewer than two seeds, arguments that the methods set, or scores in
-            `runs` that are of other settings.
+            `runs` from different settings.
     """
     _check(args, methods, num_seeds)
     start = time.monotonic()
@@ -169,14 +169,14 @@ def compare_methods(
 
 
 class _Run(PLMTrainer):
-    """Draws no pictures: one of all runs says more."""
+    """A trainer that draws no pictures of single runs."""
 
     def report_plots(self) -> None:
         pass
 
 
 class _StepsInBar(TrainerCallback):
-    """Moves a bar, in which a training is one unit, with every step."""
+    """Updates a progress bar with every step; one training is one unit of the bar."""
 
     def __init__(self, bar: Any):
         self.bar = bar
@@ -196,12 +196,12 @@ def _check(args: PLMTrainingArguments, methods: Sequence[str], num_seeds: int) -
     if unknown or not methods:
         raise ValueError(f"methods is {list(methods)}; choose some of {list(METHODS)}")
     if num_seeds < 2:
-        raise ValueError(f"num_seeds is {num_seeds}; whether a difference is chance takes two or more")
+        raise ValueError(f"num_seeds is {num_seeds}; it must be 2 or more, to tell differences from chance")
     set_by_methods = [
         each.name for each in fields(args) if each.name.startswith("plm_") and getattr(args, each.name) != each.default
     ]
     if set_by_methods:
-        raise ValueError(f"{', '.join(set_by_methods)}: the methods that are compared set this; leave it out")
+        raise ValueError(f"{', '.join(set_by_methods)}: the compared methods set this; leave it out")
 
 
 def _args_of(args: PLMTrainingArguments, method: str, seed: int) -> PLMTrainingArguments:

@@ -1,4 +1,4 @@
-"""The picture of a comparison of methods."""
+"""Draws the picture of a comparison of methods."""
 
 import statistics
 from typing import Any
@@ -12,7 +12,7 @@ with needed("matplotlib"):
 
 
 def plot_comparison(comparison: Comparison) -> Figure:
-    """Every score of every row: a dot for each seed, a line at their mean; hollow dots without tuned thresholds."""
+    """Plot every score of every row: a dot for each seed, and a line at the mean; filled dots for tuned thresholds."""
     rows = list(comparison.scores)
     figure = Figure(figsize=(3.2 * len(SCORES) + 2, 0.45 * len(rows) + 1.8), layout="constrained")
     axes: Any = figure.subplots(1, len(SCORES), sharey=True)
@@ -31,7 +31,7 @@ def plot_comparison(comparison: Comparison) -> Figure:
     axes[0].invert_yaxis()
     size = f"{comparison.num_rows['train']:,} training rows, {comparison.num_rows['test']:,} test rows"
     figure.suptitle(
-        "Which method suits these data? (farther right is better; filled: tuned thresholds)\n"
+        "Which method suits these data? (farther right is better; filled dots: tuned thresholds)\n"
         f"each dot is a training, each line a mean; {len(comparison.seeds)} seeds, {size}"
     )
     return figure

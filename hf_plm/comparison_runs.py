@@ -1,4 +1,4 @@
-"""The scores of each training of a comparison on disk, so that a comparison that was stopped goes on."""
+"""Stores the scores of each training of a comparison on disk, so that a stopped comparison can continue."""
 
 import json
 from collections.abc import Mapping
@@ -8,7 +8,7 @@ from typing import Any
 from .run_record import differences
 
 RUNS = "runs"
-"""The folder with a file for each training."""
+"""The name of the folder with a file for each training."""
 
 Scores = dict[str, dict[str, float]]
 """Row -> score -> value."""
@@ -18,8 +18,8 @@ class ComparisonRuns:
     """One json file for each training, with its settings and scores.
 
     Args:
-        folder: of the comparison; the files are in `runs/` in it.
-        settings: whatever the scores depend on, but method and seed; values as JSON has them.
+        folder: the folder of the comparison; the files are in its folder `runs`.
+        settings: everything that the scores depend on, apart from method and seed; the values must fit JSON.
     """
 
     def __init__(self, folder: str | Path, settings: Mapping[str, Any]):
@@ -27,10 +27,10 @@ class ComparisonRuns:
         self.settings = json.loads(json.dumps(dict(settings)))
 
     def read(self, method: str, seed: int) -> Scores | None:
-        """The scores of a training; None if it was not done yet.
+        """The scores of a training; None if there are none yet.
 
         Raises:
-            ValueError: if it was done with other settings.
+            ValueError: if the training had different settings.
         """
         path = self._path(method, seed)
         if not path.is_file():
@@ -38,14 +38,15 @@ class ComparisonRuns:
         stored = json.loads(path.read_text())
         if stored["settings"] != self.settings:
             raise ValueError(
-                f"{path} is of a comparison with {differences(stored['settings'], self.settings)}; to go on with it, "
-                f"give the same settings; for a new one, choose another folder (--output-dir), or delete {self.folder}"
+                f"{path} is from a comparison with {differences(stored['settings'], self.settings)}; to continue it, "
+                "give the same settings; for a new one, choose a different folder (--output-dir), or delete "
+                f"{self.folder}"
             )
         scores: Scores = stored["scores"]
         return scores
 
     def write(self, method: str, seed: int, scores: Scores) -> None:
-        """Keep the scores of a training; the file is there as a whole or not at all."""
+        """Store the scores of a training; the file is written completely or not at all."""
         path = self._path(method, seed)
         path.parent.mkdir(parents=True, exist_ok=True)
         unfinished = path.with_suffix(".unfinished")

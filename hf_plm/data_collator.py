@@ -1,4 +1,4 @@
-"""Makes batches with multi-hot labels from a label column of any form."""
+"""Makes batches with multi-hot labels from a label column in any form."""
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
@@ -17,10 +17,9 @@ PLACE = "row {} of the batch"
 
 
 class MultiLabelCollator:
-    """Turns the labels of a batch into a tensor, and leaves the other columns to another collator.
+    """Turns the labels of a batch into a tensor, and calls a second collator for the other columns.
 
-    A `PLMTrainer` adds what it knows about the labels: their names, their form, and the order of the class ids of
-    each data set.
+    A `PLMTrainer` adds the names of the labels, their form, and the order of the class ids of each data set.
 
     Args:
         num_labels: the number of labels.
@@ -30,12 +29,12 @@ class MultiLabelCollator:
             unknown), `ids` (a list of class ids), `names` (a list of class names), or `auto` (decided once, from the
             first batch that has labels; an error if that batch can be read in two ways).
         label_names: the names of the labels in the order of their ids, for `names`.
-        sparse: whether the labels of a batch are class ids; use it for thousands of labels or more. A batch then has
-            only a few numbers for each row, and `PLMLoss(sparse=True)` makes the multi-hot labels on the device. Rows
-            must be `ids` or `names`.
+        sparse: whether the labels of a batch are class ids; use it for thousands of labels. A batch then has only a
+            few numbers for each row, and `PLMLoss(sparse=True)` makes the multi-hot labels on the device. Rows must be
+            `ids` or `names`.
 
     Attributes:
-        order (int64, `(num_labels,)`): the label that each class id of the rows means; None if it is the id itself.
+        order (int64, `(num_labels,)`): the label of each class id in the rows; None if it is the id itself.
 
     Raises:
         ValueError: if arguments contradict each other.
@@ -53,7 +52,9 @@ class MultiLabelCollator:
         LabelSpace(num_labels, tuple(label_names) if label_names is not None else None)  # checks both
         check_label_format(label_format)
         if sparse and label_format == "multi_hot":
-            raise ValueError("sparse is True and label_format 'multi_hot'; give lists of class ids or of class names")
+            raise ValueError(
+                "sparse is True, but label_format is 'multi_hot'; use lists of class ids or of class names"
+            )
         self.num_labels = num_labels
         self.collator = collator if collator is not None else default_data_collator
         self.label_format = label_format
@@ -72,7 +73,7 @@ class MultiLabelCollator:
             form: the form of the rows of this data set; None for that of the space.
 
         Raises:
-            ValueError: if the two disagree about the number, names, form or column of the labels.
+            ValueError: if the two have different numbers, names, forms or columns of labels.
         """
         for name, own, other in (
             ("num_labels", self.num_labels, space.num_labels),
@@ -81,7 +82,7 @@ class MultiLabelCollator:
         ):
             if own not in (other, "auto"):
                 raise ValueError(
-                    f"the data_collator (MultiLabelCollator) has {name}={own!r}, and the training data and the model "
+                    f"the data_collator (MultiLabelCollator) has {name}={own!r}, but the training data and the model "
                     f"have {other!r}; make it with {name}={other!r}"
                 )
         form, names = form or space.form or self.label_format, self.label_names
@@ -118,7 +119,7 @@ class MultiLabelCollator:
         if len(with_labels) < len(rows):
             missing = next(row for row in range(len(rows)) if row not in with_labels)
             raise ValueError(
-                f"column '{self.column}', {PLACE.format(missing)}: this row has no labels, and other rows have some"
+                f"column '{self.column}', {PLACE.format(missing)}: this row has no labels, but other rows have"
             )
         labels = self.collate_labels([row[self.column] for row in rows])
         others = [{name: value for name, value in row.items() if name != self.column} for row in rows]
@@ -142,7 +143,7 @@ class MultiLabelCollator:
                 readings[form] = self._read(flat, form)
             except ValueError as error:
                 errors[form] = error
-        if flat.values.size == 0 and readings:  # no row has a positive class: all forms agree
+        if flat.values.size == 0 and readings:  # no row has a positive class: all forms give the same
             return next(iter(readings.values()))
         form = one_reading(list(readings), errors, self.column)
         self.label_format = form
@@ -156,7 +157,7 @@ class MultiLabelCollator:
             return torch.from_numpy(np.where(values == -100, np.float32(np.nan), values))
         if form == "names":
             if self.label_names is None:
-                raise rows.error(0, "the labels are class names. Pass label_names=..., in the order of their ids")
+                raise rows.error(0, "the labels are class names. Pass label_names=..., in the order of the class ids")
             rows = read_names(rows, {name: index for index, name in enumerate(self.label_names)})
         else:
             rows = read_ids(rows, self.num_labels).reordered(self.order)
@@ -171,12 +172,12 @@ class MultiLabelCollator:
 
 
 class ClassIdCollator:
-    """Changes the class ids in another collator's batch, one per row, to the order of the model's outputs.
+    """Changes the class ids in a collator's batch, one per row, to the order of the model's outputs.
 
     Args:
-        collator: makes the batch, with its class ids.
+        collator: makes the batch with its class ids.
         column: the column of the class ids; -100 is unknown.
-        order (int64, `(num_labels,)`): the label that each class id of the rows means.
+        order (int64, `(num_labels,)`): the label of each class id in the rows.
     """
 
     def __init__(self, collator: Callable[[list[Any]], Mapping[str, Any]], column: str, order: np.ndarray):
@@ -185,7 +186,7 @@ class ClassIdCollator:
         self.order = torch.from_numpy(order)
 
     def __call__(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-        """Collate rows, with or without class ids. Returns the other collator's batch."""
+        """Collate rows, with or without class ids. Returns the collator's batch."""
         batch = dict(self.collator(list(rows)))
         if self.column in batch:
             class_ids = torch.as_tensor(batch[self.column])

@@ -1,4 +1,4 @@
-"""How a trained model decides: thresholds in its configuration, calibration, and folding of thresholds.
+"""The decisions of a trained model: thresholds in its configuration, calibration, and folding of thresholds.
 
 The entry `config.plm` is a plain dictionary. Only this file reads and writes it.
 """
@@ -25,14 +25,14 @@ EARLIER = ("plm_thresholds", "plm_calibrated")
 
 @dataclass(frozen=True)
 class Decisions:
-    """What was decided for a model.
+    """The thresholds of a model, and the kind of its scores.
 
     Attributes:
         num_labels: the model's number of labels; None if its configuration does not have it.
-        names: `names_fingerprint` of the model's label names; None for generic names, and fits any names.
+        names: `names_fingerprint` of the model's label names; None for generic names, which fits any names.
         thresholds: logits, one for each label; a label is predicted if its logit is at least this. None for 0.
-        scores: what the model's scores are: `trained` (as masked training leaves them), `probabilities` (for the
-            frequencies of the training data, after `calibrate`), or `decisions` (to be cut at 0.5, after
+        scores: the kind of the model's scores: `trained` (as masked training leaves them), `probabilities` (for the
+            frequencies of the training data, after `calibrate`), or `decisions` (to compare with 0.5, after
             `fold_thresholds`).
         tuned_on: `labels_digest` of the labels on which the thresholds were chosen.
 
@@ -60,7 +60,7 @@ class Decisions:
 
 
 def read_decisions(config: Any) -> Decisions:
-    """What was decided for the model of a configuration; nothing yet if it has no entry, or `config` is None.
+    """The decisions in a model's configuration; empty ones if it has no entry, or `config` is None.
 
     An entry for a different number of labels, or for different label names, is removed with a warning.
 
@@ -81,8 +81,8 @@ def read_decisions(config: Any) -> Decisions:
         decisions = Decisions(**entry)
     except (TypeError, ValueError) as error:
         raise ValueError(
-            f"model.config.plm is damaged ({error}); restore it from a copy, or del model.config.plm and choose "
-            "thresholds again"
+            f"model.config.plm is damaged ({error}); restore it from a copy, or delete it (del model.config.plm) and "
+            "choose thresholds again"
         ) from None
     if None not in (fresh.num_labels, decisions.num_labels) and fresh.num_labels != decisions.num_labels:
         end_decisions(config, f"they are for {decisions.num_labels} labels, but the model has {fresh.num_labels}")
@@ -90,7 +90,9 @@ def read_decisions(config: Any) -> Decisions:
     if decisions.names is not None and decisions.names != fresh.names:
         names = shown_list(read_id2label(config) or generic_names(fresh.num_labels or 0))
         kept = replace(fresh, scores=decisions.scores)  # the bias does not depend on names
-        end_decisions(config, f"they are for other label names than {names}, or for the same in another order")
+        end_decisions(
+            config, f"they are for other label names than {names}, or for the same names in a different order"
+        )
         if kept != fresh:
             write_decisions(config, kept)
         return kept
@@ -98,7 +100,7 @@ def read_decisions(config: Any) -> Decisions:
 
 
 def write_decisions(config: Any, decisions: Decisions) -> None:
-    """Store what was decided in a model's configuration; it is saved with the model.
+    """Store decisions in a model's configuration, which is saved with the model.
 
     Raises:
         ValueError: if the model has no configuration.
@@ -110,7 +112,7 @@ def write_decisions(config: Any, decisions: Decisions) -> None:
 
 
 def end_decisions(config: Any, why: str) -> None:
-    """Remove the decisions, of this or an earlier version, from a configuration; the log says why."""
+    """Remove the decisions, also those of an earlier version, from a configuration; a warning says why."""
     found = [name for name in ("plm", *EARLIER) if getattr(config, name, None) is not None]
     for name in found:
         delattr(config, name)
@@ -137,7 +139,7 @@ def calibrate(model: nn.Module, plm_state: PLMState, inputs: Any = None) -> None
     """Subtract the shift of training (`log_odds_shift`) from the classifier's bias and the thresholds, in place.
 
     Afterwards the model's probabilities fit the frequencies of the training data. Only the effect of masks and prior
-    is undone: an objective other than binary cross-entropy has a bias of its own. The probabilities are sigmoids of
+    is removed: an objective other than binary cross-entropy has its own bias. The probabilities are sigmoids of
     the logits, also with one class per row; a softmax would be more confident. No decision changes: a model without
     thresholds gets some. This can be done only once; `config.plm` records it.
 
@@ -154,7 +156,7 @@ def calibrate(model: nn.Module, plm_state: PLMState, inputs: Any = None) -> None
     config = getattr(model, "config", None)
     decisions = read_decisions(config)
     if decisions.scores == "probabilities":
-        raise ValueError("the model was calibrated before (config.plm): the shift is already subtracted from its bias")
+        raise ValueError("the model was calibrated before (config.plm): the shift is already removed from its bias")
     if decisions.scores == "decisions":
         raise ValueError(
             "the thresholds were folded into the bias (config.plm), so the scores are no longer probabilities; "
@@ -169,7 +171,7 @@ def calibrate(model: nn.Module, plm_state: PLMState, inputs: Any = None) -> None
 
 
 def fold_thresholds(model: nn.Module, inputs: Any = None) -> None:
-    """Subtract the thresholds from the classifier's bias, in place, so that any pipeline decides correctly at 0.5.
+    """Subtract the thresholds from the classifier's bias, in place, so that any pipeline can use 0.5 as threshold.
 
     Afterwards the scores are not probabilities; `config.plm` records it.
 
@@ -211,7 +213,7 @@ def _shift_for(config: Any, plm_state: PLMState, num_labels: int | None) -> Tens
 
 
 def _subtract(bias: nn.Parameter, amount: Tensor) -> np.ndarray:
-    """Subtract an amount from a bias. Returns by how much the bias really fell, after rounding, float64."""
+    """Subtract an amount from a bias. Returns the real change of the bias after rounding, float64."""
     before = bias.detach().cpu().double().clone()
     with torch.no_grad():
         bias.copy_(before - amount)

@@ -1,4 +1,4 @@
-"""Makes label names and other text from users readable wherever they are shown."""
+"""Makes label names and other text from users readable in messages, tables and pictures."""
 
 import re
 
@@ -22,7 +22,7 @@ def printable(name: str, width: int = 60) -> str:
 
 
 def markdown(name: str, width: int = 60) -> str:
-    """`printable` text for Markdown, also in tables: no part of it acts as markup, HTML or mathematics."""
+    """`printable` text for Markdown, also in tables; markup, HTML and mathematics in it are escaped."""
     text = printable(name, width)
     for char, entity in (("&", "&amp;"), ("<", "&lt;"), (">", "&gt;"), ("\\", "&#92;")):
         text = text.replace(char, entity)

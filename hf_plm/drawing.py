@@ -1,4 +1,4 @@
-"""Helpers that all pictures share: colours, drawable names, legends, and names at the ends of lines."""
+"""Helpers for all pictures: colours, names that can be drawn, legends, and names at the ends of lines."""
 
 from collections.abc import Sequence
 from typing import Any, Literal
@@ -19,7 +19,7 @@ with needed("matplotlib"):
     from matplotlib.ticker import FuncFormatter, NullFormatter
 
 WIDTH = 8.0
-"""The width of every picture in inches: its text is readable on a model card, 800 pixels wide."""
+"""The width of every picture in inches; the text is readable on a model card, at 800 pixels."""
 
 NAMED_LABELS = 40
 """At most this many labels are shown by name."""
@@ -31,10 +31,10 @@ TITLE_WIDTH = 90
 """The most characters in a line of a title."""
 
 SMALL = 8
-"""The font size of names and values beside bars and lines, in points."""
+"""The font size of names and values next to bars and lines, in points."""
 
-AS_IT_STANDS: dict[str, Any] = {"parse_math": False, "usetex": False}
-"""Arguments for text from users: `$` does not start a formula."""
+PLAIN_TEXT: dict[str, Any] = {"parse_math": False, "usetex": False}
+"""Arguments for text from users, so that `$` does not start a formula."""
 
 COLOURS = ("#7f7f7f", "#d94801", "#2171b5", "#222222", "#e8b000")
 """Colours of runs. These and `GROUP_COLOURS` can be told apart with any kind of colour blindness."""
@@ -58,7 +58,7 @@ def drawable(name: str, width: int = NAME_WIDTH) -> str:
 
 def set_title(figure: Figure, *lines: str) -> None:
     """Set the title of a picture; empty lines are left out."""
-    figure.suptitle("\n".join(drawable(line, TITLE_WIDTH) for line in lines if line), fontsize=11, **AS_IT_STANDS)
+    figure.suptitle("\n".join(drawable(line, TITLE_WIDTH) for line in lines if line), fontsize=11, **PLAIN_TEXT)
 
 
 def write_plainly(axis: Axis) -> None:
@@ -80,7 +80,7 @@ def legend_below(
     """Add a legend below the axes, where it hides no data; `entries` are pairs of a text and its artist."""
     legend = figure.legend(
         [artist for _, artist in entries],
-        [str(index) for index in range(len(entries))],  # a text that begins with _ would be left out
+        [str(index) for index in range(len(entries))],  # matplotlib leaves out texts that begin with _
         loc="outside lower center",
         ncols=columns,
         title=title,
@@ -88,7 +88,7 @@ def legend_below(
         frameon=False,
     )
     for text, (name, _) in zip(legend.get_texts(), entries, strict=True):
-        text.update({"text": drawable(name, TITLE_WIDTH), **AS_IT_STANDS})
+        text.update({"text": drawable(name, TITLE_WIDTH), **PLAIN_TEXT})
 
 
 def name_line_ends(axis: Axes, heights: ArrayLike, names: Sequence[str], colours: Sequence[str], gap: float) -> None:
@@ -98,7 +98,7 @@ def name_line_ends(axis: Axes, heights: ArrayLike, names: Sequence[str], colours
 
     Args:
         heights (float, `(num_lines,)`): where the lines end, in units of the y axis.
-        gap: the least distance of two names, as a share of the height of the axes; `num_lines * gap` is at most 1.
+        gap: the minimum distance of two names, as a share of the height of the axes; `num_lines * gap` is at most 1.
     """
     ends = np.column_stack([np.zeros(len(names)), np.asarray(heights, float)])
     ends = axis.transAxes.inverted().transform(axis.transData.transform(ends))[:, 1]
@@ -121,12 +121,12 @@ def name_line_ends(axis: Axes, heights: ArrayLike, names: Sequence[str], colours
                 "shrinkA": 1,
                 "shrinkB": 0,
             },
-            **AS_IT_STANDS,
+            **PLAIN_TEXT,
         )
 
 
 def spread(places: np.ndarray, gap: float) -> np.ndarray:
-    """The rising places in [0, 1] nearest to the rising `places`, with at least `gap` between neighbours."""
+    """The increasing places in [0, 1] nearest to the increasing `places`, at least `gap` apart."""
     steps = gap * np.arange(len(places))
     room = max(0.0, 1 - gap * (len(places) - 1))
     spread_out: np.ndarray = isotonic_regression(places - steps, y_min=0.0, y_max=room) + steps

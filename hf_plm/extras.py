@@ -1,4 +1,4 @@
-"""Packages that only some users need: they are imported when they are used, and the extra `all` brings them."""
+"""Packages that only some users need: they are imported when they are used, and the extra `all` installs them."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,12 +9,12 @@ USES = {
     "rich": "rich, which prints tables in the terminal,",
     "PIL": "Pillow, which reads pictures,",
 }
-"""What each package of the extra `all` is for."""
+"""The use of each package of the extra `all`."""
 
 
 @contextmanager
 def needed(package: str) -> Iterator[None]:
-    """A context that imports or uses a package of `USES`; without it, its error says what to install.
+    """A context that imports or uses a package of `USES`; if it is not installed, the error says what to install.
 
     Raises:
         ModuleNotFoundError: if something could not be imported, and the package is not installed.

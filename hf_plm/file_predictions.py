@@ -1,4 +1,4 @@
-"""Labels for all rows of a table, written into a csv file batch by batch."""
+"""Writes labels for all rows of a table into a csv file, batch by batch."""
 
 import csv
 import json
@@ -42,11 +42,11 @@ class InputRows:
     """The rows of a table as a model's inputs.
 
     Attributes:
-        inputs: what `predict_batches` takes.
-        num_rows: how many there are.
-        column: of the texts or pictures.
-        shown: gives, for the inputs of a batch and the number of its first row, the texts or the files of the
-            pictures; None if the pictures have no files.
+        inputs: the inputs for `predict_batches`.
+        num_rows: the number of rows.
+        column: the column of the texts or pictures.
+        shown: a function that returns the texts or the files of the pictures of a batch, from its inputs and the
+            number of its first row; None if the pictures have no files.
     """
 
     inputs: Any
@@ -56,12 +56,12 @@ class InputRows:
 
 
 def load_classifier(name: str) -> tuple[PreTrainedModel, Processor]:
-    """A model for texts or pictures with its tokenizer or image processor, from a folder or the Hub.
+    """Load a text or image classifier with its tokenizer or image processor, from a folder or the Hub.
 
-    It is on the GPU, if there is one.
+    The model is on the GPU, if there is one.
 
     Raises:
-        ValueError: if it classifies neither texts nor pictures.
+        ValueError: if the model classifies neither texts nor pictures.
         OSError: if there is no such model.
     """
     with loading(name):
@@ -77,8 +77,8 @@ def load_classifier(name: str) -> tuple[PreTrainedModel, Processor]:
             processor = AutoImageProcessor.from_pretrained(name)
     else:
         raise ValueError(
-            f"'{name}' is a {architecture or 'model of an unknown kind'}; a classifier of texts or pictures is "
-            "needed, such as hf-plm train makes"
+            f"'{name}' is a {architecture or 'model of an unknown kind'}; it must be a text or image classifier, such "
+            "as one from hf-plm train"
         )
     return model.to("cuda" if torch.cuda.is_available() else "cpu"), processor
 
@@ -97,48 +97,48 @@ def predict_file(
     image_folder: str | Path | None = None,
     usual_column: str | None = None,
 ) -> int:
-    """Write what `predict` gives for every row of a table into a csv file, whatever its size.
+    """Write the labels and scores of `predict` for every row of a table of any size into a csv file.
 
         model, processor = load_classifier("outputs/packages")
         predict_file(model, processor, "new.csv", "labels.csv")
 
-    Only a block of a csv file, or a batch of the rows of other files, is in memory. Each row of `output` has `row`
+    Only a block of a csv file, or a batch of rows of other files, is in memory. Each row of `output` has `row`
     (from 0), the text or the file of the picture, `labels` (the names of the predicted labels, as `a|b`; as a JSON
-    list if a name holds `|`), and for each label `score_NAME`, in [0, 1], and `predicted_NAME`, 1 or 0.
+    list if a name contains `|`), and for each label `score_NAME`, in [0, 1], and `predicted_NAME`, 1 or 0.
 
     Args:
         model, processor: see `predict`.
         source: a csv, tsv, json, jsonl or parquet file, or the name of a data set of the Hub. It needs no labels.
-        output: is overwritten; its folder is made if there is none.
+        output: the file to write; it is overwritten, and its folder is created.
         batch_size: rows in one forward pass, 1 or more.
         config, split: of a data set of the Hub.
-        text_column: if None, `usual_column` if it is there, else `text` or the only column of texts.
-        image_column, image_folder: see `read_labeled`; if None, the column is `usual_column` if it is there, else
+        text_column: if None: `usual_column` if it exists, else `text` or the only column of texts.
+        image_column, image_folder: see `read_labeled`; if None, the column is `usual_column` if it exists, else
             `image`.
-        usual_column: that of the texts or pictures in the table that the model was trained on.
+        usual_column: the column of the texts or pictures in the table that the model was trained on.
 
     Returns:
         the number of rows.
 
     Raises:
-        ValueError: as `predict`, and if the table cannot be read; the message says how many rows were written.
+        ValueError: see `predict`; also if the table cannot be read. The message says how many rows were written.
     """
     if Path(output).resolve() == Path(source).resolve():
-        raise ValueError(f"output is {output}, which is the file to read; choose another one")
+        raise ValueError(f"output is {output}, which is also the input; choose a different file")
     if isinstance(processor, PreTrainedTokenizerBase):
         if image_column is not None or image_folder is not None:
-            raise ValueError("the model takes texts; image_column and image_folder are for pictures: leave them out")
+            raise ValueError("the model takes texts; leave out image_column and image_folder, which are for pictures")
         rows = _text_rows(source, config, split, text_column, usual_column)
     else:
         if text_column is not None:
-            raise ValueError(f"text_column is '{text_column}', and the model takes pictures; leave it out")
+            raise ValueError(f"text_column is '{text_column}', but the model takes pictures; leave it out")
         rows = _picture_rows(source, config, split, image_column, image_folder, usual_column)
     Path(output).parent.mkdir(parents=True, exist_ok=True)
     return _write(predict_batches(model, rows.inputs, processor, batch_size), rows, output)
 
 
 def _write(batches: Iterable[BatchPredictions], rows: InputRows, output: str | Path) -> int:
-    """Write each batch when it is there. Returns the number of rows; an error says how many were written."""
+    """Write each batch when it is predicted. Returns the number of rows; an error says how many were written."""
     written = 0
     with open(output, "w", newline="", encoding="utf-8") as file, tqdm(total=rows.num_rows, unit=" rows") as bar:
         writer = csv.writer(file)
@@ -152,9 +152,9 @@ def _write(batches: Iterable[BatchPredictions], rows: InputRows, output: str | P
                 written += len(batch.rows)
                 bar.update(len(batch.rows))
         except (ValueError, OSError, RuntimeError) as error:
-            raise ValueError(f"{error}. {output} holds the first {written:,} rows") from error
+            raise ValueError(f"{error}. {output} has the first {written:,} rows") from error
         except KeyboardInterrupt:
-            logger.warning(f"Stopped: {output} holds the first {written:,} rows")
+            logger.warning(f"Stopped: {output} has the first {written:,} rows")
             raise
     return written
 

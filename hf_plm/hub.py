@@ -1,4 +1,4 @@
-"""Puts a trained model on the Hub with its card and pictures; says why an upload failed and where the model is."""
+"""Uploads a trained model to the Hub with its card and pictures; errors say why an upload failed."""
 
 import os
 from pathlib import Path
@@ -22,10 +22,12 @@ class HubTrainer(Trainer):
 
     def run_facts(self) -> RunFacts:
         """The facts about the model and its training so far, for the card and the pictures."""
-        raise NotImplementedError(f"{type(self).__name__} has no run_facts(); a HubTrainer needs one for its card")
+        raise NotImplementedError(
+            f"{type(self).__name__} has no run_facts(); a HubTrainer needs it for the model card"
+        )
 
     def init_hf_repo(self, token: str | None = None, private: bool | None = None) -> None:
-        """As `Trainer.init_hf_repo`, which creates the repository when a trainer with `push_to_hub=True` is made.
+        """As `Trainer.init_hf_repo`, which creates the repository at the start of a trainer with `push_to_hub=True`.
 
         Raises:
             RuntimeError: if it could not be created and `push_to_hub` is True.
@@ -82,7 +84,7 @@ class HubTrainer(Trainer):
             dataset=_listed(dataset or dataset_tags),
             pictures={key: path.relative_to(folder).as_posix() for key, path in draw_plots(facts, folder).items()},
         )
-        temporary = folder / "_README.md"  # a running upload leaves out names that begin with _
+        temporary = folder / "_README.md"  # uploads leave out names that begin with _
         try:
             card.save(temporary)
             os.replace(temporary, folder / "README.md")
@@ -101,7 +103,7 @@ class HubTrainer(Trainer):
         """As `Trainer.push_to_hub`, with the model card of `create_model_card`.
 
         Raises:
-            RuntimeError: if the upload failed. Everything is then in the output folder.
+            RuntimeError: if the upload failed. Everything is then still in the output folder.
         """
         try:
             if self.hub_model_id is None:
@@ -137,7 +139,7 @@ class HubTrainer(Trainer):
 
         Args:
             model_folder: the folder of the model that was just saved. None for the output folder, if this trainer has
-                drawn its pictures; those of another trainer are left alone.
+                drawn its pictures; pictures of a different trainer are not changed.
         """
         folder = model_folder or self.args.output_dir or "."
         is_ours = has_plots(folder) if model_folder else os.path.abspath(folder) in self._plotted_folders
@@ -148,7 +150,7 @@ class HubTrainer(Trainer):
         self._plotted_folders |= {os.path.abspath(folder)}
         try:
             return draw_plots(self.run_facts(), folder)
-        except Exception as error:  # each picture warns on its own; this catches the rest
+        except Exception as error:  # errors of single pictures are warnings already; this catches the rest
             logger.warning(f"No pictures of the run could be drawn: {error}")
             return {}
 

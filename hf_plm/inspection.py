@@ -96,32 +96,32 @@ class LabelReport:
             ),
             (
                 (negatives == 0).any() and self.counts.num_labels > 1,
-                f"{_some(self.names(negatives == 0))} never negative: a model learns to predict such labels always.",
+                f"{_some(self.names(negatives == 0))} never negative: a model learns to always predict such labels.",
             ),
             (
                 few.any(),
                 f"{_some(self.names(few))} positive in fewer than {FEW_POSITIVES} rows: the scores of such labels "
-                "are mostly chance.",
+                "are mostly noise.",
             ),
             (
                 rare.any() and self.form != "class_id",
                 f"{int(rare.sum())} of {self.counts.num_labels} labels are positive in less than 1 % of the rows: "
-                "trained with plain BCE, a model tends never to predict them.",
+                "a model that is trained with plain BCE may never predict them.",
             ),
             (
                 self.mean_ir > 1.5 and self.cvir > 0.2,
-                f"The labels are imbalanced: the most frequent one occurs {self.max_to_mean:.1f} times as often as a "
-                f"label does on average. Compared with each label in turn, it occurs {self.mean_ir:.1f} times as "
-                "often on average (MeanIR above 1.5, CVIR above 0.2).",
+                f"The labels are imbalanced: the most frequent label occurs {self.max_to_mean:.1f} times as often as "
+                f"an average label. Its count is on average {self.mean_ir:.1f} times the count of a label (MeanIR "
+                "above 1.5, CVIR above 0.2).",
             ),
             (unknown > 0, f"{unknown:.1%} of the labels are unknown: loss, counts and scores leave them out."),
             (
                 self.rows_without_label > 0.5 * self.num_rows,
-                f"{self.rows_without_label} of {self.num_rows} rows have no label at all. Is that intended?",
+                f"{self.rows_without_label} of {self.num_rows} rows have no label. Is this intended?",
             ),
             (
                 self.form != "class_id" and self.cardinality == 1 and self.rows_without_label == 0,
-                "Every row has one label: if that must be so, give class ids, and train a "
+                "Every row has exactly one label: if this is always so, give class ids, and train a "
                 "single_label_classification model.",
             ),
         ]

@@ -1,4 +1,4 @@
-"""Pictures of all labels, from frequent to rare: bars with names for few labels, dots for many."""
+"""Draws pictures of all labels, from frequent to rare: bars with names for few labels, dots for many."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -7,9 +7,9 @@ import numpy as np
 import torch
 
 from .drawing import (
-    AS_IT_STANDS,
     COLOURS,
     NAMED_LABELS,
+    PLAIN_TEXT,
     SMALL,
     WIDTH,
     drawable,
@@ -30,13 +30,13 @@ with needed("matplotlib"):
     from matplotlib.lines import Line2D
 
 MOST_DECADES = 4
-"""The number of ticks of a log scale that have room side by side."""
+"""The maximum number of ticks on a log scale that fit next to each other."""
 
 SCORES = {"recall": "recall\n(share of positives found)", "precision": "precision\n(share of predictions right)"}
 
 
 def plot_label_counts(report: LabelReport, preset: str = "default") -> Figure:
-    """Plot how often each label is positive, from frequent to rare, and which share of it a preset keeps."""
+    """Plot how often each label is positive, from frequent to rare, and the share that a preset keeps."""
     counts = report.counts
     order = _from_frequent_to_rare(counts)
     positives = counts.positives.numpy()[order]
@@ -68,7 +68,7 @@ def plot_label_counts(report: LabelReport, preset: str = "default") -> Figure:
     labels = "1 label" if counts.num_labels == 1 else f"{counts.num_labels:,} labels"
     set_title(
         figure,
-        "How often each label is positive, and what the loss keeps of it in the first epoch",
+        "How often each label is positive, and the share kept in the loss in the first epoch",
         f"{labels}, {report.num_rows:,} rows, mean imbalance ratio (MeanIR) {report.mean_ir:,.1f}",
     )
     return figure
@@ -123,7 +123,7 @@ def _are_named(order: np.ndarray) -> bool:
 
 
 def _panels(num_labels: int, bars_per_label: int) -> tuple[Figure, tuple[Axes, Axes]]:
-    """A figure with two axes: side by side and as high as the bars need, or for many labels one above the other."""
+    """A figure with two axes: side by side and high enough for the bars, or for many labels one above the other."""
     if num_labels <= NAMED_LABELS:
         height = 2.2 + num_labels * (0.12 + 0.14 * bars_per_label)
         figure = Figure(figsize=(WIDTH, height), layout="constrained")
@@ -151,7 +151,7 @@ def _write_beside_bar(axis: Axes, length: float, place: float, text: str) -> Non
 
 
 def _shown_scores(values: np.ndarray, positives: np.ndarray, is_predicted: np.ndarray) -> list[str]:
-    """The texts beside the bars of a score; empty for a label without positives."""
+    """The texts next to the bars of a score; empty for a label without positives."""
     return [
         "" if not count else "NaN" if np.isnan(value) else _number(value) if predicted else "never predicted"
         for value, count, predicted in zip(values, positives, is_predicted, strict=True)
@@ -188,7 +188,7 @@ def rolling_mean(values: np.ndarray, window: int) -> np.ndarray:
 
 
 def _share_axis(axis: Axes, order: np.ndarray, name: str) -> None:
-    """Set up an axis of shares from 0 to 1, with room for the texts beside its bars."""
+    """Set up an axis of shares from 0 to 1, with room for the texts next to its bars."""
     if _are_named(order):
         axis.set_xlim(0, 1.2)
         axis.set_xticks(np.linspace(0, 1, 6))
@@ -201,13 +201,13 @@ def _share_axis(axis: Axes, order: np.ndarray, name: str) -> None:
 def _label_axis(
     axes: Sequence[Axes], counts: LabelCounts, order: np.ndarray, positives: np.ndarray | None = None
 ) -> None:
-    """Write the names of few labels with their `positives`, or for many what the axis shows; mark the groups."""
+    """Write the names of few labels with their `positives`, or for many labels an axis title; mark the groups."""
     first, last = axes
     if _are_named(order):
         names = counts.label_names or generic_names(counts.num_labels)
         numbers = [""] * len(order) if positives is None else [f"  n={count:,}" for count in positives[order]]
         shown = [drawable(names[index]) + number for index, number in zip(order, numbers, strict=True)]
-        first.set_yticks(range(len(order)), shown, fontsize=SMALL, **AS_IT_STANDS)
+        first.set_yticks(range(len(order)), shown, fontsize=SMALL, **PLAIN_TEXT)
         first.set_ylim(len(order) - 0.4, -0.6)
     else:
         last.set_xlabel("labels, from the most frequent (1) to the rarest")

@@ -1,4 +1,4 @@
-"""Decides in which form a label column is read."""
+"""Decides in which form to read a label column."""
 
 from collections.abc import Sequence
 
@@ -48,14 +48,14 @@ def common_forms(forms_of_each: Sequence[Sequence[str]], column: str) -> list[st
 
 
 def one_reading(forms: Sequence[str], errors: dict[str, ValueError], column: str) -> str:
-    """The one form in which all rows can be read.
+    """The only form in which all rows can be read.
 
     Args:
         forms: the forms that fit all rows.
         errors: form -> error, for the other forms that the column's type allows.
 
     Raises:
-        ValueError: if no form fits, or if more than one does, so that the data do not show which is meant.
+        ValueError: if no form fits, or more than one.
     """
     if len(forms) == 1:
         return forms[0]

@@ -1,4 +1,4 @@
-"""Makes a table of all labels: how frequent each is, and how well a model predicts it."""
+"""Makes a table of all labels with their frequencies and scores."""
 
 from collections.abc import Sequence
 
@@ -15,7 +15,7 @@ PRINTED = ("display.max_columns", None, "display.expand_frame_repr", False, "dis
 
 
 class LabelTable(pd.DataFrame):  # type: ignore[misc]  # pandas has no types
-    """A data frame that prints all of its columns with four decimals, and so do its selections."""
+    """A data frame that prints all of its columns with four decimals, also after a selection of rows or columns."""
 
     @property
     def _constructor(self) -> type["LabelTable"]:  # the way for subclasses in pandas

@@ -1,4 +1,4 @@
-"""Decides what a trainer needs to know about its labels before training: one label space, and label counts."""
+"""Finds the label space and the label counts of a training run."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -32,10 +32,10 @@ def settle_labels(
     """The label space of a training run, and the counts of its labels in the order of that space.
 
     The first source with names sets their order: the model, the column's type, the given counts, the collator. If none
-    has names, the names in the rows are sorted. All other sources are compared with that order and put into it.
+    has names, the names in the rows are sorted. All other sources are compared with these names and reordered.
 
     Args:
-        train_dataset: the training data; None to evaluate or predict only: then all counts are 0.
+        train_dataset: the training data; None for evaluation or prediction only: then all counts are 0.
         label_counts: the given counts, if any; a mapping as for `LabelCounts.from_mapping`.
         config: the model's configuration, or None.
         collator: the trainer's collator; a `MultiLabelCollator` may declare the form of the rows and the names.
@@ -43,7 +43,7 @@ def settle_labels(
         update_steps: `plm_update_steps`; needed for a stream, whose counts are estimated during training.
 
     Raises:
-        ValueError: if the labels cannot be counted, or two sources disagree about their names or their number.
+        ValueError: if the labels cannot be counted, or two sources have different names or numbers of labels.
     """
     # a ClassAwareDataset counts by the rows of the first epoch, which may lack a rare label
     rows = train_dataset.drawn if isinstance(train_dataset, ClassAwareDataset) else train_dataset
@@ -93,7 +93,7 @@ def _counts_and_form(
     source: str,
     update_steps: int | None,
 ) -> tuple[LabelCounts, str | None]:
-    """The counts, given or read, and the form of the rows; the form is None if it is neither declared nor read."""
+    """The counts, given or read, and the form of the rows; the form is None if it is not known."""
     declared = None if label_format == "auto" else label_format
     if given is not None:
         if not isinstance(rows, datasets.Dataset) or column not in rows.column_names or not len(rows):
@@ -101,7 +101,7 @@ def _counts_and_form(
         found, form = _read(rows, given.num_labels, column, label_format, names, source)
         if form == "names" and names is None:
             raise ValueError(
-                "the rows hold label names, and neither label_counts nor the model has any: give label_counts its "
+                "the rows hold label names, but neither label_counts nor the model has any: give label_counts its "
                 "label_names, or leave it out"
             )
         _say_other_counts(given, found)
@@ -117,7 +117,7 @@ def _counts_and_form(
 def _read(
     rows: Any, num_labels: int | None, column: str, label_format: str, names: list[str] | None, source: str
 ) -> tuple[LabelCounts, str]:
-    """As `read_labels`; its error also says if the data_collator declares the form, and which num_labels fits."""
+    """As `read_labels`; the error also says if the data_collator sets the form, and which num_labels fits."""
     try:
         return read_labels(rows, num_labels, column, label_format, names, source)
     except ValueError as error:
@@ -142,14 +142,14 @@ def _advice(rows: Any, num_labels: int | None, column: str, label_format: str) -
 def _check_order_of_rows(
     in_order: Mapping[str, list[str] | None], names: list[str], source: str, form: str | None
 ) -> None:
-    """Refuse names in an order other than that of `source`: rows of ids or vectors do not show which is meant."""
+    """Raise an error for names in a different order than in `source`: rows of ids or vectors do not show the order."""
     for other, others in in_order.items():
         if others and others != names:
             rows = "" if form is not None else ", or, if they are names, MultiLabelCollator(label_format='names')"
             raise ValueError(
                 f"{other} has the label names {shown_list(others)}, and {source} has {shown_list(names)}, in a "
                 "different order. The rows have no names, so they do not show which is right. Give both the order of "
-                f"the rows{rows}, or make the column one of ClassLabel"
+                f"the rows{rows}, or cast the column to ClassLabel"
             )
 
 
@@ -212,7 +212,8 @@ def problem_type_for(config: Any, form: str | None) -> str:
     if problem_type == "regression" or (form is not None and single_label != (form == "class_id")):
         raise ValueError(
             f"the model's config.problem_type is '{problem_type}' and the labels have the form '{form}'; set it to "
-            "'multi_label_classification' for several labels per row, 'single_label_classification' for one class id"
+            "'multi_label_classification' for several labels per row, or to 'single_label_classification' for one "
+            "class id"
         )
     return problem_type
 

@@ -1,7 +1,7 @@
 """`LabelSpace`: the labels of a task, with their names in the order of the model's outputs, column and form.
 
 They are decided once. `label_order` compares names from other sources with them: the same names in a different order
-are reordered, and different names are an error.
+are reordered, and different names raise an error.
 """
 
 import hashlib
@@ -19,7 +19,7 @@ from .display import quoted
 logger = logging.get_logger(__name__)
 
 SHOWN_NAMES = 8
-"""The most names of a list that a message shows."""
+"""The maximum number of names of a list in a message."""
 
 
 @dataclass(frozen=True)
@@ -62,14 +62,14 @@ class LabelSpace:
         }
 
     def order_of(self, names: Sequence[str] | None, source: str) -> np.ndarray | None:
-        """The index here of each of `names`, see `label_order`; None if the order is the same or one has no names.
+        """The index of each of `names` in this space, see `label_order`; None for the same order, or without names.
 
         Raises:
             ValueError: if `names` are different names, or a different number of names.
         """
         if names is None or self.names is None:
             if names is not None and len(names) != self.num_labels:
-                raise ValueError(f"{source} has {len(names)} label names, and there are {self.num_labels} labels")
+                raise ValueError(f"{source} has {len(names)} label names, but there are {self.num_labels} labels")
             return None
         return label_order(names, source, self.names, "the model and its training data")
 
@@ -79,13 +79,13 @@ def label_order(names: Sequence[str], source: str, wanted: Sequence[str], wanted
 
     Args:
         names, wanted: the same names, in any order.
-        source, wanted_source: where they come from, for the message.
+        source, wanted_source: their sources, for the error message.
 
     Returns:
         int64 `(len(names),)`, `order` with `wanted[order[i]] == names[i]`; None if both have the same order.
 
     Raises:
-        ValueError: if one has a name that the other lacks.
+        ValueError: if one has a name that the other does not have.
     """
     if list(names) == list(wanted):
         return None

@@ -1,4 +1,4 @@
-"""Reads a table with labels in any usual shape, as rows with `labels`."""
+"""Reads a table with labels in any usual form, as rows with `labels`."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -42,22 +42,22 @@ def read_labeled(
             `{"train": "train", "validation": "test"}`. None for all.
         label_column: the column of the labels. A row may be names in one text (`cat|dog`), a list in one text
             (`['cat', 'dog']`, `[0, 1, 1]`), a list of names or of class ids, a multi-hot vector, a value for each
-            label by its name (`{"cat": 1, "dog": 0}`), or one class id, also as text. It is renamed to `labels`.
+            label by its name (`{"cat": 1, "dog": 0}`), or one class id, also as text. The column becomes `labels`.
         label_columns: used instead of `label_column` if there is one column per label, with 1, 0, or nothing (empty,
             NaN, -1) where the label is unknown: the names of the columns, or patterns such as `tag_*`, as a sequence
             or as one text with commas. The names of the columns are the label names.
         separator: the text between the names of a row; empty if each text is one name. None to find it: `|`, `;` or
             `,`, if the data make it clear. The separator found is logged.
-        image_column: the column of the pictures, or of the names of their files. It is renamed to `image`.
+        image_column: the column of the pictures, or of the names of their files. The column is renamed to `image`.
         image_folder: the folder with the files of the pictures, also in its subfolders, if `image_column` (default:
-            `image`) has names without folders; the names may also lack the file endings.
+            `image`) has names without folders; the names may also be without file endings.
 
     Returns:
         the parts, each with the column `labels`; a single table is the part `train`. `labels` holds lists of names
         (texts), lists of class ids, or multi-hot vectors, with each label of a row once; or one class id per row.
-        From `label_columns` come lists of class ids with their names (`List(ClassLabel)`), or if any label is unknown,
-        a value for each label by its name: 1, 0 or null. With `image_folder` or `image_column` there is a column
-        `image` of the type `datasets.Image`. `label_space_of(*data.values())` has the names of all parts in one order.
+        With `label_columns`, `labels` holds lists of class ids with their names (`List(ClassLabel)`), or if any label
+        is unknown, a value for each label by its name: 1, 0 or null. With `image_folder` or `image_column` there is a
+        column `image` of the type `datasets.Image`. `label_space_of(*data.values())` has the names of all parts.
 
     Raises:
         ValueError: if a source, column, label or picture cannot be read; the message has the argument or row, the
@@ -65,7 +65,7 @@ def read_labeled(
     """
     if label_columns is not None and (label_column != LABELS or separator is not None):
         other = f"label_column={label_column!r}" if label_column != LABELS else f"separator={separator!r}"
-        raise ValueError(f"label_columns is {label_columns!r}, and {other} is also given; leave one of them out")
+        raise ValueError(f"label_columns is {label_columns!r}, but {other} is also given; leave one of them out")
     image_column = IMAGE if image_column is None and image_folder is not None else image_column
     data = read_parts(source, config, split, [name for name in (label_column, image_column) if name is not None])
     if label_columns is not None:
@@ -89,7 +89,7 @@ def _renamed(data: DatasetDict, column: str) -> DatasetDict:
             )
         if column != LABELS and LABELS in names:
             raise ValueError(
-                f"label_column is '{column}', and '{part}' also has a column '{LABELS}'; rename or remove the one "
+                f"label_column is '{column}', but '{part}' also has a column '{LABELS}'; rename or remove the one "
                 "that does not hold the labels"
             )
     return data if column == LABELS else data.rename_column(column, LABELS)
@@ -99,8 +99,8 @@ def _advice(rows: Dataset) -> str:
     """More advice for a table without the label column."""
     if any(mark in name for name in rows.column_names for mark in ";\t"):
         return (
-            ". If the file has a different separator than its ending says, read it with "
-            "pandas.read_csv(file, sep=...), and give the DataFrame"
+            ". If the separator of the columns does not fit the file ending, read the file with "
+            "pandas.read_csv(file, sep=...), and pass the DataFrame"
         )
     names = indicators(rows)
     if not names:

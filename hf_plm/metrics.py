@@ -1,4 +1,4 @@
-"""The metrics of an evaluation, for `Trainer` and for the `evaluate` library; they need no network."""
+"""The metrics of an evaluation, for `Trainer` and for the `evaluate` library; no network needed."""
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -42,8 +42,8 @@ class EvaluationRecord:
         groups: the groups of the scored labels, in the order of the model; None until then.
         labels_digest: `labels_digest` of the scored references; None until then.
         metrics_thresholds: the thresholds of the metrics, logits, if they were used because the model has none; None
-            if the model's own or 0 were used.
-        collected: what each metric has collected in this evaluation.
+            if the model's own thresholds or 0 were used.
+        collected: the values that each metric has collected in this evaluation.
     """
 
     label_counts: LabelCounts
@@ -110,13 +110,13 @@ class BatchwiseMetrics:
         self.places_of(label_counts)
 
     def places_of(self, label_counts: LabelCounts) -> np.ndarray:
-        """For each label of a model, its index in the metrics' own counts, int64 `(num_labels,)`; -1 if they lack it.
+        """For each label of a model, its index in the metrics' own counts, int64 `(num_labels,)`; -1 if it is missing.
 
         If one of the two has no names, both are assumed to have the same order.
 
         Raises:
-            ValueError: if the counts have a name that the model lacks, or, without names, if the numbers of labels
-                differ.
+            ValueError: if the counts have a name that the model does not have, or, without names, if the numbers of
+                labels differ.
         """
         own, names = self.label_counts.label_names, label_counts.label_names
         if own is None or names is None:
@@ -248,12 +248,14 @@ class PredictionScorer(BatchwiseMetrics):
         if self.extra is not None:
             more = self.extra(EvalPrediction(logits, labels))
             if shared := sorted(scores.keys() & more.keys()):
-                raise ValueError(f"extra gives {', '.join(shared)}, but these names are taken; use other names")
+                raise ValueError(
+                    f"extra returns {', '.join(shared)}, but these names are already used; use different names"
+                )
             scores |= more
         return scores
 
     def _groups_at(self, places: np.ndarray) -> Groups:
-        """The groups in a model's order. A label that the counts lack has no positives, and is in none of `groups`."""
+        """The groups in a model's order. A label without counts has no positives, and is in none of `groups`."""
         if self.groups is not None:
             return {name: np.append(np.asarray(mask, bool), False)[places] for name, mask in self.groups.items()}
         positives = self.label_counts.positives
@@ -277,12 +279,13 @@ def multilabel_compute_metrics(
         threshold: a label is predicted if its probability is at least this, unless the model has its own thresholds;
             a number in [0, 1], or one for each label of `label_counts`.
         groups: different groups, name -> bool mask over the labels of `label_counts`.
-        extra: a function that returns your own scores, under other names than those of `multilabel_scores`. It takes
+        extra: a function that returns your own scores, with names that `multilabel_scores` does not use. It takes
             the logits (float, `(rows, num_labels)`) and labels of all rows as an `EvalPrediction`.
 
     Raises:
         ValueError: if a threshold is not a probability. In a call: as `multilabel_scores`; if the numbers of labels
-            differ; if the counts have a name that the model lacks; if `extra` returns a name of `multilabel_scores`.
+            differ; if the counts have a name that the model does not have; if `extra` returns a name of
+            `multilabel_scores`.
     """
     return PredictionScorer(label_counts, threshold, groups, extra)
 

@@ -1,4 +1,4 @@
-"""The model card: what a trained model is, how well it does, and how to use it. It is made from `RunFacts` alone."""
+"""Writes the model card from `RunFacts`: what a trained model is, its scores, and how to use it."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -23,7 +23,7 @@ METRICS = {
     "labels_never_predicted": "labels never predicted",
     "f1": "F1",
 }
-"""Scores and their names in the card; other scores keep theirs."""
+"""Names of scores in the card; other scores keep their own names."""
 
 LABEL_COLUMNS = {"precision": "precision", "recall": "recall", "F1": "f1", "AP": "average_precision"}
 """Columns of the table of labels -> attributes of `LabelScores`."""
@@ -31,10 +31,10 @@ LABEL_COLUMNS = {"precision": "precision", "recall": "recall", "F1": "f1", "AP":
 GROUPS = ("head", "medium", "tail")
 
 FOLDED_FROM = 51
-"""A table of at least this many labels is folded."""
+"""A table of at least this many labels is collapsed."""
 
 NAME_WIDTH = 120
-"""In characters; the middle of longer names and descriptions of data is left out."""
+"""The maximum number of characters; the middle of longer names and descriptions of data is left out."""
 
 CITATION = """@inproceedings{duarte2021plm,
   title     = {{PLM}: Partial Label Masking for Imbalanced Multi-label Classification},
@@ -60,11 +60,11 @@ def make_model_card(
     """The card of a model. Sections without content are left out.
 
     Args:
-        name: of the model.
-        repository: where the code of the card loads the model from; None for `name`.
+        name: the name of the model.
+        repository: the repository from which the code in the card loads the model; None for `name`.
         language, license, tags, finetuned_from, tasks, dataset: as for `Trainer.create_model_card`. `finetuned_from`
-            is known already if the model was loaded from the Hub.
-        pictures: `ideal_ratios`, `calibration`, `label_scores` -> the path of the picture beside the card.
+            is not needed if the model was loaded from the Hub.
+        pictures: `ideal_ratios`, `calibration`, `label_scores` -> the path of the picture, relative to the card.
     """
     task = TASKS.get(facts.main_input or "")
     pictures = pictures or {}
@@ -123,18 +123,18 @@ def _introduction(facts: RunFacts, finetuned_from: str | None, dataset: Sequence
         how = "plain training: no label was masked."
     else:
         means = {
-            "random": "labels are masked out of the loss at random",
-            "expected": "labels are weighted in the loss as random masks would on average",
+            "random": "labels are masked at random in the loss",
+            "expected": "the loss of each label is weighted with the probability that a mask would keep it",
         }[facts.settings.mask]
         how = (
-            f"[Partial Label Masking](https://arxiv.org/abs/2105.10782): {means}, so that rare ones are not drowned "
-            "by their negatives."
+            f"[Partial Label Masking](https://arxiv.org/abs/2105.10782): {means}, so that the negatives of rare "
+            "labels do not dominate."
         )
     return f"A {_kind(facts)} of {facts.label_space.num_labels:,} labels{base}, trained{data} with hf_plm by {how}"
 
 
 def _scores_section(facts: RunFacts, pictures: Mapping[str, str]) -> str:
-    """The evaluation: its data, the scores over all labels, and a line for each group of labels."""
+    """The evaluation: its data, the overall scores, and a line for each group of labels."""
     evaluation = facts.evaluation
     if evaluation is None or not evaluation.metrics:
         return ""
@@ -152,19 +152,19 @@ def _scores_section(facts: RunFacts, pictures: Mapping[str, str]) -> str:
         for group in GROUPS:
             rows.append((group, *(_decimal(scores.get(f"{group}_{column}", np.nan)) for column in columns)))
         text += (
-            "\n\nMeans over the tenth of the labels that is most frequent in training (head), the half that is rarest "
-            "(tail), and the rest:\n\n" + _table(("labels", *(METRICS.get(each, each) for each in columns)), rows)
+            "\n\nMeans over the most frequent tenth of the labels in training (head), the rarest half (tail), and the "
+            "rest (medium):\n\n" + _table(("labels", *(METRICS.get(each, each) for each in columns)), rows)
         )
     return text + _picture(pictures, "label_scores")
 
 
 def _origin(facts: RunFacts, evaluation: Evaluation) -> str:
-    """Which data the scores were measured on, and whether the thresholds were chosen on the same."""
+    """The data on which the scores were measured, and whether the thresholds were chosen on the same data."""
     text = f"On {markdown(evaluation.data, NAME_WIDTH)}, after {evaluation.step:,} steps of training."
     if facts.was_decided_otherwise:
-        text += " They were measured with other thresholds than those that the model has now."
+        text += " The model had different thresholds then than now."
     if facts.was_tuned_on_evaluation:
-        text += " The thresholds were chosen on the same data: scores measured with them here are flattering."
+        text += " The thresholds were chosen on the same data, so these scores are too optimistic."
     if facts.was_tuned_elsewhere:
         text += " The thresholds were chosen on other data."
     return text
@@ -192,7 +192,7 @@ def _labels_section(facts: RunFacts) -> str:
 
 
 def _training_section(facts: RunFacts, pictures: Mapping[str, str]) -> str:
-    """Settings of the method, of the optimizer, and versions."""
+    """Settings of the method and the optimizer, and versions."""
     settings = facts.settings
     start = f"R ^ {settings.temper}" if settings.initial_ratio == "tempered" else str(settings.initial_ratio)
     rows = {
@@ -219,7 +219,7 @@ def _training_section(facts: RunFacts, pictures: Mapping[str, str]) -> str:
 def _weighting(facts: RunFacts) -> dict[str, str]:
     """The settings `mask`, `class_weight` and `prior` in words, without those that change nothing."""
     settings = facts.settings
-    masks = {"random": "random", "expected": "their expectation, as weights"}
+    masks = {"random": "random", "expected": "expected (keep probabilities as weights)"}
     assumed = {
         "ideal": "the ideal ratios",
         "balanced": "as many positives as negatives of each label",
@@ -229,14 +229,14 @@ def _weighting(facts: RunFacts) -> dict[str, str]:
     if not facts.masks_nothing:
         words["masks"] = masks[settings.mask]
         if settings.class_weight:
-            words["class weight"] = f"(share of the class's labels that is kept) ^ -{settings.class_weight:g}"
+            words["class weight"] = f"(kept share of the class's labels) ^ -{settings.class_weight:g}"
     if settings.prior == "balanced" or not facts.masks_nothing:
         words["scores assume"] = assumed[settings.prior]
     return words
 
 
 def _decimal(value: float) -> str:
-    """With three digits; empty where there is no value."""
+    """With three decimals; empty if there is no value."""
     return "" if np.isnan(value) else f"{value:.3f}"
 
 

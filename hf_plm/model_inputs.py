@@ -1,4 +1,4 @@
-"""Turns what users have (texts, pictures, data sets, tensors) into a model's inputs, batch by batch."""
+"""Turns texts, pictures, data sets and tensors into a model's inputs, batch by batch."""
 
 import inspect
 import itertools
@@ -23,17 +23,17 @@ from .label_space import shown_list
 Processor = PreTrainedTokenizerBase | BaseImageProcessor
 
 NO_LIMIT = 10**9
-"""A tokenizer without a maximum length says that it is larger than this."""
+"""A tokenizer without a maximum length has a `model_max_length` above this."""
 
 
 def read_batches(inputs: Any, batch_size: int) -> Iterator[list[Any] | dict[str, Tensor]]:
-    """Cut any input of `predict` into batches; only one of them is in memory at a time.
+    """Split any input of `predict` into batches; only one of them is in memory at a time.
 
     Yields:
-        the rows of a batch, at least one; for a mapping of tensors, the same mapping of the rows of this batch.
+        the rows of a batch, at least one; for a mapping of tensors, the same mapping for the rows of this batch.
 
     Raises:
-        ValueError: if `inputs` cannot be read in rows, or the tensors of a mapping differ in their number of rows.
+        ValueError: if `inputs` cannot be read in rows, or the tensors of a mapping have different numbers of rows.
     """
     if isinstance(inputs, Mapping):
         num_rows = _count_rows(inputs)
@@ -46,8 +46,8 @@ def read_batches(inputs: Any, batch_size: int) -> Iterator[list[Any] | dict[str,
         rows = [inputs] if isinstance(inputs, str | os.PathLike) or is_pil_image(inputs) else inputs
         if isinstance(rows, Tensor | DataLoader) or not (isinstance(rows, Iterable) or hasattr(rows, "__getitem__")):
             raise ValueError(
-                f"inputs is a {type(rows).__name__}; give texts, pictures, a datasets.Dataset, another iterable of "
-                "rows, or a mapping of tensors (such as one batch of a data loader)"
+                f"inputs is a {type(rows).__name__}; give texts, pictures, a datasets.Dataset, any other iterable "
+                "of rows, or a mapping of tensors (such as one batch of a data loader)"
             )
         iterator = iter(rows)
         while batch := list(itertools.islice(iterator, batch_size)):
@@ -58,7 +58,7 @@ class InputMaker:
     """Makes a model's inputs from the batches of `read_batches`.
 
     Args:
-        model: takes tensors as named arguments.
+        model: a model that takes tensors as named arguments.
         processor: the tokenizer or image processor that the model was trained with; None for prepared inputs.
     """
 
@@ -81,11 +81,11 @@ class InputMaker:
         """The inputs of a batch, on the model's device; floating-point inputs have the model's dtype.
 
         Args:
-            first_row: the number of the batch's first row among all rows, for messages.
+            first_row: the number of the batch's first row among all rows, for error messages.
 
         Raises:
-            ValueError: without the right processor, or if a row is not what the processor takes.
-            FileNotFoundError: if there is no picture at a path.
+            ValueError: without the right processor, or if the processor does not take a row of this type.
+            FileNotFoundError: if a picture is missing.
         """
         if isinstance(rows, dict):
             inputs = {name: tensor for name, tensor in rows.items() if name != "labels"}
@@ -130,7 +130,7 @@ class InputMaker:
             return usual
         if len(found) == 1:
             return found[0]
-        which = f"several that could be it: {shown_list(found)}" if found else f"only {shown_list(list(rows[0]))}"
+        which = f"several others of this kind: {shown_list(found)}" if found else f"only {shown_list(list(rows[0]))}"
         raise ValueError(
             f"the rows have no column '{usual}' and no '{self.main_input}', but {which}; choose one with "
             "dataset.select_columns('NAME')"
@@ -147,7 +147,7 @@ class InputMaker:
         given = "tokenizer" if isinstance(self.processor, PreTrainedTokenizerBase) else "image processor"
         if not isinstance(self.processor, Processor) or wanted not in (None, given):
             raise ValueError(
-                f"processor is a {type(self.processor).__name__}, and the model takes '{self.main_input}'; pass its "
+                f"processor is a {type(self.processor).__name__}, but the model takes '{self.main_input}'; pass its "
                 f"{wanted or 'tokenizer or image processor'}"
             )
 
@@ -183,7 +183,7 @@ def _count_rows(inputs: Mapping[str, Any]) -> int:
         if not isinstance(tensor, Tensor) or not tensor.dim():
             raise ValueError(
                 f"inputs[{name!r}] is a {type(tensor).__name__}; a mapping must hold tensors with one entry per row: "
-                "ask the tokenizer or image processor for return_tensors='pt'"
+                "call the tokenizer or image processor with return_tensors='pt'"
             )
     sizes = {name: len(tensor) for name, tensor in inputs.items()}
     if len(set(sizes.values())) != 1:

@@ -23,7 +23,7 @@ class Difference(NamedTuple):
 
 
 def paired_difference(ours: Sequence[float], theirs: Sequence[float]) -> Difference:
-    """The difference of two methods with the same seeds, by Student's t; it covers chance of seeds, not of data.
+    """The difference of two methods with the same seeds, by Student's t; it covers variation of seeds, not of data.
 
     Args:
         ours, theirs: a score for each seed, in the same order of seeds.

@@ -1,4 +1,4 @@
-"""Finds the files of the pictures that a table names."""
+"""Finds the picture files that a table names."""
 
 import os
 from pathlib import Path
@@ -22,20 +22,20 @@ def find_pictures(data: DatasetDict, column: str = IMAGE, folder: str | Path | N
     Args:
         data: the parts of one data set.
         column: the column with pictures, or with the names of their files as text. It is renamed.
-        folder: the folder that has the files, also in its subfolders; the names may lack the file endings. None if the
-            names are paths.
+        folder: the folder that has the files, also in its subfolders; the names may be without file endings. None if
+            the names are paths.
 
     Raises:
         ValueError: if there is no such folder or column, or if pictures are missing; it names the first one.
     """
     if folder is not None and not Path(folder).is_dir():
-        raise ValueError(f"image_folder is '{folder}', and there is no such folder")
+        raise ValueError(f"image_folder is '{folder}', but there is no such folder")
     if any(
         column not in rows.column_names or (column != IMAGE and IMAGE in rows.column_names) for rows in data.values()
     ):
         columns = shown_list(next(iter(data.values())).column_names, None)
         raise ValueError(
-            f"image_column is '{column}', and the columns are {columns}; name the column of the pictures or their "
+            f"image_column is '{column}', but the columns are {columns}; name the column of the pictures or their "
             f"files with image_column=... (--image-column), and rename any other column called '{IMAGE}'"
         )
     if folder is None and all(_is_of_pictures(rows.features[column]) for rows in data.values()):
@@ -66,14 +66,14 @@ def _is_of_pictures(feature: object) -> bool:
 
 
 def _named_files(names: list[pa.Array]) -> tuple[pa.Array, pa.Array]:
-    """The names that are files, or URLs that `datasets` opens; returned twice, as names and as paths."""
+    """The names of existing files, and URLs, which `datasets` can open; returned twice, as names and as paths."""
     different = pc.unique(pa.chunked_array(names)).drop_null().to_pylist()
     known = pa.array([name for name in different if os.path.isfile(name) or "://" in name], pa.string())
     return known, known
 
 
 def _files_in(folder: str | Path) -> tuple[pa.Array, pa.Array]:
-    """The names for the files of a folder, relative to it, with and without ending; and the full path for each."""
+    """The names of the files in a folder, relative to it, with and without ending; and the full path of each."""
     folder = Path(folder).resolve()
     files = [
         Path(parent, name).relative_to(folder).as_posix()
@@ -81,7 +81,7 @@ def _files_in(folder: str | Path) -> tuple[pa.Array, pa.Array]:
         for name in names
     ]
     stems: dict[str, str | None] = {}
-    for file in files:  # a name that two files share means neither
+    for file in files:  # a name without ending that fits two files is not used
         stem = os.path.splitext(file)[0]
         stems[stem] = None if stem in stems else file
     known = pa.array([*files, *stems], pa.string())

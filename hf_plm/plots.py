@@ -22,7 +22,7 @@ with needed("matplotlib"):
 __all__ = ["plot_calibration", "plot_label_counts", "plot_label_scores", "plot_ratios"]
 
 MOST_LINES = 500
-"""The most lines that are drawn for a group; of more labels, an evenly spaced selection by id is drawn."""
+"""The maximum number of lines for a group; of more labels, an evenly spaced selection by id is drawn."""
 
 FEW_ENTRIES = 10
 """The share of positives among fewer entries than this is mostly chance, and is not drawn."""
@@ -32,7 +32,7 @@ def plot_ratios(state: PLMState) -> Figure:
     """Plot, for each update, each label's ideal ratio relative to its ratio in the data.
 
     For few labels the names are at the ends of the lines; for many labels thick lines show the medians of head, medium
-    and tail. Labels that lack positives or negatives have no ratio, and no line.
+    and tail. Labels without positives or without negatives have no ratio, and no line.
     """
     has_ratio = state.has_ratio.cpu().numpy()
     shifts = state.shifts.exp().cpu().numpy()[:, has_ratio]
@@ -64,8 +64,8 @@ def plot_ratios(state: PLMState) -> Figure:
         legend_below(figure, entries, 3, None if are_named else "thick lines: medians of")
     set_title(
         figure,
-        "How the ideal ratios of the labels moved (lines that become flat have settled)",
-        "above 1: negatives are masked; below 1: positives are masked; at 1: nothing is",
+        "How the ideal ratios of the labels changed (flat lines have converged)",
+        "above 1: negatives are masked; below 1: positives are masked; at 1: nothing is masked",
     )
     return figure
 
@@ -87,7 +87,7 @@ def _ratio_axis(axis: Axes, shifts: np.ndarray, updates: np.ndarray, state: PLMS
         axis.set_xticks([0])
     steps = state.settings["update_steps"]
     missing = int((~state.has_ratio).sum())
-    note = f"\n(not shown: {missing:,} labels that lack positives or negatives)" if missing else ""
+    note = f"\n(not shown: {missing:,} labels without positives or without negatives)" if missing else ""
     axis.set_xlabel((f"updates, every {steps:,} steps" if steps else "updates, one per epoch") + note)
     tidy(axis)
 
@@ -99,7 +99,7 @@ def plot_calibration(state: PLMState, scores: str = "trained") -> Figure:
     `FEW_ENTRIES` entries; an entry is one label of one row. Lines join only points of neighbouring bins.
 
     Args:
-        scores: what the scores of the model are, see `Decisions`. After `calibrate` (`probabilities`) each bin moves
+        scores: the kind of the model's scores, see `Decisions`. After `calibrate` (`probabilities`) each bin moves
             with its middle. After `fold_thresholds` (`decisions`) the scores are not probabilities, so those of
             training are shown.
 
@@ -132,8 +132,8 @@ def plot_calibration(state: PLMState, scores: str = "trained") -> Figure:
     whose = {"trained": "", "probabilities": ", after calibrate()", "decisions": ", before fold_thresholds()"}[scores]
     set_title(
         figure,
-        "Do the predicted probabilities come true? (best: points on the dotted line)",
-        f"below the line too much is predicted; last epoch of training{whose}",
+        "Are the predicted probabilities right? (best: points on the dotted line)",
+        f"below the line: probabilities too high; last epoch of training{whose}",
     )
     return figure
 

@@ -1,4 +1,4 @@
-"""Using a trained model: the labels of texts, pictures and data sets, batch by batch."""
+"""Predicts the labels of texts, pictures and data sets with a trained model, batch by batch."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,11 +19,11 @@ OUTPUTS = ("names", "scores", "array")
 
 @dataclass(frozen=True, eq=False)
 class BatchPredictions:
-    """What a model predicts for the rows of one batch.
+    """The predictions of a model for the rows of one batch.
 
     Attributes:
-        rows: as they were given: a list, or a mapping of tensors.
-        label_names: in the order of the model's outputs.
+        rows: the inputs of the batch: a list, or a mapping of tensors.
+        label_names: the names of the labels in the order of the model's outputs.
         scores (float64, `(rows, num_labels)`): in [0, 1]; see `predict`.
         predicted (bool, `(rows, num_labels)`): which labels are predicted.
     """
@@ -86,31 +86,32 @@ def predict(
     batch_size: int = 32,
     output: str = "names",
 ) -> list[list[str]] | list[dict[str, float]] | np.ndarray:
-    """The labels that a trained model predicts for each row, decided as its evaluation decides.
+    """The labels that a trained model predicts for each row, with the same thresholds as in its evaluation.
 
         predict(model, ["a small editor", "a game"], tokenizer)
         predict(model, ["pictures/1.png"], image_processor, output="scores")
 
-    A label is predicted where its logit is at least its threshold (`config.plm`), or 0 if the model has no thresholds:
+    A label is predicted if its logit is at least its threshold (`config.plm`), or 0 if the model has no thresholds:
     a probability of 0.5. A model with one class per row predicts the class whose logit is farthest above its
     threshold.
 
-    Scores are sigmoids of the logits, or with one class per row their softmax, as pipelines give them. What they mean
-    depends on the model. As it was trained, masks and prior have moved them. After `calibrate` they are probabilities
+    Scores are the same as in pipelines: sigmoids of the logits, or with one class per row their softmax. Their meaning
+    depends on the model. After training, they are shifted by masks and prior. After `calibrate` they are probabilities
     for the frequencies of the training data (with one class per row the softmax is more confident than that). After
-    `fold_thresholds` they are no probabilities: a label is predicted where its score is at least 0.5.
+    `fold_thresholds` they are not probabilities: a label is predicted if its score is at least 0.5.
 
     Args:
-        model: stays on its device, and in its mode (training or evaluation); the inputs are moved to the device.
+        model: the trained model. Its device and mode (training or evaluation) stay the same; inputs are moved to the
+            device.
         inputs: one of:
 
-            - texts: a list of str, or one str. They are cut at the tokenizer's `model_max_length`, and at what the
-              model can take.
-            - pictures: a list of PIL images or of paths, or one of them.
+            - texts: a list of str, or one str. They are cut to the tokenizer's `model_max_length`, or to the limit of
+              the model.
+            - pictures: a list of PIL images or of paths, or a single one.
             - a `datasets.Dataset` or a stream, with the model's own inputs (`input_ids`, `pixel_values`), or with a
               column of texts or pictures: `text` or `image`, or the only one of its kind.
             - any other iterable of such texts, pictures or rows; it is read batch by batch.
-            - prepared inputs: a mapping of tensors, as tokenizers and image processors give them with
+            - prepared inputs: a mapping of tensors, as tokenizers and image processors return it with
               `return_tensors="pt"`.
         processor: the tokenizer or image processor that the model was trained with; not needed for prepared inputs of
             the same length.
@@ -124,7 +125,7 @@ def predict(
 
     Raises:
         ValueError: for inputs that cannot be read, a processor that is missing or of the wrong kind, logits that are
-            NaN or missing, and as `read_decisions`.
+            NaN or missing, and the errors of `read_decisions`.
         FileNotFoundError: for the first picture that is missing.
     """
     if output not in OUTPUTS:
@@ -143,10 +144,10 @@ def predict(
 def predict_batches(
     model: nn.Module, inputs: Any, processor: Processor | None = None, batch_size: int = 32
 ) -> Iterator[BatchPredictions]:
-    """What `predict` gives, batch by batch, for inputs of any length; names and scores of one forward pass.
+    """Predict as `predict` does, batch by batch, for inputs of any length; names and scores from one forward pass.
 
-    Only one batch is in memory. Arguments and errors are those of `predict`; the errors come with the first batch, or
-    with the one that they are about.
+    Only one batch is in memory. Arguments and errors are those of `predict`; an error is raised at the first batch, or
+    at the batch that causes it.
     """
     if batch_size < 1:
         raise ValueError(f"batch_size is {batch_size}; it must be 1 or more")
@@ -165,8 +166,8 @@ def predict_batches(
             raise ValueError(f"the model's logits have shape {logits.shape}; they must be (rows, num_labels)")
         if np.isnan(logits).any():
             raise ValueError(
-                f"row {num_rows + int(np.isnan(logits).any(1).argmax())} of the inputs has logits that are NaN, which "
-                "decide nothing; look at the inputs and the weights"
+                f"row {num_rows + int(np.isnan(logits).any(1).argmax())} of the inputs has logits that are NaN, so "
+                "nothing can be predicted; check the inputs and the weights"
             )
         num_rows += len(logits)
         margins = logits if thresholds is None else logits - thresholds

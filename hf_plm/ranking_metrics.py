@@ -1,4 +1,4 @@
-"""Scores of labels ranked by their logits (extreme multi-label classification); they hold one batch in memory."""
+"""Scores of labels ranked by their logits (extreme multi-label classification), with one batch in memory."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -19,7 +19,7 @@ logger = logging.get_logger(__name__)
 
 
 def propensities(label_counts: LabelCounts | Mapping[str, Any], a: float = 0.55, b: float = 1.5) -> Tensor:
-    """The probability that a label that applies was annotated; frequent labels are missed less often.
+    """The probability that a label that applies was annotated; it is higher for frequent labels.
 
     `1 / (1 + C * (positives + b) ** -a)` with `C = (log(rows) - 1) * (b + 1) ** a`: Eq. 2 of Jain, Prabhu and Varma,
     "Extreme Multi-label Loss Functions for Recommendation, Tagging, Ranking & Other Missing Label Applications",
@@ -78,9 +78,9 @@ class RankingComputeMetrics(BatchwiseMetrics):
         a, b: see `propensities`.
 
     Raises:
-        ValueError: at construction, if `top` is empty or out of range, and as `propensities`. In a call, if shapes
-            differ, a label is neither 1, 0 nor unknown, or `label_counts` has a name that the model lacks; the sums
-            are then dropped.
+        ValueError: at construction, if `top` is empty or out of range, and the errors of `propensities`. In a call, if
+            shapes differ, a label is neither 1, 0 nor unknown, or `label_counts` has a name that the model does not
+            have; the sums are then dropped.
     """
 
     def __init__(
@@ -118,7 +118,7 @@ class RankingComputeMetrics(BatchwiseMetrics):
         return {f"{name}_at_{k}": values[i].item() for name, values in scores.items() for i, k in enumerate(self.top)}
 
     def _inverse_propensities(self) -> Tensor:
-        """Float32, in the order of the evaluated model's labels; a label that the counts lack has no positives."""
+        """Float32, in the order of the evaluated model's labels; a label without counts has no positives."""
         record = self._record()
         if record is None:
             return self.inverse_propensities
@@ -131,8 +131,8 @@ class RankingComputeMetrics(BatchwiseMetrics):
         num_labels = len(inverse_propensities)
         if logits.shape != labels.shape or logits.shape[1:] != (num_labels,):
             raise ValueError(
-                f"logits have shape {tuple(logits.shape)}, labels {tuple(labels.shape)}; both must be (rows, "
-                f"{num_labels}), as label_counts has {num_labels} labels"
+                f"logits have shape {tuple(logits.shape)}, labels have shape {tuple(labels.shape)}; both must be "
+                f"(rows, {num_labels}), as label_counts has {num_labels} labels"
             )
         labels = labels.to(logits.device)
         positive, known = labels == 1, known_labels(labels)
@@ -166,7 +166,7 @@ class RankingComputeMetrics(BatchwiseMetrics):
 
 
 def _rank(logits: Tensor, known: Tensor, k: int) -> Tensor:
-    """The first `k` labels of each row, int64 `(rows, k)`: known ones by falling logits, then unknown ones."""
+    """The first `k` labels of each row, int64 `(rows, k)`: known ones by decreasing logits, then unknown ones."""
     lowest = torch.finfo(logits.dtype).min
     ranking = logits.nan_to_num(nan=lowest, posinf=math.inf, neginf=lowest).masked_fill_(~known, -math.inf)
     return ranking.topk(k).indices

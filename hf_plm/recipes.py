@@ -1,4 +1,4 @@
-"""The steps of a training that the examples and the command `hf-plm` share: columns, models, inputs, evaluation."""
+"""The steps that the examples and the command `hf-plm` share: columns, models, inputs, evaluation."""
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -30,17 +30,17 @@ EVERY_EPOCH: dict[str, Any] = {
     "save_strategy": "epoch",
     "save_total_limit": 1,
     "per_device_eval_batch_size": 256,
-    "remove_unused_columns": False,  # texts and pictures become inputs when a row is read
+    "remove_unused_columns": False,  # inputs are made from texts and pictures when a row is read
 }
-"""Arguments of a training that evaluates and saves after every epoch."""
+"""Training arguments for evaluating and saving after every epoch."""
 
 SMALL_TEXT: dict[str, Any] = {"num_train_epochs": 4, "learning_rate": 2e-3, "per_device_train_batch_size": 64}
 SMALL_IMAGE: dict[str, Any] = {"num_train_epochs": 8, "learning_rate": 1e-3, "per_device_train_batch_size": 64}
 PRETRAINED: dict[str, Any] = {"num_train_epochs": 5, "learning_rate": 5e-5, "per_device_train_batch_size": 16}
-"""Arguments with which the small models, or a pretrained one, learn well."""
+"""Training arguments with which the small models, or a pretrained one, learn well."""
 
 SMALL_LENGTH, USUAL_LENGTH = 48, 128
-"""To how many tokens texts are cut for the small model, and for a pretrained one."""
+"""The number of tokens to which texts are cut for the small model, and for a pretrained one."""
 
 
 @dataclass
@@ -54,16 +54,16 @@ class LabelArguments:
         default=None,
         metadata={
             "metavar": "NAMES",
-            "help": "Instead of it, one column for each label, with 1, 0, or nothing where it is unknown: a,b,c or a "
-            "pattern such as 'tag_*'.",
+            "help": "Instead of it, one column for each label, with 1, 0, or nothing if unknown: a,b,c or a pattern "
+            "such as 'tag_*'.",
         },
     )
     separator: str | None = field(
         default=None,
         metadata={
             "metavar": "TEXT",
-            "help": "What stands between the names in a label column of text; '' if each cell is one name. Default: "
-            "|, ; or a comma, found by itself where it is plain.",
+            "help": "The separator of the names in a label column of text; '' if each cell is one name. Default: |, ; "
+            "or a comma, if the data make it clear.",
         },
     )
 
@@ -78,32 +78,34 @@ class LabelArguments:
 
 @dataclass
 class TrainingRows(LabelArguments):
-    """Flags: where the labels are in a table, and how many rows are trained on."""
+    """Flags: where the labels are in a table, and how many rows are used for training."""
 
     max_train_samples: int | None = field(
-        default=None, metadata={"metavar": "N", "help": "Train on so many rows, drawn at random. Default: all."}
+        default=None, metadata={"metavar": "N", "help": "Train on this many rows, drawn at random. Default: all."}
     )
 
 
 @dataclass
 class DataArguments(TrainingRows):
-    """Flags of the examples: the model, and the files or the data set of the Hub with the parts."""
+    """Flags of the examples: the model, and the files or the Hub data set with the parts."""
 
-    model_name_or_path: str | None = field(default=None, metadata={"help": "Default: a small one, untrained."})
+    model_name_or_path: str | None = field(
+        default=None, metadata={"help": "A model of the Hub or a folder. Default: a small untrained one."}
+    )
     dataset_name: str | None = field(default=None, metadata={"help": "A data set of the Hub."})
     dataset_config: str | None = field(default=None, metadata={"help": "Its configuration, if it has several."})
     validation_split: str = field(default="validation", metadata={"help": "Its split for evaluation."})
-    train_file: str | None = field(default=None, metadata={"help": "A csv, tsv, json or parquet file of your own."})
+    train_file: str | None = field(default=None, metadata={"help": "Your own csv, tsv, json or parquet file."})
     validation_file: str | None = field(default=None, metadata={"help": "The same for evaluation."})
 
     def read_data(self, bundled: Path) -> DatasetDict:
         """The parts `train` and `validation`.
 
         Args:
-            bundled: the folder of the parquet files that are read where no other data are named.
+            bundled: the folder of the parquet files that are read if no other data are given.
 
         Raises:
-            ValueError: for one file without the other, and as `read_labeled`.
+            ValueError: for one file without the other, and the errors of `read_labeled`.
         """
         if (self.train_file is None) != (self.validation_file is None):
             raise ValueError("give both --train_file and --validation_file")
@@ -120,16 +122,16 @@ class DataArguments(TrainingRows):
 
 @contextmanager
 def loading(name: str | None) -> Iterator[None]:
-    """A context in which an error of a model that cannot be loaded names the model."""
+    """A context for loading a model; if that fails, the error names the model."""
     try:
         yield
     except OSError as error:
-        where = "from this folder" if Path(str(name)).is_dir() else "as there is no such folder, from the Hub"
+        where = "from this folder" if Path(str(name)).is_dir() else "from the Hub, and there is no such folder"
         raise OSError(f"the model '{name}' cannot be loaded {where}: {error}") from error
 
 
 def draw_rows(rows: Dataset, most: int | None, seed: int) -> Dataset:
-    """At most so many rows, drawn at random; all for None.
+    """At most `most` rows, drawn at random; all rows for None.
 
     Raises:
         ValueError: if `most` is below 1.
@@ -142,16 +144,16 @@ def draw_rows(rows: Dataset, most: int | None, seed: int) -> Dataset:
 
 
 def text_tokenizer(name: str | None, texts: Iterable[str], max_length: int | None = None) -> PreTrainedTokenizerBase:
-    """The tokenizer of a pretrained model, or one that is trained on `texts`.
+    """The tokenizer of a pretrained model, or a new one that is trained on `texts`.
 
     Args:
-        name: of the model on the Hub, or its folder; None to train a tokenizer.
+        name: the name of the model on the Hub, or its folder; None to train a tokenizer.
         max_length: longer texts are cut to this many tokens. It is saved with the tokenizer, so that `predict` cuts
-            alike. None for 48 tokens with a tokenizer that is trained here, and for 128, or what the model takes if
-            that is less, with a pretrained one.
+            texts to the same length. None for 48 tokens with a new tokenizer; with a pretrained one for 128 tokens,
+            or for the limit of the model if it is lower.
 
     Raises:
-        ValueError: if `max_length` is below 1, or the model takes fewer tokens.
+        ValueError: if `max_length` is below 1, or above the limit of the model.
     """
     if name is None:
         tokenizer: PreTrainedTokenizerBase = train_tokenizer(texts)
@@ -163,7 +165,7 @@ def text_tokenizer(name: str | None, texts: Iterable[str], max_length: int | Non
         limit, usual = min(tokenizer.model_max_length, positions or tokenizer.model_max_length), USUAL_LENGTH
     max_length = min(usual, limit) if max_length is None else max_length
     if not 1 <= max_length <= limit:
-        raise ValueError(f"max_length is {max_length}; it must be from 1 to {limit}, the tokens that the model takes")
+        raise ValueError(f"max_length is {max_length}; it must be from 1 to {limit}, the limit of the model")
     tokenizer.model_max_length = max_length
     return tokenizer
 
@@ -179,7 +181,7 @@ def text_model(name: str | None, space: LabelSpace, tokenizer: PreTrainedTokeniz
 
 
 def image_processor(name: str | None) -> BaseImageProcessor:
-    """The image processor of a pretrained model; for None that of the small ViT."""
+    """The image processor of a pretrained model; for None the one of the small ViT."""
     if name is None:
         return small_image_processor()
     with loading(name), needed("PIL"):
@@ -219,10 +221,10 @@ def image_inputs(processor: Any, column: str = "image") -> Callable[[dict[str, A
 
 
 def evaluate_and_save(trainer: PLMTrainer, rows: Any = None) -> dict[str, float]:
-    """Evaluate, and save the metrics, the model, its card and its pictures; with `push_to_hub`, upload them.
+    """Evaluate, and save the metrics, the model, its card and its pictures; with `push_to_hub` also upload them.
 
     Args:
-        rows: to evaluate on; None for the trainer's `eval_dataset`.
+        rows: the rows for evaluation; None for the trainer's `eval_dataset`.
 
     Returns:
         the metrics, as `Trainer.evaluate`.

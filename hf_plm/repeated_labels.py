@@ -1,4 +1,4 @@
-"""Removes labels that a row lists again, as annotations of pictures do, which have one entry for each object."""
+"""Removes labels that a row lists more than once, as in picture annotations with one entry for each object."""
 
 import numpy as np
 import pyarrow as pa
@@ -14,7 +14,7 @@ logger = logging.get_logger(__name__)
 def drop_repeated_labels(data: DatasetDict, column: str) -> DatasetDict:
     """Keep each label of a row once, in lists of names or of ids; a warning says how many rows are changed.
 
-    Rows that may be multi-hot vectors are not changed, and neither are columns without lists.
+    Rows that may be multi-hot vectors, and columns without lists, are not changed.
     """
     lists = {name: stored_column(rows, column).combine_chunks() for name, rows in data.items()}
     if not all(_is_of_labels(each) for each in lists.values()):

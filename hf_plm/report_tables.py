@@ -1,4 +1,4 @@
-"""The report of `hf-plm inspect` as tables in the terminal."""
+"""Prints the report of `hf-plm inspect` as tables in the terminal."""
 
 import torch
 
@@ -14,14 +14,14 @@ with needed("rich"):
     from rich.text import Text
 
 FORMS = {"multi_hot": "1 and 0", "ids": "ids", "names": "names", "class_id": "one class id per row"}
-"""The forms of labels in words."""
+"""The forms of labels, in words."""
 
 SHOWN_LABELS = 30
-"""The number of labels that are listed at most: the most frequent and the rarest."""
+"""The maximum number of labels in the table: the most frequent and the rarest."""
 
 
 def print_report(report: LabelReport, console: Console | None = None) -> None:
-    """The report as a person reads it; on the standard output, if there is no other console."""
+    """Print a report; to the standard output if `console` is None."""
     console = console or Console()
     counts = report.counts
     console.print(
@@ -61,17 +61,19 @@ def _label_table(report: LabelReport) -> Table:
     what = {"random": "the probability", "expected": "the weight"}[PRESETS["default"].mask]
     table.caption_justify = "left"
     table.caption = (
-        "group: head, the tenth of the labels that is most frequent; tail, the half that is rarest. "
-        "IRLbl: how many times as often the most frequent label occurs. "
-        f"keep: {what} with which preset default lets positives and negatives into the loss at first"
+        "group: head, the most frequent tenth of the labels; tail, the rarest half. "
+        "IRLbl: the count of the most frequent label, divided by the count of this label. "
+        f"keep: {what} with which preset default keeps positives and negatives in the loss at first"
     )
     return table
 
 
 def _preset_table(report: LabelReport) -> Table:
-    """How many labels each preset masks in the first epoch, and what it keeps of each group."""
+    """How many labels each preset masks in the first epoch, and how much it keeps of each group."""
     groups = report.counts.groups()
-    table = Table("preset", title="What the presets keep of positives, negatives in the first epoch", box=SIMPLE)
+    table = Table(
+        "preset", title="The share of positives, negatives that the presets keep in the first epoch", box=SIMPLE
+    )
     for name in ("labels masked", *groups):
         table.add_column(name, justify="right", no_wrap=True)
     known = (report.counts.positives + report.counts.negatives).sum().item()

@@ -34,7 +34,7 @@ def draw_plots(facts: RunFacts, folder: str | os.PathLike[str]) -> dict[str, Pat
 
     `ideal_ratios.png` and `calibration.png` are drawn if at least one batch was trained on; `label_scores.png` if the
     evaluation has scores of each label. An earlier picture stays until the new file is complete. If a picture cannot
-    be drawn, a warning is logged, and the others are still drawn. Without matplotlib there are none, and one warning.
+    be drawn, a warning is logged, and the others are still drawn. Without matplotlib there is only a warning.
 
     Returns:
         name -> path of each picture that was drawn.
@@ -57,7 +57,7 @@ def send_plots(callbacks: Iterable[TrainerCallback], paths: Mapping[str, Path], 
     """Send pictures to every tracker in use, under `plm/`; if a tracker refuses one, a warning is logged.
 
     Args:
-        callbacks: the callbacks of a trainer; those of other trackers are left alone.
+        callbacks: the callbacks of a trainer; those that are not trackers for pictures are ignored.
         paths: name -> a png file.
         step: the training step after which the pictures were drawn.
     """
@@ -89,7 +89,7 @@ def guard_tracker(tracker: TrainerCallback) -> TrainerCallback:
 
 
 def _pictures(facts: RunFacts) -> "dict[str, Callable[[], Figure]]":
-    """What draws each picture of a run. Raises a ModuleNotFoundError without matplotlib."""
+    """The functions that draw the pictures of a run. Raises a ModuleNotFoundError without matplotlib."""
     from . import plots  # matplotlib takes a second to import, and need not be installed
 
     pictures: dict[str, Callable[[], Figure]] = {}
@@ -98,15 +98,15 @@ def _pictures(facts: RunFacts) -> "dict[str, Callable[[], Figure]]":
         pictures["calibration"] = lambda: plots.plot_calibration(facts.state, facts.decisions.scores)
     evaluation = facts.evaluation
     if evaluation is not None and (scores := evaluation.label_scores) is not None:
-        note = ", with other thresholds than now" if facts.was_decided_otherwise else ""
+        note = ", with different thresholds than now" if facts.was_decided_otherwise else ""
         title = f"{evaluation.data}, after {evaluation.step:,} steps{note}"
         pictures["label_scores"] = lambda: plots.plot_label_scores({"evaluation": scores}, facts.label_counts, title)
     return pictures
 
 
 def _draw(plot: "Callable[[], Figure]", path: Path) -> bool:
-    """Replace a picture file by what `plot` draws, completely or not at all. Returns whether that worked."""
-    temporary = path.parent.parent / f"_{path.name}"  # a running upload leaves out names that begin with _
+    """Replace a picture file by the figure of `plot`, completely or not at all. Returns whether that worked."""
+    temporary = path.parent.parent / f"_{path.name}"  # uploads leave out names that begin with _
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         plot().savefig(temporary, dpi=130)
@@ -122,7 +122,7 @@ def _draw(plot: "Callable[[], Figure]", path: Path) -> bool:
 def _send(callback: Any, name: str, path: Path, step: int) -> None:
     """Send a picture to one tracker."""
     if isinstance(callback, TensorBoardCallback) and callback.tb_writer is not None:
-        from matplotlib.image import imread  # it has drawn the picture
+        from matplotlib.image import imread  # matplotlib is installed: it has drawn the picture
 
         callback.tb_writer.add_image(name, imread(path), step, dataformats="HWC")
     elif isinstance(callback, WandbCallback):

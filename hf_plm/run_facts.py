@@ -1,4 +1,4 @@
-"""What the model card and the pictures are told of a run."""
+"""Collects the facts about a training run for the model card and the pictures."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -24,10 +24,10 @@ from .scores import Groups, LabelScores
 from .state import PLMState
 
 SPEED = ("runtime", "samples_per_second", "steps_per_second", "model_preparation_time")
-"""Ends of the names of timings among an evaluation's metrics."""
+"""Suffixes of the names of timings among an evaluation's metrics."""
 
 PROCESSOR_FILES = ("tokenizer_config.json", "preprocessor_config.json")
-"""Where tokenizers and image processors are saved."""
+"""The files in which tokenizers and image processors are saved."""
 
 
 @dataclass(frozen=True)
@@ -35,13 +35,13 @@ class Evaluation:
     """One evaluation of a model.
 
     Attributes:
-        data: what the model was evaluated on, for readers of the card: `the split 'test', 4,381 rows`.
-        step: after how many steps of training, see `step_of_model`.
+        data: the evaluation data, in words for the card: `the split 'test', 4,381 rows`.
+        step: the number of training steps before it, see `step_of_model`.
         metrics: the scores by name, without a prefix and without timings, see `scores_alone`.
-        label_scores: the scores of each label; None if the metrics do not give them.
-        groups: the groups of labels that were scored; None if the metrics do not give them.
-        labels_digest: of the labels that it was scored with; None if unknown.
-        decisions: those that were scored; None if unknown.
+        label_scores: the scores of each label; None if the metrics do not have them.
+        groups: the groups of labels that were scored; None if the metrics do not have them.
+        labels_digest: the digest of the evaluation labels; None if unknown.
+        decisions: the thresholds and scores that were evaluated; None if unknown.
     """
 
     data: str
@@ -55,24 +55,24 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class RunFacts:
-    """A model and how it was trained, at one moment.
+    """A model and its training, at one moment.
 
     Attributes:
         label_space: the labels' names and order.
-        state: counts, measurements and ideal ratios, live.
-        settings, objective: those of the loss; the objective in words.
-        decisions: thresholds, and what the model's scores are.
-        evaluation: the last one of this model as it is; None if there was none.
-        is_single_label, is_adapter: whether each row has one class; whether it is a peft model, of which only the
-            adapter is saved.
+        state: counts, measurements and ideal ratios; the object that training changes, not a copy.
+        settings, objective: the settings of the loss, and its objective in words.
+        decisions: thresholds, and the kind of the model's scores.
+        evaluation: the last evaluation of the current model; None if there was none.
+        is_single_label, is_adapter: whether each row has one class; whether it is a peft model, which is saved as an
+            adapter.
         main_input: the name of the model's main input, such as `input_ids`; None if it has none.
         base_model: the model on the Hub that training started from; None if it was not on the Hub.
         has_processor: whether a tokenizer or an image processor is saved with the model.
         is_class_aware: whether rows were drawn by class.
-        train_rows: of the training set; None if it has no length.
-        steps, epochs: of training so far.
-        batch_size: rows of one optimizer step, over all ranks and with accumulation.
-        learning_rate, scheduler, optimizer, precision, seed: as the arguments say.
+        train_rows: the number of training rows; None if the data set has no length.
+        steps, epochs: the steps and epochs of training so far.
+        batch_size: rows in one optimizer step, over all ranks and with accumulation.
+        learning_rate, scheduler, optimizer, precision, seed: from the training arguments.
         versions: library -> version.
     """
 
@@ -101,7 +101,7 @@ class RunFacts:
 
     @property
     def label_counts(self) -> LabelCounts:
-        """Of the training data, with the labels' names; of a stream, what was seen."""
+        """The counts of the training data with the labels' names; for a stream, the counts of the rows so far."""
         return LabelCounts(self.state.positives.cpu(), self.state.negatives.cpu(), self.label_space.names)
 
     @property
@@ -128,7 +128,7 @@ class RunFacts:
 
     @property
     def was_decided_otherwise(self) -> bool:
-        """Whether the evaluation used other thresholds than the model has now, apart from calibrating and folding."""
+        """Whether the evaluation used different thresholds than now, apart from calibrating and folding."""
         then = self.evaluation.decisions if self.evaluation is not None else None
         if then is None:
             return False
@@ -148,16 +148,16 @@ def gather_facts(
     train_dataset: Any = None,
     processing_class: Any = None,
 ) -> RunFacts:
-    """The facts of a run.
+    """Collect the facts of a run.
 
     Args:
         model: a module, without wrappers for training on several devices.
-        evaluations: from old to new; the last one of the model as it is now counts.
-        processing_class: the tokenizer or image processor that is saved with the model; if None, its files are looked
-            for in the output folder.
+        evaluations: from old to new; the last one of the current model is used.
+        processing_class: the tokenizer or image processor that is saved with the model; if None, its files are
+            searched in the output folder.
 
     Raises:
-        ValueError: if the model's configuration holds decisions that cannot be read.
+        ValueError: if the decisions in the model's configuration cannot be read.
     """
     config = getattr(model, "config", None)
     step = step_of_model(args, trainer_state)
@@ -190,9 +190,9 @@ def gather_facts(
 
 
 def step_of_model(args: TrainingArguments, trainer_state: TrainerState) -> int:
-    """The step of training that a model's weights come from.
+    """The training step of the model's weights.
 
-    With `load_best_model_at_end` they are those of the best step again once training has ended.
+    With `load_best_model_at_end` this is the best step after training has ended.
     """
     has_ended = any("train_runtime" in log for log in trainer_state.log_history)
     if has_ended and args.load_best_model_at_end and trainer_state.best_model_checkpoint is not None:
@@ -201,18 +201,18 @@ def step_of_model(args: TrainingArguments, trainer_state: TrainerState) -> int:
 
 
 def scores_alone(metrics: Mapping[str, float], prefix: str) -> dict[str, float]:
-    """The numbers among the metrics of an evaluation, without their prefix, timings and the epoch."""
+    """The numbers in the metrics of an evaluation, without prefix, timings and epoch."""
     scores = {key.removeprefix(f"{prefix}_"): value for key, value in metrics.items() if isinstance(value, Real)}
     return {key: float(value) for key, value in scores.items() if not key.endswith(SPEED) and key != "epoch"}
 
 
 def is_adapter(model: Any) -> bool:
-    """Whether it is a peft model, of which only the adapter is saved."""
+    """Whether it is a peft model, which is saved as an adapter."""
     return hasattr(model, "active_peft_config")
 
 
 def _base_model(model: Any) -> str | None:
-    """The name of the model on the Hub that training started from."""
+    """The name of the Hub model from which training started; None if there is none."""
     if is_adapter(model):
         name = model.active_peft_config.base_model_name_or_path
     else:
@@ -231,5 +231,5 @@ def _objective_in_words(settings: PLMSettings) -> str:
 
 
 def _value(setting: Any) -> str:
-    """The value of a member of an enumeration; text as it is."""
+    """The value of an enumeration member; text is returned unchanged."""
     return str(getattr(setting, "value", setting))

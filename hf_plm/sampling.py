@@ -12,10 +12,10 @@ from .counting import positive_entries, read_labels
 
 
 class ClassAwareDataset(TorchDataset[dict[str, Any]]):
-    """A data set of the same size with rows drawn by class: a class uniformly at random, then one of its rows.
+    """A data set of the same size with rows drawn by class: first a random class, then one of its rows.
 
     Every epoch draws new rows, from the seed and the number of the epoch. Pass it to `PLMTrainer` as `train_dataset`,
-    with or without masks; the ratios of the method are then those of the rows of the first epoch.
+    with or without masks; the label ratios are then those of the rows in the first epoch.
 
     Source: class-aware sampling, Shen, Lin and Huang, "Relay Backpropagation for Effective Learning of Deep
     Convolutional Neural Networks", ECCV 2016.
@@ -48,7 +48,7 @@ class ClassAwareDataset(TorchDataset[dict[str, Any]]):
         rows, labels = positive_entries(dataset, counts, column, form)
         self._rows = rows[np.argsort(labels, kind="stable")]  # the rows of class 0, then of class 1, ...
         self._counts = np.bincount(labels, minlength=counts.num_labels)
-        self._epoch = torch.zeros((), dtype=torch.long).share_memory_()  # persistent workers see changes of it
+        self._epoch = torch.zeros((), dtype=torch.long).share_memory_()  # so that persistent workers see the new epoch
         self._drawn_epoch: int | None = None
 
     def set_epoch(self, epoch: int) -> None:
@@ -93,7 +93,7 @@ def make_long_tailed(
     label_format: str = "auto",
     label_names: Sequence[str] | None = None,
 ) -> Dataset:
-    """A long-tailed subset of a single-label data set: class sizes fall exponentially with the class id.
+    """A long-tailed subset of a single-label data set: class sizes decrease exponentially with the class id.
 
     Class c of C keeps `n * imbalance_factor ** (-c / (C - 1))` rows, where n is the size of the smallest class.
     CIFAR-10-LT and CIFAR-100-LT are made from CIFAR in this way.
@@ -102,7 +102,7 @@ def make_long_tailed(
 
     Args:
         imbalance_factor: the size of the first class divided by that of the last, 1 or more.
-        seed: the seed for choosing the rows that are kept; they stay in their order.
+        seed: the seed for choosing the rows that are kept; their order does not change.
         num_labels, column, label_format, label_names: see `count_labels`; there must be one class id per row.
 
     Raises:
@@ -113,7 +113,7 @@ def make_long_tailed(
         raise ValueError(f"imbalance_factor is {imbalance_factor}; it must be 1 or more")
     counts, form = read_labels(dataset, num_labels, column, label_format, label_names)
     if form != "class_id":
-        raise ValueError(f"column '{column}' has labels of the form '{form}'; give one class id per row")
+        raise ValueError(f"column '{column}' has labels of the form '{form}'; it must have one class id per row")
     smallest = int(counts.positives.min())
     if smallest == 0 or counts.num_labels < 2:
         raise ValueError(f"column '{column}': the classes have {counts.positives.tolist()} rows; each needs some")

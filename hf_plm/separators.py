@@ -1,4 +1,4 @@
-"""Finds the separator of the label names in cells of text; where the cells leave doubt, an error asks for it."""
+"""Finds the separator of the label names in cells of text; if it is not clear, an error asks for it."""
 
 import numpy as np
 import pyarrow as pa
@@ -11,26 +11,26 @@ from .label_space import shown_list
 logger = logging.get_logger(__name__)
 
 SEPARATORS = ("|", ";", ",")
-"""The separators that are found."""
+"""The separators that can be found."""
 
 UNUSUAL = ("/", "+", "&", "#")
-"""Characters that are more often part of a name than a separator: they are never used, but asked about."""
+"""Characters that are more often part of a name than a separator: an error asks about them."""
 
 QUOTED = r"^('[^']*'|\"[^\"]*\")$"
 
 
 def find_separator(cells: pa.Array, column: str) -> str:
-    """The one of `SEPARATORS` that clearly separates the names in the cells; empty if each cell is one name.
+    """The separator in `SEPARATORS` that clearly separates the names in the cells; empty if each cell is one name.
 
     A separator is clear if at least half of the cells contain it, or at least half of the names that it separates
     occur in several cells. `|` and `;`, which are rare in names, are also clear if no other of `SEPARATORS` is found.
-    A separator is not clear if another one separates names as well.
+    A separator is not clear if a second one separates names as well.
 
     Args:
         cells: text that is not empty.
 
     Raises:
-        ValueError: if none or more than one is clear, and the cells may still be lists of names.
+        ValueError: if no separator or more than one is clear, and the cells may still be lists of names.
     """
     different = pc.unique(cells)
     found = [separator for separator in SEPARATORS if _holding(different, separator)]
@@ -60,8 +60,8 @@ def find_separator(cells: pa.Array, column: str) -> str:
         return ""
     held = " and ".join(f"'{separator}'" for separator in found) or "blanks"
     raise ValueError(
-        f"column '{column}' holds text such as {quoted(odd[0].as_py())}, with {held}; say what separates the labels "
-        "of a row: separator=... (--separator), empty if each cell is one label"
+        f"column '{column}' holds text such as {quoted(odd[0].as_py())}, with {held}; give the separator of the "
+        "labels of a row: separator=... (--separator), empty if each cell is one label"
     )
 
 
@@ -70,7 +70,7 @@ def split_names(cells: pa.Array, separator: str) -> pa.ListArray:
 
     Args:
         cells: text; empty if a row has no label.
-        separator: the text between names; a blank means any white space; empty if each cell is one name.
+        separator: the text between names; a blank stands for any white space; empty if each cell is one name.
     """
     parts = _split(cells, separator)
     names = parts.values

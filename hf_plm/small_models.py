@@ -1,4 +1,4 @@
-"""Small models from scratch, for a first look without a download: a ModernBERT with its own tokenizer, and a ViT."""
+"""Small models from scratch, for a quick test without a download: a ModernBERT with its tokenizer, and a ViT."""
 
 from collections.abc import Iterable
 
@@ -18,16 +18,16 @@ from .extras import needed
 from .label_space import LabelSpace
 
 PIXELS = 64
-"""The width and the height of a picture for the small ViT."""
+"""The width and height of a picture for the small ViT."""
 
 
 def train_tokenizer(texts: Iterable[str], vocab_size: int = 8000) -> PreTrainedTokenizerFast:
     """A tokenizer (byte-level BPE, lower case) that is trained on `texts`; the same for the same texts every time.
 
     Args:
-        vocab_size: the number of tokens at most.
+        vocab_size: the maximum number of tokens.
     """
-    tokenizer = Tokenizer(models.BPE())  # the training of WordPiece breaks ties in another way every time
+    tokenizer = Tokenizer(models.BPE())  # the training of WordPiece breaks ties differently every time
     tokenizer.normalizer = normalizers.Lowercase()
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel()
     special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
@@ -65,7 +65,7 @@ def small_text_model(space: LabelSpace, tokenizer: PreTrainedTokenizerBase) -> P
 
 
 def small_image_processor() -> BaseImageProcessor:
-    """Makes pictures of any size 64 x 64 pixels, as the small ViT takes them."""
+    """An image processor that resizes pictures to 64 x 64 pixels, for the small ViT."""
     with needed("PIL"):
         from transformers import ViTImageProcessorPil
 

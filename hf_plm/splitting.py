@@ -26,8 +26,8 @@ def train_test_split_multilabel(
 
         parts = train_test_split_multilabel(dataset, test_size=0.1, validation_size=0.1)
 
-    Each label is in every part, or in as many parts as it has positives. This is more important than the sizes: with
-    many rare labels the small parts become larger than requested, and a warning says so. Another warning names labels
+    Each label is in every part, or in as many parts as it has positives. This has priority over the sizes: with many
+    rare labels the small parts become larger than requested, and a warning says so. A second warning names labels
     that are missing from a part because their rows also have other rare labels. Unknown labels are not positive.
 
     Source: Sechidis et al., "On the Stratification of Multi-Label Data", ECML PKDD 2011.
@@ -36,7 +36,7 @@ def train_test_split_multilabel(
         test_size: the share of the rows that go to `test`, a float in (0, 1); or their number, an int.
         validation_size: the same for `validation`; None for no such part.
         seed: the seed of the split.
-        num_labels, column, label_format, label_names: see `count_labels`; one class per row is fine, too.
+        num_labels, column, label_format, label_names: see `count_labels`; one class per row is possible, too.
 
     Returns:
         `train`, `validation` (if requested) and `test`, with the rows in their original order.
@@ -73,12 +73,12 @@ def multilabel_folds(
             PLMTrainer(make_model(), args, train_dataset=fold["train"], eval_dataset=fold["test"]).train()
 
     Each row is in `test` of one fold, and in `train` of all others. Each label is in every `test`, or in as many as it
-    has positives; a warning names labels for which this is not possible. See `train_test_split_multilabel`.
+    has positives; a warning names the labels for which this is not possible. See `train_test_split_multilabel`.
 
     Args:
         num_folds: the number of folds, 2 or more.
         seed: the seed of the folds.
-        num_labels, column, label_format, label_names: see `count_labels`; one class per row is fine, too.
+        num_labels, column, label_format, label_names: see `count_labels`; one class per row is possible, too.
 
     Returns:
         for each fold `train` and `test`, with the rows in their original order.
@@ -90,7 +90,9 @@ def multilabel_folds(
         raise ValueError(f"num_folds is {num_folds!r}; it must be a whole number, 2 or more")
     positives, names = _positives(dataset, num_labels, column, label_format, label_names)
     if num_folds > len(dataset):
-        raise ValueError(f"num_folds is {num_folds}, and the data set has {len(dataset)} rows; each fold needs one")
+        raise ValueError(
+            f"num_folds is {num_folds}, but the data set has only {len(dataset)} rows; each fold needs one or more"
+        )
     sizes = len(dataset) // num_folds + (np.arange(num_folds) < len(dataset) % num_folds)
     part_of, missing = stratify(positives, sizes, seed)
     _warn_of_missing(missing, names)
@@ -117,7 +119,7 @@ def _sizes(asked: dict[str, float | int | None], num_rows: int) -> dict[str, int
         sizes["train"] -= rows
     if sizes["train"] < 1:
         shown = " and ".join(f"{argument} is {size}" for argument, size in given.items())
-        raise ValueError(f"{shown}; this leaves none of the {num_rows} rows of the data set for train")
+        raise ValueError(f"{shown}; this leaves no row for train: the data set has {num_rows} rows")
     return sizes
 
 

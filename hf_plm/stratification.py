@@ -9,7 +9,7 @@ import numpy as np
 from scipy.sparse import csr_array
 
 SPREAD_PASSES = 10
-"""The number of passes over labels that some part lacks; the last passes rarely find a row to move."""
+"""The number of passes over labels that are missing in a part; more passes would rarely move a row."""
 
 
 def stratify(positives: csr_array, sizes: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -133,8 +133,8 @@ def _deal(
 
     Args:
         lacks (bool, `(parts,)`): the parts that come first, each until it gets a row.
-        wanted (int64, `(parts,)`): how much each part needs a row. Among equals, the part furthest below its size
-            comes first.
+        wanted (int64, `(parts,)`): how much each part needs a row. If several need it equally, the part furthest
+            below its size comes first.
         step: the amount by which a row lowers the need.
     """
     ties = generator.permutation(len(wanted)).tolist()
@@ -150,13 +150,13 @@ def _deal(
 
 
 def _spread(parts: _Parts, generator: np.random.Generator) -> None:
-    """Move rows to parts that lack one of their labels, if a move costs no more labels than it gains."""
+    """Move rows to parts that lack one of their labels, if the move removes no more labels than it adds."""
     for _ in range(SPREAD_PASSES):
         for label in parts.missing():
             rows = parts.rows_of(label)
             rows = generator.permutation(rows[parts.counts[label, parts.part_of[rows]] > 1])
             lacking = np.flatnonzero(parts.counts[label] == 0)
-            if not len(rows) or not len(lacking):  # a row moved for another label has brought it
+            if not len(rows) or not len(lacking):  # a row that was moved for a different label also has this one
                 continue
             target = generator.choice(lacking)
             labels, owners = parts.labels_of(rows)
@@ -175,7 +175,9 @@ def _resize(parts: _Parts) -> None:
             too_many = parts.num_rows - parts.sizes
             target = int(too_many.argmin())
             rows = np.flatnonzero(parts.part_of == source)
-            rows = rows[~(parts.by_row[rows] @ (parts.counts[:, source] == 1))]  # others would take a label away
+            rows = rows[
+                ~(parts.by_row[rows] @ (parts.counts[:, source] == 1))
+            ]  # moving other rows would remove a label
             if not len(rows):
                 break
             excess = parts.counts / np.maximum(parts.totals, 1)[:, None] - shares

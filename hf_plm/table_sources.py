@@ -18,7 +18,7 @@ DELIMITERS = {"csv": ",", "tsv": "\t"}
 
 COMPRESSED = (".gz", ".bz2", ".xz", ".zst", ".zip")
 WHOLE_FILE = 1 << 30
-"""The bytes of a JSON file that are read at once, so that all rows decide the types, not only the first ones."""
+"""The bytes of a JSON file that are read at once, so that the column types fit all rows, not only the first ones."""
 
 
 def read_parts(
@@ -39,12 +39,12 @@ def read_parts(
         the parts; a single table is the part `train`, and a single split keeps its name.
 
     Raises:
-        ValueError: if the source is of another kind, a file cannot be read, or a part does not exist.
+        ValueError: if the source is of a different kind, a file cannot be read, or a part does not exist.
     """
     if isinstance(source, str | Path) and file_format(source) is None:
         if Path(source).is_file():
             raise ValueError(
-                f"{source} is not a {', '.join(FORMATS)} file; read it with pandas, and give the DataFrame"
+                f"{source} is not a {', '.join(FORMATS)} file; read it with pandas, and pass the DataFrame"
             )
         data = load_dataset(str(source), config, split=dict(split) if isinstance(split, Mapping) else split)
         return DatasetDict({str(split): data}) if isinstance(data, Dataset) else data
@@ -59,12 +59,12 @@ def read_parts(
     chosen = split if isinstance(split, Mapping) else {split: split}
     for name in chosen.values():
         if name not in parts:
-            raise ValueError(f"split is '{name}', and the data have only the parts {', '.join(map(repr, parts))}")
+            raise ValueError(f"split is '{name}', but the data have only the parts {', '.join(map(repr, parts))}")
     return DatasetDict({part: parts[name] for part, name in chosen.items()})
 
 
 def file_format(name: str | Path) -> str | None:
-    """The format of a file by its ending; None for a data set of the Hub, a folder, or a file of another format."""
+    """The format of a file by its ending; None for a data set of the Hub, a folder, or an unknown format."""
     path = Path(name)
     path = path.with_suffix("") if path.suffix in COMPRESSED else path
     return FORMATS.get(path.suffix.lower())
@@ -79,7 +79,7 @@ def _read_table(source: Any, text: Sequence[str]) -> Dataset:
     if kind is None:
         raise ValueError(
             f"{source if isinstance(source, str | Path) else type(source).__name__} is not a table: give a "
-            f"{', '.join(FORMATS)} file, a pandas.DataFrame or a datasets.Dataset; for several of them a mapping, "
+            f"{', '.join(FORMATS)} file, a pandas.DataFrame or a datasets.Dataset; or several of them in a mapping, "
             "{'train': ..., 'validation': ...}; or a DatasetDict, or the name of a data set of the Hub"
         )
     if kind in DELIMITERS:
@@ -89,7 +89,7 @@ def _read_table(source: Any, text: Sequence[str]) -> Dataset:
 
 
 def _read_csv(name: str, delimiter: str, text: Sequence[str]) -> Dataset:
-    """Read csv files; all rows decide the column types. Empty text is `""`, and no word means a missing value."""
+    """Read csv files; the column types fit all rows. Empty text stays `""`, and no word stands for a missing value."""
     tables = []
     for file in fsspec.open_files(name, "rb", compression="infer"):
         try:
@@ -103,7 +103,7 @@ def _read_csv(name: str, delimiter: str, text: Sequence[str]) -> Dataset:
         except pa.ArrowInvalid as error:
             raise ValueError(
                 f"{file.path} cannot be read: {error}. Correct the file (it must be UTF-8), or read it with "
-                "pandas.read_csv, and give the DataFrame"
+                "pandas.read_csv, and pass the DataFrame"
             ) from error
         if any(pa.types.is_binary(column.type) for column in table.columns):
             raise ValueError(

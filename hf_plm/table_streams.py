@@ -1,4 +1,4 @@
-"""Reads the texts of csv and tsv files of any size in order, with only one block of the file in memory."""
+"""Reads the texts of csv and tsv files of any size, with only one block of a file in memory."""
 
 from collections.abc import Iterator
 

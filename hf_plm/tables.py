@@ -44,7 +44,7 @@ def split_label_text(data: DatasetDict, column: str, separator: str | None = Non
         if separator is not None:
             feature = next(iter(data.values())).features[column]
             raise ValueError(
-                f"separator is {separator!r}, and column '{column}' is not text but {feature}; leave the separator out"
+                f"separator is {separator!r}, but column '{column}' is not text but {feature}; leave the separator out"
             )
         return data
     texts = {name: _text_cells(rows, column) for name, rows in data.items() if kinds[name] in (*TEXT, "null")}
@@ -70,7 +70,7 @@ def split_label_text(data: DatasetDict, column: str, separator: str | None = Non
 def class_ids_of_text(data: DatasetDict, column: str) -> DatasetDict:
     """Convert text to class ids if it is a whole number in every row; other columns do not change.
 
-    A csv file does not show whether `3` is text or a number. Empty cells become null; `007` is text.
+    A csv file does not show whether `3` is text or a number. Empty cells become null; `007` stays text.
     """
     cells = {name: _text_cells(rows, column) for name, rows in data.items() if cell_type(rows, column) in TEXT}
     filled = [each.filter(pc.not_equal(each, "")) for each in cells.values()]
@@ -93,7 +93,7 @@ def _text_cells(rows: Dataset, column: str) -> pa.ChunkedArray:
 
 
 def _holds_lists(cells: pa.Array) -> bool:
-    """Whether any cell is a list, or a tuple or set in brackets that is not just a name in brackets."""
+    """Whether any cell is a list, or a tuple or set (and not only a name in brackets)."""
     if pc.any(pc.match_substring_regex(cells, r"(?s)^\[.*\]$")).as_py():
         return True
     others = pc.unique(cells.filter(pc.match_substring_regex(cells, r"(?s)^(\(.*\)|\{.*\})$")))
@@ -101,7 +101,7 @@ def _holds_lists(cells: pa.Array) -> bool:
 
 
 def _literal(text: str) -> Any:
-    """The value of a Python literal; None if it is none, or if commas between strings are missing, as in NumPy."""
+    """The value of a Python literal; None if it is not one, or if commas between strings are missing, as in NumPy."""
     try:
         value = ast.literal_eval(text)
         kinds = [token.type for token in tokenize.generate_tokens(io.StringIO(text).readline)]
@@ -128,7 +128,7 @@ def _parsed_lists(cells: pa.Array, column: str, rows_of: Sequence[tuple[str, int
         place = row_place(pc.index(encoded.indices, odd).as_py(), rows_of)
         raise ValueError(
             f"column '{column}', {place}: {quoted(texts[odd])} is not a list of names or numbers in the format of "
-            "JSON or Python; write all rows in the same way, or say what separates the labels of a row: "
+            "JSON or Python; write all rows in the same way, or give the separator of the labels of a row: "
             "separator=... (--separator)"
         )
     kinds = {type(label) for labels in lists for label in labels or ()}
@@ -141,7 +141,7 @@ def _parsed_lists(cells: pa.Array, column: str, rows_of: Sequence[tuple[str, int
 
 
 def _parsed(text: str) -> list[str | int | float | None] | None:
-    """The list that a JSON or Python text describes; in Python also a tuple or a set. None if it is none."""
+    """The list that a JSON or Python text describes; in Python also a tuple or a set. None for other text."""
     try:
         values = json.loads(text or "[]")
     except json.JSONDecodeError:

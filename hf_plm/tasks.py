@@ -1,4 +1,4 @@
-"""From tables to a task: parts, labels and inputs, and the model that is trained on them."""
+"""Makes a task from tables: the parts, their labels and inputs, and the model that is trained on them."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -34,22 +34,22 @@ from .splitting import train_test_split_multilabel
 from .table_sources import file_format
 
 TEXT_COLUMN = "text"
-"""The usual name of the column of the texts."""
+"""The usual name of the column of texts."""
 
 SHARE = 0.1
-"""The share of the rows of each part that is split off."""
+"""The share of the rows in each part that is split off `train`."""
 
 SPLIT_SEED = 0
-"""The same for all commands and seeds, so that their scores are of the same rows."""
+"""The seed of the splits: the same for all commands and seeds, so that all scores are for the same rows."""
 
 PARTS = ("train", "validation", "test")
 
 
 ID_ENDINGS = ("_id", "-id")
-"""A column that is called `id`, or ends so, is not taken for that of the texts if there are others."""
+"""Columns with these endings, or with the name `id`, are used as texts only if there are no other text columns."""
 
 PICTURE_NAMES = r"(?i)^\S+\.(png|jpe?g|gif|bmp|webp|tiff?)$"
-"""Text that is the name of a picture's file."""
+"""Matches text that is the name of a picture file."""
 
 
 def _flag(metavar: str, help: str, default: Any = None) -> Any:
@@ -58,18 +58,18 @@ def _flag(metavar: str, help: str, default: Any = None) -> Any:
 
 @dataclass
 class TaskArguments(TrainingRows):
-    """Flags: which tables hold the parts, what their columns hold, and which model is trained."""
+    """Flags: the tables with the parts, their columns, and the model that is trained."""
 
-    model: str | None = _flag("NAME", "A model of the Hub or a folder. Default: a small one, for a first look.")
-    validation_file: str | None = _flag("FILE", "Rows to choose thresholds on. Default: a tenth of FILE.")
-    test_file: str | None = _flag("FILE", "Rows to report on. Default: a tenth of FILE.")
-    config: str | None = _flag("NAME", "Of a data set of the Hub, if it has several.")
-    train_split: str = _flag("NAME", "Of a data set of the Hub. Default: train.", "train")
-    validation_split: str | None = _flag("NAME", "The same. Default: validation, if there is one.")
-    test_split: str | None = _flag("NAME", "The same. Default: test, if there is one.")
+    model: str | None = _flag("NAME", "A model of the Hub or a folder. Default: a small one, for a quick test.")
+    validation_file: str | None = _flag("FILE", "Rows for choosing thresholds. Default: a tenth of FILE.")
+    test_file: str | None = _flag("FILE", "Rows for the reported scores. Default: a tenth of FILE.")
+    config: str | None = _flag("NAME", "The configuration of a Hub data set, if it has several.")
+    train_split: str = _flag("NAME", "The split of a Hub data set. Default: train.", "train")
+    validation_split: str | None = _flag("NAME", "Its split for validation. Default: validation, if there is one.")
+    test_split: str | None = _flag("NAME", "Its split for test. Default: test, if there is one.")
     text_column: str | None = _flag("NAME", "The column of the texts. Default: text, or the only one with texts.")
     image_column: str | None = _flag("NAME", "The column of the pictures, or of their files. Default: image.")
-    image_folder: str | None = _flag("FOLDER", "Where the files of the pictures are.")
+    image_folder: str | None = _flag("FOLDER", "The folder of the files of the pictures.")
     max_length: int | None = _flag(
         "N", "Longer texts are cut to this many tokens. Default: 128; 48 for the small model."
     )
@@ -77,16 +77,16 @@ class TaskArguments(TrainingRows):
 
 @dataclass(frozen=True)
 class Task:
-    """What a model is trained on.
+    """A model and its data.
 
     Attributes:
-        data: the parts `train`, `validation` and `test`; their rows are the model's inputs and `labels`.
-        counts: of `train`, with the names of the labels of all parts.
+        data: the parts `train`, `validation` and `test`; each row has the model's inputs and `labels`.
+        counts: the label counts of `train`, with the names of the labels of all parts.
         processor: the tokenizer or image processor.
-        columns: `text_column` or `image_column` -> the column of the table that the inputs are made from.
-        make_model: makes the model as it is before training.
+        columns: `text_column` or `image_column` -> the column of the table from which the inputs are made.
+        make_model: creates the untrained model.
         training: arguments of `PLMTrainingArguments` with which this kind of model learns well.
-        description: the model, its inputs and the parts, for people.
+        description: the model, its inputs and the parts, in words.
     """
 
     data: DatasetDict
@@ -103,7 +103,7 @@ def load_task(source: str, args: TaskArguments, seed: int = 42) -> Task:
 
     Args:
         source: a file or the name of a data set of the Hub, as for `read_labeled`.
-        seed: draws the rows of `max_train_samples`.
+        seed: the seed for drawing `max_train_samples` rows.
 
     Raises:
         ValueError: if the tables cannot be read, hold neither texts nor pictures, or have one class id per row.
@@ -113,15 +113,15 @@ def load_task(source: str, args: TaskArguments, seed: int = 42) -> Task:
     space = label_space_of(*parts.values())
     if space.form == "class_id":
         raise ValueError(
-            f"column '{args.label_column}' has one class id per row, and this command is for several labels per row; "
-            "write names for the ids to train on them all the same, or train in Python with PLMTrainer (docs/faq.md)"
+            f"column '{args.label_column}' has one class id per row, but this command is for several labels per row; "
+            "replace the ids by names to use it anyway, or train in Python with PLMTrainer (docs/faq.md)"
         )
     counts = count_labels(parts["train"], space.num_labels, label_names=space.names)
     name = args.model
     size = ", ".join(f"{part} {len(rows):,}" for part, rows in parts.items())
     if args.text_column is None and isinstance(parts["train"].features.get(IMAGE), Image):
         if args.max_length is not None:
-            raise ValueError(f"max_length is {args.max_length}, and the rows hold pictures; it is for texts")
+            raise ValueError(f"max_length is {args.max_length}, but the rows hold pictures; leave it out")
         processor: Any = image_processor(name)
         return Task(
             parts.with_transform(image_inputs(processor)),
@@ -148,7 +148,7 @@ def load_task(source: str, args: TaskArguments, seed: int = 42) -> Task:
 
 
 def split_parts(parts: DatasetDict) -> DatasetDict:
-    """Train, validation and test; those that are missing are split off `train`, a tenth of its rows each."""
+    """All three parts; a missing part is split off `train`, with a tenth of its rows."""
     missing = [part for part in PARTS if part not in parts]
     if len(missing) == 2:
         parts = train_test_split_multilabel(parts["train"], SHARE, SHARE, SPLIT_SEED)
@@ -159,20 +159,20 @@ def split_parts(parts: DatasetDict) -> DatasetDict:
 
 
 def find_text_column(parts: Mapping[str, Dataset], column: str | None, usual: str | None = None) -> str:
-    """The column of the texts: the given one, the usual one, `text`, or the only one that holds texts.
+    """Find the column of texts: `column`, `usual`, `text`, or the only one that holds texts.
 
     Args:
-        usual: is taken if it is there and holds texts.
+        usual: used without `column`, if it exists and holds texts.
 
     Raises:
-        ValueError: if it is not there or not plain, or a row has no text.
+        ValueError: if there is no such column, several could be meant, or a row has no text.
     """
     first = next(iter(parts.values()))
     of_text = [name for name in first.column_names if cell_type(first, name) in TEXT]
     columns = [name for name in first.column_names if name != LABELS]
     column = choose_text_column([name for name in of_text if name != LABELS], columns, column, usual)
     if column not in of_text:
-        raise ValueError(f"text_column is '{column}', which holds {first.features[column]}, no texts")
+        raise ValueError(f"text_column is '{column}', which holds {first.features[column]}, not texts")
     for part, rows in parts.items():
         if empty := stored_column(rows, column).null_count:
             raise ValueError(f"column '{column}': {empty:,} rows of '{part}' have no text; fill or drop them")
@@ -180,15 +180,15 @@ def find_text_column(parts: Mapping[str, Dataset], column: str | None, usual: st
 
 
 def choose_text_column(of_text: list[str], columns: list[str], column: str | None, usual: str | None = None) -> str:
-    """One of the columns of a table, see `find_text_column`; that of the rows' ids is no candidate beside others.
+    """Choose one of the columns of a table as `find_text_column` does; a column of ids is the last choice.
 
     Args:
-        of_text: the columns that hold texts, without that of the labels.
-        columns: all columns, without that of the labels.
+        of_text: the columns that hold texts, without the label column.
+        columns: all columns, without the label column.
     """
     if column is not None:
         if column not in columns:
-            raise ValueError(f"text_column is '{column}', and the columns are {shown_list(columns, None)}")
+            raise ValueError(f"text_column is '{column}', but the columns are {shown_list(columns, None)}")
         return column
     for name in (usual, TEXT_COLUMN):
         if name in of_text:
@@ -202,27 +202,27 @@ def choose_text_column(of_text: list[str], columns: list[str], column: str | Non
             else "no column holds texts or pictures"
         )
         raise ValueError(
-            f"{found} (all columns: {shown_list(columns)}); name it with text_column=... (--text-column), or that of "
-            "the pictures with image_column=... (--image-column)"
+            f"{found} (all columns: {shown_list(columns)}); name the column with text_column=... (--text-column), or "
+            "with image_column=... (--image-column) for pictures"
         )
     return candidates[0]
 
 
 def _refuse_names_of_pictures(rows: Dataset, column: str) -> None:
-    """Raise a ValueError if a column that nobody named as that of the texts holds the names of pictures."""
+    """Raise a ValueError if a text column that the user did not name holds file names of pictures."""
     texts = stored_column(rows, column)
     if len(texts) and pc.all(pc.match_substring_regex(texts, PICTURE_NAMES)).as_py():
         raise ValueError(
-            f"column '{column}' holds names of pictures, such as {quoted(texts[0].as_py())}; to train on the pictures "
-            f"give image_column='{column}' (--image-column {column}), and with image_folder=... (--image-folder) the "
-            f"folder that they are in; to train on the names as texts, text_column='{column}' (--text-column {column})"
+            f"column '{column}' holds file names of pictures, such as {quoted(texts[0].as_py())}; to train on the "
+            f"pictures, give image_column='{column}' (--image-column {column}), and their folder as image_folder=... "
+            f"(--image-folder); to train on the names as texts, give text_column='{column}' (--text-column {column})"
         )
 
 
 def _read_parts(source: str, args: TaskArguments) -> DatasetDict:
-    """The parts that there are, with labels, and with pictures if a column holds any."""
+    """Read the given parts, with labels, and with pictures if a column holds any."""
     if args.text_column is not None and (args.image_column or args.image_folder) is not None:
-        raise ValueError("there are a text_column and an image_column or image_folder; leave one of them out")
+        raise ValueError("text_column is given together with image_column or image_folder; leave one of them out")
     files = {"train": source, "validation": args.validation_file, "test": args.test_file}
     given = {part: file for part, file in files.items() if file is not None}
     splits = {"train": args.train_split, "validation": args.validation_split, "test": args.test_split}
@@ -230,13 +230,13 @@ def _read_parts(source: str, args: TaskArguments) -> DatasetDict:
     if is_file:
         if args.config is not None or splits != {"train": "train", "validation": None, "test": None}:
             raise ValueError(
-                f"{source} is a file, and config, train_split, validation_split and test_split are of data sets of "
-                "the Hub; name further files with validation_file and test_file"
+                f"{source} is a file, but config, train_split, validation_split and test_split are for data sets of "
+                "the Hub; give other files as validation_file and test_file"
             )
     elif len(given) > 1:
         raise ValueError(
-            f"'{source}' is no file, and taken for a data set of the Hub; choose its parts with validation_split and "
-            "test_split rather than validation_file and test_file"
+            f"'{source}' is not a file, so it must be a data set of the Hub; choose its parts with validation_split "
+            "and test_split instead of validation_file and test_file"
         )
     else:
         there = get_dataset_split_names(source, args.config)

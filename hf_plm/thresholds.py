@@ -31,14 +31,14 @@ def tune_thresholds(
     Args:
         logits (float, `(rows, num_labels)`): raw scores.
         labels (`(rows, num_labels)`): 1, 0, or unknown (NaN or -100).
-        objective: what is optimised. `macro_f1` or `micro_f1`: the highest value. `precision`: the highest recall with
-            a precision of at least `target`, or if no threshold reaches it, the highest precision. `recall`: the
+        objective: the score to optimise. `macro_f1` or `micro_f1`: the highest value. `precision`: the highest recall
+            with a precision of at least `target`, or if no threshold reaches it, the highest precision. `recall`: the
             highest threshold with a recall of at least `target`.
         target: the target precision or recall, in (0, 1]; None for the F1 objectives.
         per_label: True for a threshold for each label; False for one common threshold, which reaches the target over
             all labels together.
         shrinkage: how strongly a label's threshold is pulled towards the common one: half way for a label with this
-            number of positives, further for fewer positives; 0 for not at all. None for 10 with F1, and for 0 with
+            number of positives, further for fewer positives; 0 for no pull. None for 10 with F1, and for 0 with
             precision and recall, because labels would miss their target. A label without positives gets the common
             threshold.
         label_names: the names for messages, in the order of the labels.
@@ -89,10 +89,10 @@ def _choose(
 
 
 class _Curve:
-    """The predictions for falling thresholds: index i accepts the rows with the i highest distinct logits.
+    """The predictions for decreasing thresholds: index i accepts the rows with the i highest distinct logits.
 
     Attributes:
-        values (float64, `(num_values,)`): the distinct logits, falling.
+        values (float64, `(num_values,)`): the distinct logits, in decreasing order.
         hits, predicted (int64, `(num_values + 1,)`): true positives and predictions at each index.
         num_positives: the number of positives.
     """
@@ -133,7 +133,7 @@ class _Curve:
 
 
 def _between(values: np.ndarray, index: int) -> float:
-    """A threshold that accepts exactly the first `index` of falling values, however close the values are."""
+    """A threshold that accepts exactly the first `index` of decreasing values, however close the values are."""
     if index == 0:
         return float(max(values[0] + 1, np.nextafter(values[0], np.inf)))
     if index == len(values):
@@ -182,7 +182,9 @@ def _warn_of_missed(each: Sequence[tuple[str, _Curve, float]], objective: str, t
 
 def _check(logits: np.ndarray, labels: np.ndarray, label_names: Sequence[str] | None) -> None:
     if logits.shape != labels.shape or logits.ndim != 2:
-        raise ValueError(f"logits have shape {logits.shape}, labels {labels.shape}; both must be (rows, num_labels)")
+        raise ValueError(
+            f"logits have shape {logits.shape}, labels have shape {labels.shape}; both must be (rows, num_labels)"
+        )
     num_labels = logits.shape[1]
     if label_names is not None and len(label_names) != num_labels:
         raise ValueError(f"label_names has {len(label_names)} names; the logits have {num_labels} labels")

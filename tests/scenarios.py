@@ -160,8 +160,8 @@ def documented_trainer():
     """The subclass of `PLMTrainer` in docs/from-trainer.md, which adds losses of its own."""
     document = (Path(__file__).parent.parent / "docs/from-trainer.md").read_text()
     names = {}
-    exec(re.search(r"```python\n([^`]*class WithLossesOfItsOwn.*?)```", document, re.DOTALL)[1], names)
-    return names["WithLossesOfItsOwn"]
+    exec(re.search(r"```python\n([^`]*class WithOwnLosses.*?)```", document, re.DOTALL)[1], names)
+    return names["WithOwnLosses"]
 
 
 def run_scale(

@@ -102,7 +102,7 @@ def test_a_trained_transformer_is_calibrated_once_and_says_so(make_args, tmp_pat
     np.testing.assert_array_equal(again.classifier.bias.detach(), trainer.model.classifier.bias.detach())
     assert read_decisions(again.config).scores == "probabilities"
     assert json.loads((tmp_path / "config.json").read_text())["plm"] == trainer.model.config.plm
-    with pytest.raises(ValueError, match="was calibrated before .*: the shift is already subtracted from its bias"):
+    with pytest.raises(ValueError, match="was calibrated before .*: the shift is already removed from its bias"):
         calibrate(again, trainer.plm_state)
     assert_unchanged(again, weights_of(trainer.model))
 

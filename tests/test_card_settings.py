@@ -32,40 +32,40 @@ def card_of(make_bert, text_data, make_args):
     [
         (
             {"plm_mask": "random", "plm_class_weight": 0.7, "plm_prior": "ideal"},
-            "labels are masked out of the loss at random, so that",
-            ["masks | random", "class weight | (share of the class's labels that is kept) ^ -0.7"],
-            "The scores are those of masked training",
+            "labels are masked at random in the loss, so that",
+            ["masks | random", "class weight | (kept share of the class's labels) ^ -0.7"],
+            "Masked training raises the scores of rare labels",
         ),
         (
             {"plm_mask": "expected", "plm_class_weight": 0.0, "plm_prior": "data"},
-            "labels are weighted in the loss as random masks would on average, so that",
-            ["masks | their expectation, as weights", "scores assume | the ratios of the training data"],
+            "weighted with the probability that a mask would keep it, so that",
+            ["masks | expected (keep probabilities as weights)", "scores assume | the ratios of the training data"],
             "Scores and decisions assume the frequencies of the training data.",
         ),
         (
             {"plm_prior": "balanced"},
             "Partial Label Masking",
             ["scores assume | as many positives as negatives of each label"],
-            "Scores and decisions assume that every label is as likely as not, however rare it was in training",
+            "Scores and decisions assume that each label is positive in half of the rows",
         ),
         (
             {"plm_preset": "paper"},
             "at random",
             ["masks | random", "scores assume | the ideal ratios"],
-            "The scores are those of masked training",
+            "Masked training raises the scores of rare labels",
         ),
         ({"plm_preset": "off"}, "plain training: no label was masked", [], "## Use"),
         (
             {"plm_preset": "off", "plm_prior": "balanced"},
             "plain training: no label was masked",
             ["scores assume | as many positives as negatives of each label"],
-            "Scores and decisions assume that every label is as likely as not",
+            "Scores and decisions assume that each label is positive in half of the rows",
         ),
         (
             {"single_label": True},
             "A single-label classifier",
             ["scores assume | as many positives as negatives of each label"],
-            "Scores and decisions assume that every class is as likely as any other",
+            "Scores and decisions assume that all classes are equally frequent",
         ),
     ],
 )
@@ -91,7 +91,7 @@ def test_what_preset_default_does_is_said(card_of):
     ("single_label", "sentence"),
     [
         (False, "The scores are calibrated: they are probabilities for the frequencies of the training data."),
-        (True, "the sigmoid of each is the probability of its class at the frequencies of the training data."),
+        (True, "the sigmoid of a logit is the probability of the class for the frequencies of the training data."),
     ],
 )
 def test_what_calibrated_scores_are_is_said(single_label, sentence, card_of):

@@ -168,7 +168,7 @@ def test_a_tokenizer_that_lies_in_the_folder_already_counts(make_trainer):
 @pytest.mark.parametrize(
     ("scores", "sentence"),
     [
-        ("trained", "The scores are those of masked training"),
+        ("trained", "Masked training raises the scores of rare labels"),
         ("probabilities", "The scores are calibrated: they are probabilities"),
         ("decisions", "The thresholds are in the classifier's bias"),
     ],

@@ -34,10 +34,10 @@ def test_the_sentence_says_whether_the_lead_is_more_than_chance():
     )
     unsure = comparison_of(bce=[10.0, 20, 30], default=[11.0, 22, 33])
     assert unsure.conclusion() == (
-        "By macro-F1, 'default' suits these data best (22.0), but its lead may be chance over 'bce' (by 2.0 ± 2.5)."
+        "By macro-F1, 'default' suits these data best (22.0), but its lead over 'bce' (by 2.0 ± 2.5) may be chance."
     )
     many = comparison_of(**{f"m{row}": [10.0 + row, 20 - row, 15 + 0.1 * row] for row in range(6)})
-    assert "and over 2 more." in many.conclusion()
+    assert "and 2 more may be chance." in many.conclusion()
     assert comparison_of(bce=[1.0, 2, 3]).conclusion().endswith("there is nothing to compare it with.")
 
 
@@ -127,7 +127,9 @@ def test_a_comparison_goes_on_where_it_stopped_and_with_more_methods_and_seeds(c
 
 def test_a_comparison_with_other_settings_is_refused(counted):
     counted(["bce"], 2, model="a")
-    with pytest.raises(ValueError, match=r"bce-42.json is of a comparison with model 'a' rather than 'b'; to go on"):
+    with pytest.raises(
+        ValueError, match=r"bce-42.json is from a comparison with model 'a' instead of 'b'; to continue"
+    ):
         counted(["bce"], 2, model="b")
 
 
@@ -166,7 +168,7 @@ def test_the_command_prints_and_writes(tmp_path, monkeypatch, capsys):
     assert stored["comparison"]["macro_f1"]["conclusion"] in printed
     assert (tmp_path / "outputs/rows-comparison/comparison.png").stat().st_size > 10_000
     main(["compare", "rows.csv", "--model", "bert", *flags])
-    assert "4 of 4 trainings are there already" in capsys.readouterr().out
+    assert "4 of 4 trainings are already in" in capsys.readouterr().out
     with pytest.raises(SystemExit):
         main(["compare", "rows.csv", "--model", "bert", *flags, "--learning-rate", "1"])
-    assert "learning_rate None rather than 1.0" in capsys.readouterr().err
+    assert "learning_rate None instead of 1.0" in capsys.readouterr().err

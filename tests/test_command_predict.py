@@ -121,7 +121,7 @@ def test_an_error_says_how_far_it_got(model, folder):
     classifier.forward = forward_until_the_third_batch
     forward_until_the_third_batch.__signature__ = __import__("inspect").signature(forward)
     with pytest.raises(
-        ValueError, match=r"row 8 of the inputs has logits that are NaN.* out.csv holds the first 8 rows"
+        ValueError, match=r"row 8 of the inputs has logits that are NaN.* out.csv has the first 8 rows"
     ):
         predict_file(classifier, tokenizer, "rows.parquet", "out.csv", batch_size=4)
     assert len(read("out.csv")) == 8

@@ -94,7 +94,7 @@ def test_the_same_command_goes_on_where_it_was_stopped(folder, monkeypatch, caps
     assert "Run the same command again" in capsys.readouterr().out
     monkeypatch.setattr(PLMTrainer, "evaluate", evaluate)
     train("--num-train-epochs", "3", "--output-dir", "stopped")
-    assert "Going on from stopped/checkpoint-4" in capsys.readouterr().out
+    assert "Continuing from stopped/checkpoint-4" in capsys.readouterr().out
     whole, stopped = (load_file(folder / name / "model.safetensors") for name in ("whole", "stopped"))
     assert all(torch.equal(whole[name], stopped[name]) for name in whole)
     assert json.loads((folder / "stopped/checkpoint-12/trainer_state.json").read_text())["epoch"] == 3
@@ -106,11 +106,11 @@ def test_the_folder_of_another_run_is_refused(folder, capsys):
     with pytest.raises(SystemExit):
         train("--num-train-epochs", "2")
     error = capsys.readouterr().err.splitlines()[-1]
-    assert "outputs/rows has checkpoints of a run with num_train_epochs 1.0 rather than 2.0" in error
+    assert "outputs/rows has checkpoints of a run with num_train_epochs 1.0 instead of 2.0" in error
     (folder / "outputs/rows/hf_plm_train.json").unlink()
     with pytest.raises(SystemExit):
         train("--num-train-epochs", "1")
-    assert "checkpoints of a run that hf-plm train did not make" in capsys.readouterr().err
+    assert "checkpoints of a run that is not from hf-plm train" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -119,20 +119,20 @@ def test_the_folder_of_another_run_is_refused(folder, capsys):
         (["train", "rows.csv", "--lerning-rate", "1"], "unrecognized arguments: --lerning-rate 1"),
         (["train", "rows.csv", "--learning-rate", "x"], "argument --learning-rate: invalid float value: 'x'"),
         (["train", "rows.csv", "--plm-temper", "3"], "plm_temper is 3.0; it must be a number in [0, 1]"),
-        (["train", "rows.csv", "--text-column", "body"], "text_column is 'body', and the columns are"),
+        (["train", "rows.csv", "--text-column", "body"], "text_column is 'body', but the columns are"),
         (["train", "none.csv"], "none.csv"),
         (["train"], "the following arguments are required: FILE"),
-        (["compare", "rows.csv", "--seeds", "1"], "num_seeds is 1; whether a difference is chance takes two or more"),
+        (["compare", "rows.csv", "--seeds", "1"], "num_seeds is 1; it must be 2 or more"),
         (["compare", "rows.csv", "--methods", "bce,x"], "methods is ['bce', 'x']; choose some of"),
-        (["compare", "rows.csv", "--plm-preset", "off"], "plm_preset: the methods that are compared set this"),
+        (["compare", "rows.csv", "--plm-preset", "off"], "plm_preset: the compared methods set this"),
         (["predict", "bert", "none.csv", "--output", "o.csv"], "there is no file or folder"),
         (["inspect", "none.csv"], "there is no file or folder"),
         (
             ["predict", "none", "rows.csv", "--output", "o.csv"],
-            "'none' cannot be loaded as there is no such",
+            "'none' cannot be loaded from the Hub, and there is no such",
         ),
         (["train", "rows.csv", "--model", "none"], "the model 'none' cannot be loaded"),
-        (["predict", "bert", "rows.csv", "--output", "rows.csv"], "which is the file to read"),
+        (["predict", "bert", "rows.csv", "--output", "rows.csv"], "which is also the input"),
     ],
 )
 def test_errors_are_one_line(flags, message, folder, capsys):

@@ -142,7 +142,7 @@ def test_wrong_rows_are_named_with_the_remedy(labels, arguments, message):
 
 
 def test_a_batch_in_which_only_some_rows_have_labels_is_refused():
-    with pytest.raises(ValueError, match="row 1 of the batch: this row has no labels, and other rows have some"):
+    with pytest.raises(ValueError, match="row 1 of the batch: this row has no labels, but other rows have"):
         MultiLabelCollator(3)([{"input_ids": [1], "labels": [0]}, {"input_ids": [2]}])
 
 
@@ -161,7 +161,7 @@ def test_a_wrapped_collator_that_wants_the_labels_is_told_so():
         ({"num_labels": 2, "label_format": "list"}, "label_format is 'list'"),
         (
             {"num_labels": 2, "label_format": "multi_hot", "sparse": True},
-            "sparse is True and label_format 'multi_hot'",
+            "sparse is True, but label_format is 'multi_hot'",
         ),
         ({"num_labels": 2, "label_names": ["a"]}, "label_names has 1 names"),
         ({"num_labels": 2, "label_names": ["a", "a"]}, "1 of them distinct"),

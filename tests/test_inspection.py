@@ -86,11 +86,11 @@ def test_unknown_labels_and_labels_without_positives_are_counted_and_said():
         ([[0], [1]] * 1000 + [[2]] * 12, "1 of 3 labels are positive in less than 1 % of the rows"),
         (
             [[0]] * 900 + [[1]] * 100 + [[2]] * 15,
-            "The labels are imbalanced: the most frequent one occurs 2.7 times as often as a label does on average. "
-            "Compared with each label in turn, it occurs 23.3 times as often on average (MeanIR",
+            "The labels are imbalanced: the most frequent label occurs 2.7 times as often as an average label. "
+            "Its count is on average 23.3 times the count of a label (MeanIR",
         ),
-        ([[]] * 60 + [[0], [1]] * 20, "60 of 100 rows have no label at all"),
-        ([[0], [1], [2]] * 20, "Every row has one label"),
+        ([[]] * 60 + [[0], [1]] * 20, "60 of 100 rows have no label"),
+        ([[0], [1], [2]] * 20, "Every row has exactly one label"),
     ],
 )
 def test_what_is_odd_is_said(rows, warning):
@@ -100,7 +100,7 @@ def test_what_is_odd_is_said(rows, warning):
 
 def test_few_positives_are_fewer_than_ten():
     rows = [[0]] * 9 + [[1]] * 10 + [[2]] * 11
-    (warning,) = [text for text in inspect_labels(Dataset.from_dict({"labels": rows})).warnings() if "chance" in text]
+    (warning,) = [text for text in inspect_labels(Dataset.from_dict({"labels": rows})).warnings() if "noise" in text]
     assert warning.startswith("LABEL_0 is positive in fewer than 10 rows")
 
 
@@ -150,7 +150,7 @@ def test_the_command_prints_a_table_and_draws(files, rendered, capsys):
     main(["inspect", str(files / "data.parquet"), "--plot", str(files / "counts.png")])
     printed = capsys.readouterr().out
     assert "8 rows, 3 labels (given as names)" in printed
-    for term in ("IRLbl: how many times", "group: head, the tenth", "MeanIR", "SCUMBLE"):
+    for term in ("IRLbl: the count of", "group: head, the most", "MeanIR", "SCUMBLE"):
         assert term in printed
     assert re.search(r"paper +13 \(56.1%\) +0.38, 1.00 +1.00, 0.23", printed)
     assert (files / "counts.png").stat().st_size > 10_000
@@ -266,7 +266,7 @@ def test_text_that_does_not_tell_its_separator_is_refused(tmp_path, capsys):
     Dataset.from_dict({"labels": ["cat dog", "cow"]}).to_parquet(tmp_path / "data.parquet")
     with pytest.raises(SystemExit):
         main(["inspect", str(tmp_path / "data.parquet")])
-    assert "'cat dog', with blanks; say what separates" in capsys.readouterr().err
+    assert "'cat dog', with blanks; give the separator" in capsys.readouterr().err
 
 
 def test_a_group_without_labels_has_an_empty_cell(tmp_path, capsys):

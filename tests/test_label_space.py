@@ -128,7 +128,7 @@ def test_rows_of_a_column_in_another_order_are_counted_in_the_order_of_the_names
     ("space", "data", "message"),
     [
         (LabelSpace(3, tuple(NAMES), form="ids"), classes([[0]], ["a", "b", "c"]), "the label names of the test set"),
-        (LabelSpace(3, None, form="ids"), classes([[0]], ["a", "b"]), "has 2 label names, and there are 3 labels"),
+        (LabelSpace(3, None, form="ids"), classes([[0]], ["a", "b"]), "has 2 label names, but there are 3 labels"),
         (
             LabelSpace(1, ("a",), form="names"),
             Dataset.from_dict({"labels": [[f"name {index}"] for index in range(20)]}),
@@ -168,8 +168,8 @@ def test_a_collator_is_given_names_form_and_order_and_stays_itself():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"num_labels": 4}, "has num_labels=4, and the training data and the model have 3"),
-        ({"num_labels": 3, "column": "tags"}, "has column='tags', and the training data and the model have 'labels'"),
+        ({"num_labels": 4}, "has num_labels=4, but the training data and the model have 3"),
+        ({"num_labels": 3, "column": "tags"}, "has column='tags', but the training data and the model have 'labels'"),
         ({"num_labels": 3, "label_format": "multi_hot"}, "has label_format='multi_hot', .* have 'ids'"),
         ({"num_labels": 3, "label_names": ["a", "b", "c"]}, "the label names of the data_collator are"),
     ],

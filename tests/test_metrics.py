@@ -156,7 +156,7 @@ def test_extra_scores_are_added_after_the_last_batch_and_may_not_share_a_name(da
     assert (scores["largest"], scores["rows"]) == (logits.max(), 200)
     assert set(scores) == KEYS | {"largest", "rows"}
     shared = multilabel_compute_metrics(COUNTS, extra=lambda prediction: {"map": 1.0, "other": 2.0})
-    with pytest.raises(ValueError, match="extra gives map, but these names are taken"):
+    with pytest.raises(ValueError, match="extra returns map, but these names are already used"):
         shared(EvalPrediction(*data))
 
 

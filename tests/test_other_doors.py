@@ -198,9 +198,9 @@ def test_logits_are_taken_by_name_wherever_they_stand(scored, make_args):
 def test_the_card_of_thresholds_after_folded_ones_does_not_say_to_cut_at_half(scored):
     scored.tune_thresholds()
     fold_thresholds(scored.model)
-    assert "cut the scores at 0.5" in _scores_in_words(scored.run_facts())
+    assert "compare the scores with 0.5" in _scores_in_words(scored.run_facts())
     scored.tune_thresholds()
-    assert "at 0.5" not in _scores_in_words(scored.run_facts())
+    assert "with 0.5" not in _scores_in_words(scored.run_facts())
 
 
 @pytest.mark.parametrize("threshold", [0.5, 0.2, 0.0])

@@ -183,5 +183,5 @@ def test_nothing_measured_yet_can_be_drawn(counts, tmp_path):
 
 
 def test_titles_say_what_is_good(state):
-    assert "settled" in plot_ratios(state).get_suptitle()
+    assert "converged" in plot_ratios(state).get_suptitle()
     assert "best: points on the dotted line" in plot_calibration(state).get_suptitle()

@@ -95,11 +95,11 @@ def test_rows_that_a_tokenizer_does_not_take(inputs, message, text_model, tokeni
 
 
 def test_a_processor_must_fit_the_model(text_model, make_vit, tokenizer, image_processor):
-    with pytest.raises(ValueError, match="processor is a ViTImageProcessorPil, and the model takes 'input_ids'; pass"):
+    with pytest.raises(ValueError, match="processor is a ViTImageProcessorPil, but the model takes 'input_ids'; pass"):
         predict(text_model, TEXTS, image_processor)
-    with pytest.raises(ValueError, match="and the model takes 'pixel_values'; pass its image processor"):
+    with pytest.raises(ValueError, match="but the model takes 'pixel_values'; pass its image processor"):
         predict(make_vit(), TEXTS, tokenizer)
-    with pytest.raises(ValueError, match="processor is a str, and the model takes 'input_ids'; pass its tokenizer"):
+    with pytest.raises(ValueError, match="processor is a str, but the model takes 'input_ids'; pass its tokenizer"):
         predict(text_model, TEXTS, "bert")
     with pytest.raises(ValueError, match="row 0 is a ndarray; with an image processor every row must be a PIL image"):
         predict(make_vit(), [np.zeros((8, 8, 3))], image_processor)

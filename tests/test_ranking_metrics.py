@@ -202,9 +202,9 @@ def test_one_rank_alone_is_named():
 @pytest.mark.parametrize(
     ("logits", "labels", "message"),
     [
-        (np.zeros((3, 30)), np.zeros((3, 29)), r"logits have shape \(3, 30\), labels \(3, 29\)"),
-        (np.zeros((3, 29)), np.zeros((3, 29)), r"\(3, 29\), labels \(3, 29\); both must be \(rows, 30\)"),
-        (np.zeros(30), np.zeros(30), r"logits have shape \(30,\), labels \(30,\)"),
+        (np.zeros((3, 30)), np.zeros((3, 29)), r"logits have shape \(3, 30\), labels have shape \(3, 29\)"),
+        (np.zeros((3, 29)), np.zeros((3, 29)), r"\(3, 29\), labels have shape \(3, 29\); both must be \(rows, 30\)"),
+        (np.zeros(30), np.zeros(30), r"logits have shape \(30,\), labels have shape \(30,\)"),
         (
             np.zeros((3, 30)),
             np.full((3, 30), 0.5),

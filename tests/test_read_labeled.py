@@ -69,7 +69,7 @@ def test_parts_are_read_in_the_same_way_and_share_their_names():
     chosen = read_labeled(data, split={"validation": "test"})
     assert {name: len(rows) for name, rows in chosen.items()} == {"validation": 3}
     assert list(read_labeled(data, split="validation")) == ["validation"]
-    with pytest.raises(ValueError, match="split is 'dev', and the data have only the parts 'train', 'validation'"):
+    with pytest.raises(ValueError, match="split is 'dev', but the data have only the parts 'train', 'validation'"):
         read_labeled(data, split="dev")
 
 
@@ -120,7 +120,7 @@ def test_cells_of_a_csv_file_are_what_they_look_like(cells, expected):
     ],
 )
 def test_a_separator_that_is_not_plain_is_asked_for(cells, held):
-    with pytest.raises(ValueError, match=rf"with {held}; say what separates .*separator=\.\.\. \(--separator\)"):
+    with pytest.raises(ValueError, match=rf"with {held}; give the separator .*separator=\.\.\. \(--separator\)"):
         read_labeled(pd.DataFrame({"labels": cells}))
     assert read_labeled(pd.DataFrame({"labels": cells}), separator="")["train"]["labels"][:] == [[c] for c in cells]
 
@@ -202,10 +202,10 @@ def test_values_by_name_train_the_outputs_of_their_names(make_bert, make_args):
         ({"label_columns": "toxic", "separator": ","}, "separator=',' is also given"),
         ({"label_columns": "toxic", "label_column": "tags"}, "label_column='tags' is also given"),
         ({}, r"no column 'labels' in 'train', only text, .*label_columns='toxic,obscene,threat' \(--label-columns\)"),
-        ({"label_column": "toxic", "separator": ","}, "separator is ',', and column 'labels' is not text"),
+        ({"label_column": "toxic", "separator": ","}, "separator is ',', but column 'labels' is not text"),
         ({"config": "en", "label_columns": "toxic"}, "config is 'en', but only data sets of the Hub have"),
-        ({"label_columns": "toxic", "image_folder": "none"}, "image_folder is 'none', and there is no such folder"),
-        ({"label_columns": "toxic", "image_column": "file"}, "image_column is 'file', and the columns are"),
+        ({"label_columns": "toxic", "image_folder": "none"}, "image_folder is 'none', but there is no such folder"),
+        ({"label_columns": "toxic", "image_column": "file"}, "image_column is 'file', but the columns are"),
     ],
 )
 def test_arguments_that_do_not_fit_the_table_are_named(arguments, message):
@@ -230,7 +230,7 @@ def test_sources_that_cannot_be_read_are_named():
         ("ragged.csv", "ragged.csv cannot be read: .*Expected 2 columns, got 3"),
         ("twice.csv", "has a column name twice"),
         ("notes.txt", "is not a .csv, .tsv"),
-        (["a.csv"], "list is not a table: .*several of them a mapping"),
+        (["a.csv"], "list is not a table: .*several of them in a mapping"),
         (Dataset.from_pandas(FRAME).to_iterable_dataset(), "IterableDataset is not a table"),
         ({"train": FRAME, "test": "organisation/name"}, "organisation/name is not a table"),
     ):
@@ -246,7 +246,7 @@ def test_sources_that_cannot_be_read_are_named():
 
 
 def test_two_columns_that_might_be_the_labels_are_refused():
-    with pytest.raises(ValueError, match="label_column is 'tags', and 'train' also has a column 'labels'"):
+    with pytest.raises(ValueError, match="label_column is 'tags', but 'train' also has a column 'labels'"):
         read_labeled(FRAME.assign(tags=["a", "b", "c"]), label_column="tags")
     with pytest.raises(ValueError, match="there is also a column 'labels'"):
         read_labeled(FRAME.assign(a=[1, 0, 1]), label_columns="a")

@@ -226,7 +226,7 @@ def test_scores_are_drawn_anew_after_an_evaluation_and_after_new_thresholds(trai
     assert len(set(found)) == 4
     at_end, evaluated, tuned, evaluated_again = drawn["plot_label_scores"]
     assert "64 rows, after 8 steps" in at_end and "40 rows, after 8 steps" in evaluated
-    assert tuned == f"{evaluated}, with other thresholds than now"
+    assert tuned == f"{evaluated}, with different thresholds than now"
     assert evaluated_again == at_end
 
 

@@ -39,7 +39,7 @@ def test_logits_that_are_nan_decide_nothing(problem_type, make_bert):
     model = make_bert(problem_type=problem_type)
     with torch.no_grad():
         model.classifier.bias[1] = torch.nan
-    with pytest.raises(ValueError, match="row 0 of the inputs has logits that are NaN, which decide nothing"):
+    with pytest.raises(ValueError, match="row 0 of the inputs has logits that are NaN, so nothing can be predicted"):
         predict(model, {"input_ids": torch.tensor([[5, 6]])})
 
 

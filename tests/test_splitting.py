@@ -130,8 +130,11 @@ def test_a_size_out_of_range_is_named(argument, size):
 @pytest.mark.parametrize(
     "sizes, message",
     [
-        ({"test_size": 400}, "test_size is 400; this leaves none of the 400 rows of the data set for train"),
-        ({"test_size": 0.5, "validation_size": 200}, "validation_size is 200 and test_size is 0.5; this leaves none"),
+        ({"test_size": 400}, "test_size is 400; this leaves no row for train: the data set has 400 rows"),
+        (
+            {"test_size": 0.5, "validation_size": 200},
+            "validation_size is 200 and test_size is 0.5; this leaves no row",
+        ),
     ],
 )
 def test_sizes_that_leave_no_row_to_train_are_named(sizes, message):
@@ -143,5 +146,5 @@ def test_sizes_that_leave_no_row_to_train_are_named(sizes, message):
 def test_a_wrong_number_of_folds_is_named(num_folds):
     with pytest.raises(ValueError, match=f"num_folds is {num_folds!r}; it must be a whole number, 2 or more"):
         multilabel_folds(Dataset.from_dict({"labels": IDS}), num_folds)
-    with pytest.raises(ValueError, match="num_folds is 401, and the data set has 400 rows"):
+    with pytest.raises(ValueError, match="num_folds is 401, but the data set has only 400 rows"):
         multilabel_folds(Dataset.from_dict({"labels": IDS}), 401)

@@ -32,8 +32,8 @@ def test_cells_become_lists(cells, expected):
 @pytest.mark.parametrize(
     ("cells", "message"),
     [
-        (["cat dog", "dog"], "column 'labels' holds text such as 'cat dog', with blanks; say what separates"),
-        (["a|b", "c, d"], r"holds text such as 'a\|b', with '\|' and ','; say what separates"),
+        (["cat dog", "dog"], "column 'labels' holds text such as 'cat dog', with blanks; give the separator"),
+        (["a|b", "c, d"], r"holds text such as 'a\|b', with '\|' and ','; give the separator"),
         (["['a']", "b, c"], "column 'labels', row 1: 'b, c' is not a list of names or numbers"),
         (["['a'", "['b']"], "row 0: '\\['a'' is not a list"),
         (["['a']", "[1]"], "holds names in some rows and numbers in others"),

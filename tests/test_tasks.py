@@ -56,7 +56,7 @@ def test_the_text_column_is_found(of_text, columns, column, found):
     [
         (["title", "body"], None, r"several columns hold texts: \['title', 'body'\].*--text-column"),
         ([], None, "no column holds texts or pictures"),
-        (["title"], "body", r"text_column is 'body', and the columns are \['title', 'n'\]"),
+        (["title"], "body", r"text_column is 'body', but the columns are \['title', 'n'\]"),
     ],
 )
 def test_a_text_column_that_is_not_plain_is_asked_for(of_text, column, message):
@@ -94,7 +94,7 @@ def test_pictures_are_found_by_their_column(tmp_path):
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        ({"validation_split": "dev"}, "is a file, and config, train_split, validation_split and test_split are of"),
+        ({"validation_split": "dev"}, "is a file, but config, train_split, validation_split and test_split are for"),
         ({"text_column": "labels", "image_column": "image"}, "leave one of them out"),
         ({"max_train_samples": 0}, "max_train_samples is 0; it must be 1 or more"),
         ({"max_length": 0}, "max_length is 0; it must be from 1 to"),
@@ -126,7 +126,9 @@ def test_the_usual_column_is_taken_if_it_is_there():
 def test_names_of_pictures_are_not_taken_for_texts(tmp_path):
     rows = {"file": [f"{row}.JPG" for row in range(30)], "labels": ["a|b", "b", "a"] * 10}
     Dataset.from_dict(rows).to_csv(tmp_path / "pictures.csv")
-    with pytest.raises(ValueError, match=r"column 'file' holds names of pictures, such as '.*--image-column file"):
+    with pytest.raises(
+        ValueError, match=r"column 'file' holds file names of pictures, such as '.*--image-column file"
+    ):
         load_task(str(tmp_path / "pictures.csv"), TaskArguments())
     assert (
         "texts in 'file'" in load_task(str(tmp_path / "pictures.csv"), TaskArguments(text_column="file")).description

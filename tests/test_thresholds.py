@@ -104,7 +104,7 @@ def test_a_label_without_positives_has_the_common_threshold(data):
         ({"target": 0.5}, "target is 0.5; leave it out for the objective 'macro_f1'"),
         ({"shrinkage": -1}, "shrinkage is -1; it must be 0 or more"),
         ({"labels": np.zeros((14, 3))}, "no label has a positive, so thresholds cannot be chosen"),
-        ({"labels": np.ones((14, 2))}, r"logits have shape \(14, 3\), labels \(14, 2\)"),
+        ({"labels": np.ones((14, 2))}, r"logits have shape \(14, 3\), labels have shape \(14, 2\)"),
         ({"logits": np.full((14, 3), np.inf)}, "logits hold a value that is NaN or infinite: inf in row 0"),
         ({"labels": np.full((14, 3), 0.5)}, r"labels hold a value that is neither 1, 0 nor unknown .*0.5 in row 0"),
         ({"labels": np.eye(14, 3) * 2, "label_names": ["a", "b", "c"]}, r"2.0 in row 0 for .*'a'"),
