@@ -5,10 +5,10 @@ OLD := pandas==1.5.3 pyarrow==21.0.0 scipy==1.10.1
 PYTHONS := 3.10 3.12 3.13
 BIN := .venv/bin
 
-# Without a GPU, Linux gets the CPU build of torch: the default one brings gigabytes of CUDA libraries.
+# Without a GPU, Linux gets the CPU build of torch, if it is found: the default one brings gigabytes of CUDA libraries.
 ifeq ($(shell uname -s),Linux)
 ifeq ($(shell command -v nvidia-smi),)
-CPU_BUILD := +cpu --extra-index-url https://download.pytorch.org/whl/cpu --retries 1
+CPU_BUILD := --extra-index-url https://download.pytorch.org/whl/cpu --retries 1
 NEWEST_BUILD := --torch-backend cpu
 endif
 endif
@@ -26,7 +26,7 @@ install: .venv/installed ## set up .venv with all that the other targets need (1
 .venv/installed: pyproject.toml
 	@echo "Installing into .venv: about two minutes, 1.8 GB"
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet torch==$(TORCH)$(CPU_BUILD)
+	$(BIN)/pip install --quiet torch==$(TORCH) $(CPU_BUILD)
 	$(BIN)/pip install --quiet --editable '.[test]'
 	@touch $@
 
@@ -60,7 +60,7 @@ build: install ## make the wheel and the sdist in dist/, and test both in a new 
 	$(BIN)/python -m build --outdir dist
 	$(BIN)/check-wheel-contents --toplevel hf_plm --package hf_plm dist/*.whl
 	$(PYTHON) -m venv --clear .venv-build
-	.venv-build/bin/pip install --quiet torch==$(TORCH)$(CPU_BUILD)
+	.venv-build/bin/pip install --quiet torch==$(TORCH) $(CPU_BUILD)
 	.venv-build/bin/pip install --quiet dist/*.whl
 	.venv-build/bin/python tests/smoke.py
 	.venv-build/bin/pip install --quiet --force-reinstall --no-deps dist/*.tar.gz
@@ -73,7 +73,7 @@ test-oldest: .venv-oldest/installed ## run the fast tests with the oldest versio
 # OLD: what comes with the others; newer versions ask for a newer NumPy.
 .venv-oldest/installed: .venv/installed
 	$(PYTHON) -m venv --clear .venv-oldest
-	.venv-oldest/bin/pip install --quiet torch==$(OLDEST_TORCH)$(CPU_BUILD)
+	.venv-oldest/bin/pip install --quiet torch==$(OLDEST_TORCH) $(CPU_BUILD)
 	$(BIN)/uv pip install --quiet --python .venv-oldest --resolution lowest-direct --editable '.[test]' $(OLD)
 	@touch $@
 
@@ -85,7 +85,7 @@ test-matrix: $(PYTHONS:%=.venv-%/installed) .venv-newest/installed ## run the fa
 # uv brings an interpreter that is not there.
 .venv-3.%/installed: .venv/installed
 	$(BIN)/uv venv --quiet --clear --seed --python 3.$* .venv-3.$*
-	.venv-3.$*/bin/pip install --quiet torch==$(TORCH)$(CPU_BUILD)
+	.venv-3.$*/bin/pip install --quiet torch==$(TORCH) $(CPU_BUILD)
 	.venv-3.$*/bin/pip install --quiet --editable '.[test]'
 	@touch $@
 
