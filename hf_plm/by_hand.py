@@ -57,8 +57,10 @@ def with_derivative(objective: Callable[..., Tensor]) -> ObjectiveWithDerivative
 
 def _are_valid(arguments: dict[str, Any]) -> bool:
     """Whether `asymmetric` can compute with these arguments; for others, `objectives.asymmetric` raises the error."""
-    are_numbers = all(isinstance(value, int | float) and value >= 0 for value in arguments.values())
-    return are_numbers and bool(arguments["margin"] < 1)
+    for value in arguments.values():  # not all(...), which torch.compile of torch 2.9 refuses
+        if not isinstance(value, (int, float)) or value < 0:
+            return False
+    return bool(arguments["margin"] < 1)
 
 
 def odds_and_probabilities(logits: Tensor) -> tuple[Tensor, Tensor]:
