@@ -72,7 +72,7 @@ def test_every_kind_of_run_is_made_and_scored(tiny_task):
     assert len({json.dumps(json.loads(path.read_text())["scores"]) for path in files}) == len(methods)  # no two alike
 
 
-def test_a_study_chooses_on_dev_goes_on_where_it_stopped_and_makes_its_table(tiny_task, monkeypatch, capsys):
+def test_a_study_chooses_on_dev_continues_where_it_stopped_and_makes_its_table(tiny_task, monkeypatch, capsys):
     trials = [studies.off(rate=rate) for rate in (1, 2)]
     study = studies.Study("Does it?", {"BCE": trials, "masks": [studies.masks()]}, ["tiny"])
     monkeypatch.setitem(quality.STUDIES, "tiny", study)

@@ -37,7 +37,7 @@ def test_keyword_texts_have_their_positives_and_their_words():
     assert not torch.equal(keywords.make_keyword_texts(keywords.NUM_ROWS, seed=1)[0], tokens)
 
 
-def test_the_keyword_task_has_three_parts_of_their_own():
+def test_the_keyword_task_has_three_separate_parts():
     task = tasks.TASKS["keywords"](tasks.Source())
     assert [len(part) for part in (task.train, task.dev, task.validation)] == [1200, 1200, 3000]
     assert task.counts.positives.tolist() == list(keywords.POSITIVES)

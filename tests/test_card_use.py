@@ -158,7 +158,7 @@ def test_without_a_tokenizer_the_code_loads_the_model(make_trainer):
     assert sentence in card_of(trainer)
 
 
-def test_a_tokenizer_that_lies_in_the_folder_already_counts(make_trainer):
+def test_a_tokenizer_that_is_already_in_the_folder_counts(make_trainer):
     trainer = make_trainer(processor=False)
     for each in (trainer.args.output_dir, "mine/tagger"):
         scenarios.make_tokenizer().save_pretrained(each)
@@ -173,7 +173,7 @@ def test_a_tokenizer_that_lies_in_the_folder_already_counts(make_trainer):
         ("decisions", "The thresholds are in the classifier's bias"),
     ],
 )
-def test_the_card_says_what_the_scores_are(scores, sentence, make_trainer):
+def test_the_card_explains_the_scores(scores, sentence, make_trainer):
     trainer = make_trainer()
     write_decisions(trainer.model.config, Decisions(5, scores=scores))
     code_of(trainer)

@@ -64,7 +64,7 @@ def test_the_cards_code_gives_names_probabilities_and_decisions(published, adapt
     assert len({tuple(row) for row in expected}) > 1  # they are not all the same
 
 
-def test_the_base_alone_is_left_as_it_was(adapter):
+def test_the_base_model_is_unchanged(adapter):
     adapter.save_model("adapter")
     assert Path("adapter/config.json").is_file() and Path("adapter/adapter_config.json").is_file()
     assert BertForSequenceClassification.from_pretrained("someone/base").config.num_labels == 2

@@ -77,7 +77,7 @@ def test_thresholds_are_chosen_on_other_rows_than_those_reported(folder, monkeyp
 
 
 @pytest.mark.slow
-def test_the_same_command_goes_on_where_it_was_stopped(folder, monkeypatch, capsys):
+def test_the_same_command_continues_where_it_was_stopped(folder, monkeypatch, capsys):
     train("--num-train-epochs", "3", "--output-dir", "whole")
     evaluate, calls = PLMTrainer.evaluate, []
 
@@ -143,7 +143,7 @@ def test_errors_are_one_line(flags, message, folder, capsys):
     assert len(error) == 1 and message in error[0]
 
 
-def test_the_help_is_short_and_help_all_is_whole(capsys):
+def test_help_is_short_and_help_all_is_complete(capsys):
     for flag, has in (("--help", False), ("--help-all", True)):
         with pytest.raises(SystemExit) as exit_info:
             main(["train", flag])

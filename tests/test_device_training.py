@@ -44,7 +44,7 @@ def losses_of(trainer):
 
 @pytest.mark.parametrize("preset", ["default", "paper"])
 @pytest.mark.parametrize("precision", PRECISIONS, ids=["float32", "bf16", "fp16"])
-def test_training_is_that_of_a_cpu(precision, preset, device, tmp_path):
+def test_training_is_the_same_as_on_a_cpu(precision, preset, device, tmp_path):
     if device == "cpu" and "fp16" in precision:
         pytest.skip("Trainer refuses fp16 on a CPU")
     trainers = [make_trainer(tmp_path, "cpu", plm_preset=preset, num_train_epochs=2)]
@@ -78,7 +78,7 @@ def test_the_compiled_loss_trains_as_the_eager_one(precision, device, tmp_path):
     assert trainers[0].plm_loss.fused
 
 
-def test_what_comes_after_training_works_on_the_device(device, tmp_path):
+def test_thresholds_evaluation_and_prediction_work_on_the_device(device, tmp_path):
     trainer = make_trainer(tmp_path, device, multilabel_compute_metrics(COUNTS))
     trainer.train()
     assert np.isfinite(trainer.evaluate()["eval_loss"])
@@ -95,7 +95,7 @@ def test_what_comes_after_training_works_on_the_device(device, tmp_path):
     assert next(trainer.model.parameters()).device.type == device
 
 
-def test_scores_batch_by_batch_take_what_lies_on_the_device(device, tmp_path):
+def test_scores_are_computed_batch_by_batch_on_the_device(device, tmp_path):
     scores = []
     for where in ("cpu", device):
         metrics = RankingComputeMetrics(COUNTS, top=(1, 3))

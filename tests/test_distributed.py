@@ -50,14 +50,14 @@ def test_it_does_not_matter_whether_the_trainer_averages_over_devices(ranks, tmp
     scenarios.assert_same(ranks[0]["not averaged"], whole)
 
 
-def test_rows_that_only_even_out_the_ranks_count_once(ranks, tmp_path):
+def test_rows_repeated_to_even_out_the_ranks_count_once(ranks, tmp_path):
     whole = scenarios.run_scale(tmp_path, "default", 16, 1, rows=37)
     for result in ranks:
         scenarios.assert_same(result["uneven"], whole)
 
 
 @pytest.mark.parametrize("cut", ["4 x 4", "2 x 2 x 4"])
-def test_losses_of_a_subclass_that_the_documents_scale_are_the_same_of_any_cut(cut, ranks, tmp_path):
+def test_the_loss_of_the_documented_subclass_does_not_depend_on_how_the_batch_is_split(cut, ranks, tmp_path):
     def run(*size):
         trainer_class = scenarios.documented_trainer()
         return scenarios.run_scale(tmp_path, "default", *size, rows=37, trainer_class=trainer_class)
@@ -70,7 +70,7 @@ def test_losses_of_a_subclass_that_the_documents_scale_are_the_same_of_any_cut(c
         scenarios.assert_same(result, whole)
 
 
-def test_the_train_loss_is_that_of_all_ranks(ranks, tmp_path):
+def test_the_train_loss_includes_all_ranks(ranks, tmp_path):
     """Two of the three steps are logged; of the last, each rank has the loss of its own rows."""
     whole = scenarios.run_scale(tmp_path, "default", 16, 1, logging_steps=2)
     assert len(whole["losses"]) == 1
@@ -172,7 +172,7 @@ def test_one_rank_may_save_the_model_in_the_middle_of_an_epoch(ranks, killed_run
     assert middle["histograms"].sum() == 2 * 4 * 5  # the batches of the first rank
 
 
-def test_one_rank_may_save_in_the_middle_of_an_epoch_and_both_may(ranks):
+def test_one_rank_or_both_may_save_the_state_in_the_middle_of_an_epoch(ranks):
     """Two batches of 2 rows on one rank and of 5 on the other, with 3 labels; no rank waits for the other."""
     first, second = (result["saved in the middle"] for result in ranks)
     assert (first["own"], second["own"]) == (12, 30)  # DDP has not broadcast them

@@ -39,7 +39,7 @@ def test_class_without_positives_or_without_negatives_keeps_everything_and_its_i
     assert_finite(plm_loss.state)
 
 
-def test_class_without_positives_takes_no_part_in_the_z_scores():
+def test_class_without_positives_is_left_out_of_the_z_scores():
     # The rule kl moves the ordinary classes in the same way with and without the empty classes.
     with_empty = PLMLoss(COUNTS, "paper", initial_ratio="dataset")
     alone = PLMLoss(LabelCounts([10, 30], [90, 70]), "paper", initial_ratio="dataset")
@@ -68,7 +68,7 @@ def test_class_not_seen_in_an_epoch_keeps_its_ideal_ratio(preset):
 
 
 @pytest.mark.parametrize("preset", PRESETS)
-def test_epoch_without_a_batch_leaves_the_ideal_ratios(preset):
+def test_epoch_without_a_batch_keeps_the_ideal_ratios(preset):
     plm_loss = PLMLoss(COUNTS, preset)
     before = plm_loss.state.ideal_ratio.clone()
     plm_loss.end_epoch()

@@ -61,7 +61,7 @@ def test_without_arguments_it_trains_on_the_data_of_the_repository(name, tmp_pat
 
 
 @pytest.mark.parametrize("suffix", ["csv", "json"])
-def test_text_of_ones_own_comes_from_csv_or_json(suffix, tmp_path):
+def test_users_texts_come_from_csv_or_json(suffix, tmp_path):
     data, names = first_rows("debtags", 60)
     rows = [{"comment": row["text"], "tags": [names[index] for index in row["labels"]]} for row in data]
     rows[0]["tags"] = []  # no positive label; an empty field in a csv file
@@ -117,7 +117,7 @@ def test_accelerate_launch_runs_the_example_on_two_processes(tmp_path):
     assert len(plm_state.history) == 2
 
 
-def test_one_file_alone_is_refused(tmp_path):
+def test_a_single_file_is_refused(tmp_path):
     with pytest.raises(ValueError, match="give both --train_file and --validation_file"):
         run("text", tmp_path, "--train_file", "own.csv")
 

@@ -34,7 +34,7 @@ def loss_and_gradient(plm_loss, logits, labels, num_known=None):
 
 
 @pytest.mark.parametrize(("mask", "class_weight", "prior"), COMBINATIONS)
-def test_the_loss_is_the_slow_twins(mask, class_weight, prior):
+def test_the_loss_equals_the_slow_reference(mask, class_weight, prior):
     plm_loss = PLMLoss(COUNTS, temper=0.5, objective="bce", mask=mask, class_weight=class_weight, prior=prior)
     logits, labels = batch()
     counts = COUNTS.positives.tolist(), COUNTS.negatives.tolist()
@@ -133,7 +133,7 @@ def test_the_compiled_loss_equals_the_eager_one(mask, class_weight, prior):
 
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize("prior", PRIORS)
-def test_objective_and_histograms_see_the_models_logits_plus_the_offset(prior, training):
+def test_objective_and_histograms_get_the_models_logits_plus_the_offset(prior, training):
     def recording(logits, labels):
         seen.append(logits.detach().clone())
         return OBJECTIVES["bce"](logits, labels)
@@ -165,7 +165,7 @@ def test_evaluation_neither_weights_nor_masks():
 
 
 @pytest.mark.parametrize("preset", ["paper", "off"])
-def test_the_presets_paper_and_off_are_to_the_last_bit_what_they_were(preset):
+def test_presets_paper_and_off_are_bit_identical_to_the_plain_computation(preset):
     plm_loss = PLMLoss(COUNTS, preset, seed=3)
     for seed in range(6):
         logits, labels = batch(seed=seed)

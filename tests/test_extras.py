@@ -77,7 +77,7 @@ def test_without_matplotlib_a_training_saves_model_and_card_and_warns_once(witho
 
 
 @pytest.mark.parametrize("file", USERS["matplotlib"] + USERS["rich"])
-def test_a_file_that_needs_a_package_says_so(file, without):
+def test_an_error_says_which_package_a_file_needs(file, without):
     package = "rich" if file in USERS["rich"] else "matplotlib"
     without(package)
     with pytest.raises(ModuleNotFoundError, match=r"hf_plm\[all\]"):
@@ -101,7 +101,7 @@ def test_without_rich_inspect_is_an_error_of_one_line_and_json_works(without, ta
     assert json.loads(capsys.readouterr().out)["rows"] == 16
 
 
-def test_without_matplotlib_inspect_draws_nothing_and_says_so(without, table, tmp_path, capsys):
+def test_without_matplotlib_inspect_prints_its_report_and_refuses_to_draw(without, table, tmp_path, capsys):
     without("matplotlib")
     main(["inspect", table])
     assert "16 rows" in capsys.readouterr().out

@@ -56,7 +56,7 @@ def test_it_trains_with(arguments, data, make_bert, make_args):
     assert trainer.evaluate()["eval_loss"] < before
 
 
-def test_a_lora_model_trains_its_adapters_alone_and_its_head(data, make_bert, make_args, tmp_path):
+def test_a_lora_model_trains_only_its_adapters_and_its_head(data, make_bert, make_args, tmp_path):
     model = get_peft_model(make_bert(), LoraConfig(task_type=TaskType.SEQ_CLS, r=2, target_modules=["query", "value"]))
     before = {name: parameter.clone() for name, parameter in model.named_parameters()}
     trainer = PLMTrainer(model, make_args(num_train_epochs=2), train_dataset=data)
@@ -70,7 +70,7 @@ def test_a_lora_model_trains_its_adapters_alone_and_its_head(data, make_bert, ma
     assert (tmp_path / "adapter" / "plm_state.safetensors").is_file()
 
 
-def test_a_smaller_batch_found_by_auto_find_batch_size_begins_anew(data, make_bert, make_args):
+def test_training_restarts_with_the_smaller_batch_of_auto_find_batch_size(data, make_bert, make_args):
     model = make_bert()
     sizes = []
 
@@ -134,7 +134,7 @@ def test_the_last_rows_may_be_dropped(data, make_bert, make_args):
     assert_trained(trainer, rows=48)
 
 
-def test_several_evaluation_sets_have_each_their_loss(data, make_bert, make_args):
+def test_each_of_several_evaluation_sets_has_its_own_loss(data, make_bert, make_args):
     sets = {"first": data.select(range(20)), "second": data.select(range(20, 64))}
     trainer = PLMTrainer(make_bert(), make_args(eval_strategy="epoch"), train_dataset=data, eval_dataset=sets)
     trainer.train()
@@ -165,7 +165,7 @@ def test_labels_may_have_another_name(data, make_bert, make_args):
     assert trainer.predict(renamed).label_ids.shape == (64, 5)
 
 
-def test_a_model_alone_is_saved_with_the_whole_state(data, make_bert, make_args):
+def test_saving_only_the_model_saves_the_whole_state(data, make_bert, make_args):
     trainer = PLMTrainer(make_bert(), make_args(save_strategy="epoch", save_only_model=True), train_dataset=data)
     trainer.train()
     state = PLMState.load(f"{trainer.args.output_dir}/checkpoint-4/plm_state.safetensors")
@@ -173,7 +173,7 @@ def test_a_model_alone_is_saved_with_the_whole_state(data, make_bert, make_args)
 
 
 @pytest.mark.filterwarnings("default")
-def test_a_batch_that_is_not_finite_spoils_nothing_and_is_said(data, make_bert, make_args):
+def test_a_batch_with_nan_leaves_the_state_finite_and_gives_a_warning(data, make_bert, make_args):
     model = make_bert()
     calls = []
 

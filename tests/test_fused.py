@@ -101,7 +101,7 @@ def test_logits_that_are_not_finite_are_treated_as_in_the_eager_loss():
     assert torch.equal(fused.state.histograms, eager.state.histograms)
 
 
-def test_a_logit_of_minus_infinity_that_is_kept_has_no_gradient():
+def test_a_kept_label_with_a_logit_of_minus_infinity_has_no_gradient():
     # The compiler's derivative of BCE is NaN there.
     gradients = []
     for plm_loss in both(objective="bce", initial_ratio="dataset"):  # nothing is masked
@@ -160,7 +160,7 @@ def test_an_empty_batch_is_a_loss_of_zero_and_counts_as_a_batch():
     assert fused.state.num_batches == eager.state.num_batches == 2
 
 
-def test_nothing_is_compiled_anew_for_a_smaller_batch():
+def test_a_smaller_batch_is_not_compiled_again():
     fused, eager = both()
     loss_and_gradient(fused, *batch(64))
     loss_and_gradient(eager, *batch(64))

@@ -70,7 +70,7 @@ def test_no_file_and_no_function_is_long(name):
     assert long_functions(source) == []
 
 
-def test_imports_inside_the_package_run_one_way_and_none_is_of_the_root():
+def test_imports_inside_the_package_run_one_way_and_never_from_the_root():
     modules = {path.stem for path in PACKAGE.values()}
     graph = {path.stem: imported_modules(path.read_text(), modules) for path in PACKAGE.values()}
     assert "trainer" in graph["__init__"]  # they are found at all
@@ -78,7 +78,7 @@ def test_imports_inside_the_package_run_one_way_and_none_is_of_the_root():
     assert circles(graph) == []
 
 
-def test_what_is_checked_is_found():
+def test_the_checks_find_violations():
     long = "def f():\n" + "    x = 1\n" * 60
     assert long_functions(long) == [("f", 61)]
     assert long_functions("class A:\n" + "".join(f"    {line}\n" for line in ["@g", *long.splitlines()])) == [

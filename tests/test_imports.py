@@ -33,7 +33,7 @@ def among(modules, packages):
     return [name for name in packages if any(f"{each}.".startswith(f"{name}.") for each in modules)]
 
 
-def test_the_package_alone_imports_nothing():
+def test_importing_only_the_package_imports_no_dependency():
     modules = imported_by("import hf_plm")
     assert "hf_plm" in modules and among(modules, HEAVY) == []
     assert [name for name in modules if name.startswith("hf_plm.")] == []
@@ -76,14 +76,14 @@ def test_type_checkers_find_the_names_where_they_are():
     assert seen == {name: getattr(hf_plm, name).__module__.removeprefix("hf_plm.") for name in hf_plm.__all__}
 
 
-def test_another_name_is_an_attribute_error():
+def test_an_unknown_name_is_an_attribute_error():
     with pytest.raises(AttributeError, match="module 'hf_plm' has no attribute 'PLMTrianer'"):
         hf_plm.PLMTrianer  # noqa: B018
     with pytest.raises(ImportError, match="PLMTrianer"):
         from hf_plm import PLMTrianer  # noqa: F401
 
 
-def test_a_dependency_that_lacks_something_is_named(monkeypatch):
+def test_an_import_error_names_a_dependency_that_lacks_an_attribute(monkeypatch):
     def fail(*args):
         raise AttributeError("module 'numpy' has no attribute 'float'")
 

@@ -60,7 +60,7 @@ def test_a_wrong_label_is_refused_with_value_and_place_before_it_counts(value, d
 
 
 @pytest.mark.parametrize(("value", "dtype", "shown", "mode"), IN_ALL_MODES)
-def test_where_a_look_would_wait_a_wrong_label_is_refused_at_the_end_of_the_epoch(
+def test_where_reading_values_would_wait_a_wrong_label_is_refused_at_the_end_of_the_epoch(
     value, dtype, shown, mode, cannot_read
 ):
     plm_loss = make(mode)
@@ -76,7 +76,7 @@ def test_where_a_look_would_wait_a_wrong_label_is_refused_at_the_end_of_the_epoc
     plm_loss.raise_for_wrong_labels()  # it has been said
 
 
-def test_nothing_is_looked_at_where_a_look_would_wait(cannot_read):
+def test_no_value_is_read_where_reading_would_wait(cannot_read):
     """On the device "meta" there is no value to look at: any look is an error."""
     checks = LabelChecks(3, None, are_class_ids=False)
     for _ in range(2):

@@ -77,7 +77,7 @@ def test_a_data_set_is_reported_with_metrics_and_without(metrics, make_trainer, 
     assert_is_of(trainer.label_report(data[0]), trainer, data[0], thresholds)
 
 
-def test_a_reported_data_set_is_no_evaluation(make_trainer, data):
+def test_reporting_a_data_set_does_not_replace_the_last_evaluation(make_trainer, data):
     trainer = make_trainer()
     trainer.evaluate()
     before = trainer.label_report()
@@ -120,7 +120,7 @@ def test_without_training_data_their_positives_are_unknown():
     assert list(report.index) == ["LABEL_0", "LABEL_1", "LABEL_2"]
 
 
-def test_what_is_missing_for_a_report_is_said(make_trainer, data, make_args):
+def test_errors_say_what_is_missing_for_a_report(make_trainer, data, make_args):
     trainer = make_trainer()
     with pytest.raises(ValueError, match=r"not been evaluated since .*; call trainer.evaluate\(\) first"):
         trainer.label_report()

@@ -47,7 +47,7 @@ def test_the_page_names_every_dependency_and_extra_of_pyproject():
     assert headings == set(project["optional-dependencies"]), "make licences makes the tables anew"
 
 
-def test_a_table_holds_what_is_brought_and_who_brings_it(install):
+def test_a_table_lists_the_required_packages_and_what_needs_them(install):
     extras = ["e; extra == 'more'", "a[more]; extra == 'all'"]
     asked = [f"Requires-Dist: {each}" for each in ("b", "C_c[fast]>=2", *extras)]
     install("a", *asked, *(f"Provides-Extra: {extra}" for extra in ("more", "all", "none")))
@@ -65,7 +65,7 @@ def test_a_table_holds_what_is_brought_and_who_brings_it(install):
     assert made == licences.sections("a")
 
 
-def test_a_package_that_is_missing_or_states_no_licence_is_named(install):
+def test_an_error_names_a_package_that_is_missing_or_states_no_licence(install):
     install("a", "Requires-Dist: b", "License: UNKNOWN")
     with pytest.raises(ValueError, match="b is not installed; make install"):
         licences.needed("a")
@@ -86,12 +86,12 @@ def test_a_package_that_is_missing_or_states_no_licence_is_named(install):
         ),
     ],
 )
-def test_a_licence_is_what_the_metadata_state(install, lines, licence):
+def test_a_licence_is_read_from_the_metadata(install, lines, licence):
     install("a", *lines)
     assert licences.licence_of("a") == licence
 
 
-def test_only_what_stands_between_the_marks_is_made_anew():
+def test_only_the_text_between_the_marks_is_replaced():
     page = "before\n<!-- licences -->\nold\n<!-- end -->\nbehind"
     made = licences.fill(page, r"new \1")
     assert made == "before\n<!-- licences -->\n\nnew \\1\n\n<!-- end -->\nbehind"

@@ -87,7 +87,7 @@ def test_before_training_and_without_metrics_it_is_shorter(make_trainer):
     assert "![" not in card.text and "## Citation" not in card.text
 
 
-def test_a_custom_objective_and_class_aware_sampling_are_named(make_bert, text_data, make_args):
+def test_the_card_names_a_custom_objective_and_class_aware_sampling(make_bert, text_data, make_args):
     def own_loss(logits, labels):
         return (logits - labels) ** 2
 
@@ -216,7 +216,7 @@ TUNED = Decisions(5, thresholds=(0.0, 0.5, 1.0, -1.0, -2.0), tuned_on="digest of
         (Decisions(5), Decisions(5), "digest of texts", False, False, False),
     ],
 )
-def test_the_scores_say_of_what_data_they_are_and_whether_those_flatter(
+def test_the_card_names_the_data_of_the_scores_and_says_if_they_are_optimistic(
     facts_of, then, now, digest, flattering, otherwise, elsewhere
 ):
     facts = facts_of(now, data="the split 'texts|$x$', 64 rows", decisions=then, labels_digest=digest)
@@ -258,7 +258,7 @@ def test_the_picture_and_the_table_are_of_the_same_evaluation(make_trainer, monk
     assert "64 rows, after 8 steps" in drawn["title"]
 
 
-def test_batch_is_that_of_an_optimizer_step_over_all_ranks(make_trainer, monkeypatch):
+def test_the_batch_size_is_that_of_an_optimizer_step_over_all_ranks(make_trainer, monkeypatch):
     trainer = make_trainer(metrics=False, per_device_train_batch_size=3, gradient_accumulation_steps=5)
     assert "| batch | 15 |" in card_of(trainer).text
     monkeypatch.setattr(type(trainer.args), "world_size", 4)

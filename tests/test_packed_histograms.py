@@ -20,7 +20,7 @@ def batch(rows, seed=0):
 
 
 @pytest.mark.parametrize("num_bins", [2, 7, 20, pytest.param(127, marks=pytest.mark.slow)])
-def test_they_count_what_histograms_count(num_bins):
+def test_they_have_the_same_counts_as_histograms(num_bins):
     packed, histograms = PackedHistograms(), torch.zeros(2, num_bins, NUM_LABELS, dtype=torch.int32)
     expected = torch.zeros(2, NUM_LABELS, num_bins, dtype=torch.int32)
     for seed, rows in enumerate((3, 300, 254, 1, 1, 600)):

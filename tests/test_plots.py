@@ -91,14 +91,14 @@ def test_the_names_of_forty_labels_do_not_overlap(shift):
     assert boxes[0].y0 > 0 and boxes[-1].y1 < figure.bbox.y1 and max(box.x1 for box in boxes) < figure.bbox.x1
 
 
-def test_places_are_spread_as_little_as_needed():
+def test_positions_of_names_are_spread_as_little_as_needed():
     assert spread(np.array([0.1, 0.5, 0.9]), 0.1).tolist() == pytest.approx([0.1, 0.5, 0.9])
     assert spread(np.array([0.5, 0.5, 0.9]), 0.1).tolist() == pytest.approx([0.45, 0.55, 0.9])
     assert spread(np.array([0.0, 0.0]), 0.2).tolist() == pytest.approx([0.0, 0.2])
     assert spread(np.array([1.0, 1.0]), 0.2).tolist() == pytest.approx([0.8, 1.0])
 
 
-def test_ratios_are_drawn_as_they_were_in_force():
+def test_ratios_are_drawn_as_they_were_applied():
     """With a stream nothing is masked at first, whatever its ratios are later."""
     shifts = torch.tensor([[0.0, 0.0], [2.0, -1.0]])
     state = PLMLoss(LabelCounts([90, 10], [10, 90])).state
@@ -108,7 +108,7 @@ def test_ratios_are_drawn_as_they_were_in_force():
         assert pytest.approx(shifts[:, label].exp().tolist()) in lines
 
 
-def test_of_very_many_labels_some_lines_are_drawn():
+def test_only_some_of_very_many_labels_have_lines():
     state = PLMLoss(LabelCounts([1] * 9000, [9] * 9000)).state
     assert 3 < len(plot_ratios(state).axes[0].lines) <= 3 * (MOST_LINES + 1) + 1
 
@@ -171,17 +171,17 @@ def test_the_shift_of_an_epoch_that_has_ended_is_that_before_its_update():
     assert figure.axes[0].lines[1].get_xdata()[place] == pytest.approx(expected, abs=1e-6)
 
 
-def test_wrong_scores_are_named(state):
+def test_an_error_names_an_unknown_kind_of_scores(state):
     with pytest.raises(ValueError, match=r"scores is 'folded'; it must be one of"):
         plot_calibration(state, "folded")
 
 
-def test_nothing_measured_yet_can_be_drawn(counts, tmp_path):
+def test_a_state_without_measurements_can_be_drawn(counts, tmp_path):
     state = PLMLoss(counts).state
     save(plot_ratios(state), tmp_path)
     save(plot_calibration(state), tmp_path)
 
 
-def test_titles_say_what_is_good(state):
+def test_titles_say_which_values_are_good(state):
     assert "converged" in plot_ratios(state).get_suptitle()
     assert "best: points on the dotted line" in plot_calibration(state).get_suptitle()

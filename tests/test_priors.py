@@ -56,7 +56,7 @@ def test_the_model_learns_the_same_but_for_the_offset(prior):
     assert prior == "ideal" or (offset.abs() > 0.2).all()
 
 
-def test_balanced_decisions_find_rare_classes_and_calibrated_scores_are_as_frequent_as_the_classes():
+def test_balanced_decisions_find_rare_classes_and_calibrated_scores_match_the_class_frequencies():
     labels = nn.functional.one_hot(CLASSES, 3).float()
     frequency = labels.mean(0)
     model, plm_loss = fit(labels, prior="balanced", mask="expected")
@@ -74,7 +74,7 @@ def test_balanced_decisions_find_rare_classes_and_calibrated_scores_are_as_frequ
     torch.testing.assert_close(probabilities.sum(1).mean(), torch.ones(()), rtol=0.02, atol=0)
 
 
-def test_a_calibrated_single_label_model_still_decides_for_balanced_classes(make_args):
+def test_calibrating_a_single_label_model_keeps_its_balanced_decisions(make_args):
     tokens = torch.randint(5, 50, (192, 8), generator=torch.Generator().manual_seed(1))
     classes = ((tokens[:, 0] > 25).int() + (tokens[:, 0] > 44).int()).tolist()
     data = scenarios.rows_with(classes).remove_columns("input_ids").add_column("input_ids", tokens.tolist())

@@ -46,7 +46,7 @@ def test_the_draw_is_a_function_of_seed_and_epoch():
 
 
 @pytest.mark.parametrize("workers", [{}, {"dataloader_num_workers": 2, "dataloader_persistent_workers": True}])
-def test_a_trainer_draws_every_epoch_anew_and_counts_what_is_drawn(workers, make_args):
+def test_a_trainer_draws_new_rows_every_epoch_and_counts_them(workers, make_args):
     data = Dataset.from_dict({"input_ids": [[5 + row // 10] * 8 for row in range(400)], "labels": IDS})
     seen = []
     model = scenarios.make_bert(num_labels=3)
@@ -73,7 +73,7 @@ def test_a_trainer_draws_every_epoch_anew_and_counts_what_is_drawn(workers, make
 
 
 @pytest.mark.parametrize("names", ["abc", "cabd"])
-def test_names_may_be_the_models(names, make_args):
+def test_names_may_come_from_the_model(names, make_args):
     config = {"id2label": dict(enumerate(names)), "label2id": {name: index for index, name in enumerate(names)}}
     labels = [["abc"[label] for label in row] for row in IDS]
     data = Dataset.from_dict({"input_ids": [[5] * 8] * 400, "labels": labels})
@@ -121,7 +121,7 @@ def test_class_sizes_fall_exponentially(factor):
         ("label", [1, 1], 10, r"the classes have \[0, 2\] rows; each needs some"),
     ],
 )
-def test_what_cannot_be_thinned_is_named(column, labels, factor, message):
+def test_errors_say_why_a_data_set_cannot_be_thinned(column, labels, factor, message):
     with pytest.raises(ValueError, match=message):
         make_long_tailed(Dataset.from_dict({column: labels}), factor)
 
@@ -146,7 +146,7 @@ def test_a_single_label_trainer_takes_a_long_tail_re_sampled(make_args):
     assert positives.min() > 0.2 * positives.sum()
 
 
-def test_rows_that_were_drawn_in_another_run_are_counted_from_the_first_epoch_on(make_args):
+def test_rows_that_were_drawn_in_an_earlier_run_are_counted_from_the_first_epoch_on(make_args):
     data = Dataset.from_dict({"input_ids": [[5, 6]] * 400, "labels": IDS})
     rows = ClassAwareDataset(data)
     first = PLMTrainer(scenarios.make_bert(num_labels=3), make_args(), train_dataset=rows).label_counts

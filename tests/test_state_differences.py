@@ -54,11 +54,11 @@ def state_of(names, *counts, **settings):
         ),
     ],
 )
-def test_differences_are_said_with_both_values(earlier, expected):
+def test_a_difference_is_described_with_both_values(earlier, expected):
     assert state_of(["a", "b"], A, B).differences(earlier) == expected
 
 
-def test_every_setting_that_differs_is_said():
+def test_every_setting_that_differs_is_reported():
     changes = {
         "initial_ratio": 0.5,
         "temper": 0.1,
@@ -87,7 +87,7 @@ def test_counts_that_both_estimate_are_not_compared():
     assert not one.differences(other)
 
 
-def test_a_state_that_does_not_fit_replaces_none(tmp_path):
+def test_a_state_that_does_not_fit_changes_nothing(tmp_path):
     plm_loss = PLMLoss(LabelCounts([1, 2], [3, 4], ["a", "b"]))
     other = PLMLoss(LabelCounts([2, 1], [4, 3], ["b", "a"]), max_shift=10)
     for replace_state in (
@@ -101,7 +101,7 @@ def test_a_state_that_does_not_fit_replaces_none(tmp_path):
         assert all(torch.equal(before[name], value) for name, value in plm_loss.state_dict().items())
 
 
-def test_old_ratios_go_on_under_new_settings_and_counts(trained):
+def test_old_ratios_continue_with_new_settings_and_counts(trained):
     counts = LabelCounts([500, 100, 10], [500, 900, 20])
     other = PLMLoss(counts, max_shift=1.1)
     with pytest.raises(ValueError, match=r"max_shift is 100.0 there and 1.1 here.*adopt_ratios\("):

@@ -92,7 +92,7 @@ def test_the_stock_trainer_multiplies_multi_label_losses_by_the_accumulation_ste
 
 @pytest.mark.parametrize("preset", ["default", "paper", "off"])
 @pytest.mark.parametrize("accumulation", [1, 3])
-def test_the_loss_is_the_same_however_the_batch_is_cut(
+def test_the_loss_does_not_depend_on_how_the_batch_is_split(
     preset, accumulation, make_bert, text_data, make_args, monkeypatch
 ):
     """One step on 48 rows, at once and in three parts, for a mask that depends on the row alone."""
@@ -157,7 +157,7 @@ def test_it_masks_and_measures_only_while_training(make_bert, text_data, make_ar
     assert prediction.metrics["test_loss"] == pytest.approx(expected, rel=1e-5)
 
 
-def test_a_metric_of_the_user_that_ends_in_loss_is_left_alone(make_bert, text_data, make_args):
+def test_a_users_metric_with_a_name_that_ends_in_loss_is_not_changed(make_bert, text_data, make_args):
     trainer = PLMTrainer(
         make_bert(), make_args(), eval_dataset=text_data, compute_metrics=lambda prediction: {"hamming_loss": 0.25}
     )
@@ -166,7 +166,7 @@ def test_a_metric_of_the_user_that_ends_in_loss_is_left_alone(make_bert, text_da
     assert metrics["eval_loss"] != 0.25
 
 
-def test_a_training_set_without_labels_in_its_batches_is_named(make_bert, text_data, make_args):
+def test_batches_without_labels_are_an_error(make_bert, text_data, make_args):
     counts = count_labels(text_data, num_labels=5)
     trainer = PLMTrainer(
         make_bert(), make_args(), train_dataset=text_data.remove_columns("labels"), label_counts=counts
@@ -175,7 +175,7 @@ def test_a_training_set_without_labels_in_its_batches_is_named(make_bert, text_d
         trainer.train()
 
 
-def test_outputs_are_those_of_trainer(make_bert, text_data, make_args):
+def test_outputs_are_the_same_as_those_of_trainer(make_bert, text_data, make_args):
     trainer = PLMTrainer(
         make_bert(),
         make_args(eval_strategy="epoch"),
@@ -192,7 +192,7 @@ def test_outputs_are_those_of_trainer(make_bert, text_data, make_args):
 
 
 @pytest.mark.parametrize("kind", ["tuple", "dict", "tensor"])
-def test_any_model_output_with_logits_will_do(kind, text_data, make_args):
+def test_every_kind_of_model_output_with_logits_works(kind, text_data, make_args):
     data = text_data.remove_columns("attention_mask")
     trainer = PLMTrainer(TupleModel(kind), make_args(), train_dataset=data, eval_dataset=data)
     trainer.train()
@@ -202,7 +202,7 @@ def test_any_model_output_with_logits_will_do(kind, text_data, make_args):
     assert np.isfinite(trainer.evaluate()["eval_loss"])
 
 
-def test_an_output_without_logits_is_named(text_data, make_args):
+def test_an_output_without_logits_is_an_error(text_data, make_args):
     data = text_data.remove_columns("attention_mask")
     with pytest.raises(ValueError, match=r"the model's output \(\['hidden'\]\) has no logits"):
         PLMTrainer(TupleModel("other"), make_args(), train_dataset=data).train()
