@@ -24,8 +24,8 @@ SHOWN = 0.95
 def make_keyword_texts(num_rows: int, seed: int) -> tuple[Tensor, list[list[int]]]:
     """Token ids, int64 `(num_rows, NUM_TOKENS)`, and the labels of each row.
 
-    Each label has exactly its share of the rows, rounded; the rows are drawn for each label independently. A text has
-    filler words. For each label of the row, one of them is replaced by the label's word, except in one case of twenty.
+    Each label has exactly its share of the rows, rounded; its rows are drawn independently of the other labels. A text
+    has filler words. For each label of the row, one of them is replaced by the label's word, except in one case of 20.
     """
     generator = np.random.default_rng(seed)
     positive = np.zeros((num_rows, len(POSITIVES)), bool)

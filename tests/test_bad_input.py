@@ -1,4 +1,4 @@
-"""Wrong inputs, each with an error message that helps."""
+"""Wrong inputs, each with a helpful error message."""
 
 import warnings
 from types import SimpleNamespace

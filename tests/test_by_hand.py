@@ -37,7 +37,7 @@ def found_of(kind, name, arguments, logits, label):
 def test_loss_and_derivative_equal_those_of_autograd(dtype, kind, name, arguments, label):
     logits = LOGITS if kind == "fused" else LOGITS[LOGITS.abs() < LARGEST_LOGIT]
     edge = arguments.get("margin", 0)
-    if edge and not label:  # where the clamped loss begins, rounding decides which side a logit is on
+    if edge and not label:  # at the point where the loss is clamped, rounding decides
         logits = logits[(logits.sigmoid() - edge).abs() > 1e-3]
     expected = expected_of(name, arguments, logits, label)
     found = found_of(kind, name, arguments, logits.to(dtype), label)

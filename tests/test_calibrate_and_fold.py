@@ -1,4 +1,4 @@
-"""Masked training shifts scores. Calibrating shifts them back, folding moves thresholds to 0.5; decisions stay."""
+"""Masked training shifts scores. Calibrating undoes this, folding moves thresholds to 0.5; no decision changes."""
 
 import json
 

@@ -40,7 +40,7 @@ def test_ratios_can_be_updated_every_few_steps_instead(make_bert, text_data, mak
         ({"logging_steps": 5}, [5, 10, 12]),  # 12 is the last step
         ({"logging_steps": 100}, [12]),
         ({"logging_strategy": "epoch"}, [4, 8, 12]),
-        ({"logging_steps": 100, "save_strategy": "steps", "save_steps": 5}, [5, 10, 12]),  # a checkpoint has its log
+        ({"logging_steps": 100, "save_strategy": "steps", "save_steps": 5}, [5, 10, 12]),  # checkpoints hold a log
         ({"logging_strategy": "no"}, []),
         ({"logging_steps": 5, "max_steps": 11}, [5, 10]),  # nothing was updated since
         ({"logging_steps": 5, "plm_update_steps": 11}, [12]),
@@ -56,7 +56,7 @@ def test_updates_by_steps_are_logged_as_often_as_the_loss(arguments, steps, make
     logs = logs_with(trainer, "plm/tail_shift")
     assert [log["step"] for log in logs] == steps
     if "logging_strategy" not in arguments:
-        latest = [step // args.plm_update_steps for step in steps]  # the update that each log is of
+        latest = [step // args.plm_update_steps for step in steps]  # each log and its update
         assert [log["plm/tail_shift"] for log in logs] == [summaries[each - 1]["plm/tail_shift"] for each in latest]
         assert [log["step"] for log in logs_with(trainer, "loss")] == [
             step for step in range(1, trainer.state.global_step + 1) if step % args.logging_steps == 0
@@ -68,7 +68,7 @@ def test_a_resumed_run_logs_the_same_updates_by_steps_as_an_uninterrupted_one(ma
     whole = PLMTrainer(make_bert(), make_args(**arguments, save_steps=3), train_dataset=text_data)
     whole.train()
     resumed = PLMTrainer(make_bert(), make_args(**arguments, save_steps=3), train_dataset=text_data)
-    resumed.train(resume_from_checkpoint=f"{whole.args.output_dir}/checkpoint-3")  # an update behind the last log
+    resumed.train(resume_from_checkpoint=f"{whole.args.output_dir}/checkpoint-3")  # an update after the last log
     steps = [
         [(log["step"], log["plm/tail_shift"]) for log in logs_with(t, "plm/tail_shift")] for t in (whole, resumed)
     ]
@@ -83,7 +83,7 @@ def test_a_resumed_run_logs_the_same_updates_by_steps_as_an_uninterrupted_one(ma
         ({"plm_rule": "kl"}, [64, 64, 64]),
         ({"plm_update_steps": 6}, [48, 96]),
         ({"gradient_accumulation_steps": 2}, [32, 64, 64]),
-        ({"per_device_train_batch_size": 64}, [64, 64, 64]),  # one step has no second half
+        ({"per_device_train_batch_size": 64}, [64, 64, 64]),  # a single step has no second half
     ],
 )
 def test_the_rule_marginal_forgets_the_first_half_of_the_first_window(

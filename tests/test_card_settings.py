@@ -1,4 +1,4 @@
-"""The model card explains how labels were masked and weighted, and which frequencies the scores assume."""
+"""The model card explains how labels were masked and weighted, and which class frequencies the scores assume."""
 
 import re
 from pathlib import Path

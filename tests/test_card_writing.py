@@ -54,7 +54,7 @@ def test_a_picture_that_cannot_be_drawn_gives_a_warning_and_the_card_is_written(
     assert "![label scores]" in card_of(trainer).text
     monkeypatch.setattr(Figure, "savefig", no_space)
     card = card_of(trainer)
-    assert "![" not in card.text and "| AP |" in card.text  # and no earlier picture is shown
+    assert "![" not in card.text and "| AP |" in card.text  # nor is an earlier picture shown
     assert [path.name for path in Path(trainer.args.output_dir).iterdir() if path.name.startswith("_")] == []
 
 

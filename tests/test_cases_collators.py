@@ -1,4 +1,4 @@
-"""A user's own collator uses the trainer's labels, and a warning names labels that only the evaluation data have."""
+"""A user's collator uses the trainer's labels, and an error names labels that only the evaluation data have."""
 
 import pytest
 import torch
@@ -56,7 +56,7 @@ def test_names_missing_from_the_training_data_can_be_given(given, make_bert, mak
     assert model_names(trainer) == names
 
 
-AMBIGUOUS = [[0, 1], [1, 0], [0], []] * 4  # two rows alone can be read in two ways, all rows together cannot
+AMBIGUOUS = [[0, 1], [1, 0], [0], []] * 4  # the first two rows can be read in two ways, all rows together in only one
 
 
 @pytest.mark.parametrize("collator", [lambda: MultiLabelCollator(2), lambda: MultiLabelCollator(2, sparse=True)])

@@ -1,4 +1,4 @@
-"""Numbers are what their names say."""
+"""Scores and counts have the values that their names promise."""
 
 import re
 
@@ -68,4 +68,4 @@ def test_how_much_more_often_the_most_frequent_label_occurs_is_a_ratio_of_means(
     assert float(said[1].replace(",", "")) == pytest.approx(expected, abs=0.06)
     others = re.findall(r"([\d,.]+) times", text.replace(said[0], ""))
     assert [float(other.replace(",", "")) for other in others] in ([], [pytest.approx(report.mean_ir, abs=0.06)])
-    assert abs(report.mean_ir - expected) > 1  # or this proves nothing
+    assert abs(report.mean_ir - expected) > 1  # else the test would prove nothing

@@ -1,4 +1,4 @@
-"""Odd label names, failing pictures and trackers, full disks, odd evaluations and callbacks do not end a training."""
+"""Unusual label names, evaluations and callbacks, failing pictures and trackers, and full disks end no training."""
 
 import errno
 import re
@@ -64,7 +64,7 @@ def test_label_names_may_be_any_text(names, make_trainer, tmp_path, monkeypatch)
     card = (folder / "README.md").read_text()
     rows = re.findall(r"^\| (?!label|---|setting|score).*\|$", card.split("## Labels")[1].split("\n## ")[0], re.M)
     assert len(rows) == 5
-    assert len({len(re.findall(r"(?<!\\)\|", row)) for row in rows}) == 1  # no name adds a column
+    assert len({len(re.findall(r"(?<!\\)\|", row)) for row in rows}) == 1  # no name adds a table column
     assert "plm/label_scores" in EventAccumulator(str(tmp_path / "board")).Reload().Tags()["images"]
 
 
@@ -128,7 +128,7 @@ def test_a_picture_that_cannot_be_drawn_causes_a_warning_and_the_model_is_saved(
     if trouble == "drawing":
         monkeypatch.setattr("matplotlib.axes.Axes.plot", fail_to_draw)
     folder = Path(trainer.args.output_dir)
-    if trouble == "folder":  # a file has the name of the pictures' folder
+    if trouble == "folder":  # a file is where the folder of the pictures should be
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "plots").write_text("")
     assert trainer.train().global_step == 4
@@ -239,7 +239,7 @@ def test_picture_and_table_of_the_card_are_of_the_same_evaluation(make_trainer, 
     )
     trainer.train()
     logged = [log["eval_macro_recall"] for log in trainer.state.log_history if "eval_macro_recall" in log]
-    assert max(logged) != logged[-1]  # else the test would prove nothing: the best is not the last
+    assert max(logged) != logged[-1]  # else the test would prove nothing: the best model is not the last
     trainer.create_model_card(model_name="m")
     card = Path(trainer.args.output_dir, "README.md").read_text()
     recall = float(re.search(r"\| macro recall \| ([\d.e-]+) \|", card)[1])

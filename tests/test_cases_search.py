@@ -14,12 +14,12 @@ from hf_plm import PLMLoss, PLMTrainer, PLMTrainingArguments, multilabel_compute
 
 @pytest.fixture(autouse=True)
 def without_collecting(monkeypatch):
-    """Skip garbage collection: each trial does it several times, and it takes longer than the trial."""
+    """Skips garbage collection, which takes longer than a trial and happens several times in each."""
     monkeypatch.setattr("gc.collect", lambda *args: 0)
 
 
 class Watch(TrainerCallback):
-    """Keeps the settings that each trial really has."""
+    """Keeps the settings that each trial was trained with."""
 
     def __init__(self):
         self.trials = []

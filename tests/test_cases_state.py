@@ -39,7 +39,7 @@ SETTINGS = {
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory):
-    """A function that returns a checkpoint in the middle of the second of three epochs on 64 rows, and its state."""
+    """A function that returns a checkpoint from the middle of the second of three epochs on 64 rows, and its state."""
 
     @functools.cache
     def make(names, **kwargs):
@@ -72,7 +72,7 @@ def test_a_state_with_other_names_or_order_is_refused_and_the_error_shows_both(n
         resume(names)
     shown = str(error.value)
     assert all(name in shown for name in {*names, *NAMES})
-    assert "plm_keep_ratios" not in shown  # the ratios are of other labels
+    assert "plm_keep_ratios" not in shown  # the ratios belong to other labels
     assert ("order" in shown) is (set(names) == set(NAMES))
 
 
@@ -132,7 +132,7 @@ def test_a_restart_begins_from_the_start_with_the_new_settings(changes, resume):
     state = trainer.plm_state
     start = PLMLoss(trainer.label_counts, **trainer.args.plm_settings()).state.ideal_ratio
     assert torch.equal(state.history[0], start)
-    assert len(state.history) == 3  # of the second and the third epoch
+    assert len(state.history) == 3  # after the second and the third epoch
 
 
 @pytest.mark.parametrize("changes", [{"plm_change_rate": 0.0}, {"plm_num_bins": 10, "plm_rule": "kl"}, {"rows": 96}])

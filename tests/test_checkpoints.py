@@ -1,4 +1,4 @@
-"""The state of several ranks in the files of a checkpoint; `test_distributed.py` has two real ones."""
+"""The state of several ranks in the files of a checkpoint; `test_distributed.py` runs two real ranks."""
 
 import os
 
@@ -33,7 +33,7 @@ def on_ranks(monkeypatch):
 
 
 def saved_by(num_ranks, folder, on_ranks, ranks=None, batches=1):
-    """Rank r saw r + 1 rows in each batch, the logit of one of them NaN."""
+    """Rank r saw r + 1 rows in each batch; one of them has a NaN logit."""
     for rank in range(num_ranks) if ranks is None else ranks:
         on_ranks(rank, num_ranks)
         plm_loss = PLMLoss(LabelCounts([1], [3]))

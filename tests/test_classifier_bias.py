@@ -1,4 +1,4 @@
-"""The classifier's bias is found by its effect, not its name. Every other head is refused and left unchanged."""
+"""The classifier's bias is found by its effect, not by its name. Heads without such a bias are refused, unchanged."""
 
 import numpy as np
 import pytest
@@ -157,7 +157,7 @@ def test_a_bias_is_found_under_autocast_too():
     def autocast(*args, **kwargs):
         with torch.autocast("cpu", torch.bfloat16):
             outputs = forward(*args, **kwargs)
-        outputs["logits"] = outputs.logits.float()  # as accelerate does
+        outputs["logits"] = outputs.logits.float()  # as accelerate does it
         return outputs
 
     model.forward = autocast

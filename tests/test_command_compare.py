@@ -88,7 +88,7 @@ def test_methods_start_with_the_same_seed_and_differ_only_by_the_loss(text_data,
 
 @pytest.fixture
 def counted(monkeypatch, tmp_path):
-    """`compare(...)` with a folder for its runs: what it finds, and which trainings it made (here of no model)."""
+    """`compare(...)` with a folder for its runs: its comparison, and which trainings it made (no model is trained)."""
     trainings = []
 
     def train(make_model, args, *others):
@@ -120,7 +120,7 @@ def test_a_comparison_continues_where_it_stopped_and_with_more_methods_and_seeds
     assert more.scores["bce"]["map"][:2] == first.scores["bce"]["map"]
     again, trainings = counted(["bce", "default"], 3, model="a")
     assert trainings == [] and again.scores == more.scores
-    (tmp_path / "runs" / "bce-43.json").unlink()  # as if it had been stopped there
+    (tmp_path / "runs" / "bce-43.json").unlink()  # as if it had been stopped then
     repeated, trainings = counted(["bce", "default"], 3, model="a")
     assert trainings == [(43, "off")] and repeated.scores == more.scores
 

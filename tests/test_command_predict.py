@@ -1,4 +1,4 @@
-"""`hf-plm predict` writes what `predict` gives, from files of every kind, in bounded memory."""
+"""`hf-plm predict` writes the results of `predict` for files of every kind, in bounded memory."""
 
 import csv
 import json

@@ -1,4 +1,4 @@
-"""Thresholds belong to a model and are removed with its head. Predicting and evaluating decide in the same way."""
+"""Thresholds belong to a model and are removed with its head. Prediction and evaluation decide in the same way."""
 
 import json
 

@@ -1,6 +1,6 @@
-"""The loss is the same on every device: each test runs on the CPU, and on the GPU where there is one.
+"""The loss is the same on every device: each test runs on the CPU, and on the GPU if there is one.
 
-`tests/reference.py` and the eager loss on the CPU say what is right.
+The expected values come from `tests/reference.py` and from the eager loss on the CPU.
 """
 
 import math
@@ -45,7 +45,7 @@ def make_loss(way, preset="default", **kwargs):
 
 
 def slow_loss(plm_loss, objective, logits, labels):
-    """The loss of a batch in plain Python; the random numbers of the mask are those of the CPU."""
+    """The loss of a batch in plain Python; the random numbers of the mask are drawn on the CPU."""
     positives, negatives = COUNTS.positives.tolist(), COUNTS.negatives.tolist()
     ideal = plm_loss.state.ideal_ratio.tolist()
     keep = reference.keep_probabilities(reference.label_ratio(positives, negatives), ideal)
@@ -146,7 +146,7 @@ def test_a_scaled_float16_gradient_trains(way, device):
 
 @pytest.mark.parametrize("way", COMPILED_IS_SLOW)
 def test_a_wrong_label_is_refused_by_the_end_of_the_epoch(way, device, monkeypatch):
-    for module in ("eager_loss", "label_checks"):  # the CPU as if it were another device
+    for module in ("eager_loss", "label_checks"):  # treat the CPU as a GPU
         monkeypatch.setattr(f"hf_plm.{module}.can_read", lambda labels: False)
     plm_loss = make_loss(way)
     logits, labels = make_batch(16)
@@ -201,7 +201,7 @@ def test_a_state_continues_on_any_device(way, device, tmp_path):
     part.state.save(tmp_path / "state.safetensors")
     loaded = PLMState.load(tmp_path / "state.safetensors")
     assert loaded.ideal_ratio.device.type == "cpu"
-    part.state = loaded  # in place of one on the device
+    part.state = loaded  # replaces one on the device
     other.to(device).load_state_dict(whole.state_dict())
     assert other.state.ideal_ratio.device.type == device
     assert other.cpu().state.histograms.device.type == "cpu"
@@ -233,10 +233,10 @@ def test_no_step_of_the_loss_waits_for_the_device(way, preset, device, monkeypat
     logits, labels = make_batch(100)
     labels = torch.tensor([[0, 2, -100]] * 100) if sparse else labels
     logits, labels = logits.to(where).requires_grad_(), labels.to(where)
-    for _ in range(3):  # moves the state, and compiles
+    for _ in range(3):  # moves the state and compiles
         plm_loss(logits, labels).backward()
     with never_waiting(device):
-        for _ in range(4):  # counters of 8 bits are emptied on the way
+        for _ in range(4):  # counters of 8 bits are emptied between
             plm_loss(logits, labels).backward()
         with pytest.raises((RuntimeError, NotImplementedError)):
             logits.sum().item()

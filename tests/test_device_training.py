@@ -1,4 +1,4 @@
-"""`PLMTrainer` on every device: each test runs on the CPU, and on the GPU where there is one."""
+"""`PLMTrainer` on every device: each test runs on the CPU, and on the GPU if there is one."""
 
 import numpy as np
 import pytest
@@ -23,7 +23,7 @@ PRECISIONS = [{}, {"bf16": True}, {"fp16": True}]
 
 
 def make_trainer(folder, device, compute_metrics=None, callbacks=None, sparse=False, **kwargs):
-    """A tiny BERT on 64 rows, without dropout; the rows come in their order."""
+    """A tiny BERT on 64 rows, without dropout or shuffling."""
     settings = {"per_device_train_batch_size": 16, "learning_rate": 1e-2, "logging_steps": 1}
     rows = scenarios.make_rows(64)
     rows = scenarios.with_class_ids(rows) if sparse else rows
@@ -56,7 +56,7 @@ def test_training_is_the_same_as_on_a_cpu(precision, preset, device, tmp_path):
     assert len(losses_of(found)) == 8
     rounding = 0.02 if precision else 1e-4
     np.testing.assert_allclose(losses_of(found)[0], losses_of(expected)[0], rtol=rounding)
-    if "fp16" in precision:  # leaves out steps until the scale of the loss suits it
+    if "fp16" in precision:  # skips steps until the loss scale fits
         assert np.isfinite(losses_of(found)).all()
     else:
         np.testing.assert_allclose(losses_of(found), losses_of(expected), rtol=0.05 if precision else 0.01)
@@ -115,7 +115,7 @@ def test_a_run_that_resumes_within_an_epoch_ends_as_the_whole_one(device, tmp_pa
     if device == "cpu":
         scenarios.assert_identical(resumed, whole)
     losses = [[log["loss"] for log in each["logs"] if "loss" in log] for each in (resumed, whole)]
-    np.testing.assert_allclose(*losses, rtol=0.01)  # on a GPU sums may add up in any order
+    np.testing.assert_allclose(*losses, rtol=0.01)  # a GPU may sum in any order
     torch.testing.assert_close(resumed["history"], whole["history"], rtol=0.05, atol=0)
     assert resumed["histograms"].sum() == whole["histograms"].sum()
 
@@ -142,8 +142,8 @@ def test_loss_and_count_of_known_labels_wait_for_no_device(way, preset, device, 
 def test_no_step_of_training_waits_for_cuda(way, precision, tmp_path):
     """Forward, backward, clipping, optimizer and schedule of a real run.
 
-    `logging_nan_inf_filter` makes `Trainer` wait in every step for the value of the loss, and fp16 for whether a
-    gradient was infinite: without the first, and in float32 and bfloat16, nothing else waits.
+    Not tested: with `logging_nan_inf_filter`, `Trainer` waits in every step for the value of the loss; with fp16, it
+    waits to check the gradients.
     """
     never_waits = NeverWaits()
     trainer = make_trainer(

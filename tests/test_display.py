@@ -1,4 +1,4 @@
-"""Label names with any characters can be read in a terminal, a message and a card."""
+"""Label names with any characters are readable in a terminal, a message and a card."""
 
 import random
 

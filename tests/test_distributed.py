@@ -1,4 +1,4 @@
-"""Two processes give the same results as one; they run on the CPU with gloo."""
+"""Two processes, on the CPU with gloo, give the same results as one."""
 
 import subprocess
 import sys
@@ -71,7 +71,7 @@ def test_the_loss_of_the_documented_subclass_does_not_depend_on_how_the_batch_is
 
 
 def test_the_train_loss_includes_all_ranks(ranks, tmp_path):
-    """Two of the three steps are logged; of the last, each rank has the loss of its own rows."""
+    """Two of the three steps are logged; the loss of the last is still on each rank, for its own rows."""
     whole = scenarios.run_scale(tmp_path, "default", 16, 1, logging_steps=2)
     assert len(whole["losses"]) == 1
     for result in ranks:
@@ -148,7 +148,7 @@ def test_two_killed_ranks_resume_to_the_last_bit(case, ranks):
 
 
 def test_a_run_resumed_on_another_number_of_ranks_has_the_right_totals(ranks, killed_runs, tmp_path):
-    """Three steps on two ranks, then five on one, and vice versa: every row of the epoch is counted once."""
+    """Three steps on two ranks, then five on one, and the reverse: every row of the epoch is counted once."""
     checkpoint = scenarios.killed_folder(killed_runs, MIDDLE, 2) / "checkpoint-3"
     two_then_one = scenarios.run_resumable(tmp_path, MIDDLE, resume=str(checkpoint), max_steps=8)
     counts = count_labels(scenarios.make_rows(64))
@@ -161,7 +161,7 @@ def test_a_run_resumed_on_another_number_of_ranks_has_the_right_totals(ranks, ki
 
 
 def test_one_rank_may_save_the_model_in_the_middle_of_an_epoch(ranks, killed_runs):
-    """One rank saves without waiting for the other. A later save by all ranks is complete, and is resumed exactly."""
+    """One rank saves without waiting for the other. A later save by all ranks is complete and resumes exactly."""
     for result in ranks:
         for name in ("saved by one", "resumed"):
             for key in ("history", "histograms"):
@@ -173,7 +173,7 @@ def test_one_rank_may_save_the_model_in_the_middle_of_an_epoch(ranks, killed_run
 
 
 def test_one_rank_or_both_may_save_the_state_in_the_middle_of_an_epoch(ranks):
-    """Two batches of 2 rows on one rank and of 5 on the other, with 3 labels; no rank waits for the other."""
+    """Two batches, with 2 rows on one rank and 5 on the other, and 3 labels; no rank waits for the other."""
     first, second = (result["saved in the middle"] for result in ranks)
     assert (first["own"], second["own"]) == (12, 30)  # DDP has not broadcast them
     for seen in (first, second):
@@ -198,7 +198,7 @@ def test_a_model_sharded_by_fsdp2_learns_what_a_copied_one_learns(ranks, killed_
 
 
 def test_several_visible_devices_without_a_launcher_compute_what_one_computes(tmp_path, monkeypatch):
-    """`nn.DataParallel`, as `Trainer` wraps the model in it; on a CPU it passes the batch to its one module."""
+    """`Trainer` wraps the model in `nn.DataParallel`; on a CPU this passes the batch to its only module."""
     whole = scenarios.run_scale(tmp_path, "default", 16, 1)
     original = scenarios.make_args
 

@@ -1,4 +1,4 @@
-"""Both examples run for a few steps as users start them, on the data of the repository and on users' own files."""
+"""Both examples run for a few steps as users start them, on the repository's data and on users' files."""
 
 import json
 import subprocess
@@ -42,7 +42,7 @@ def run(name, output_dir, *flags):
 
 
 def first_rows(name, rows):
-    """The first rows of a data set of the examples, and its label names."""
+    """The first rows of an example data set, and its label names."""
     data = load_dataset("parquet", data_files=str(EXAMPLES / "data" / name / "train.parquet"), split=f"train[:{rows}]")
     return data, data.features["labels"].feature.names
 
@@ -80,7 +80,7 @@ def test_users_texts_come_from_csv_or_json(suffix, tmp_path):
     assert list(trainer.model.config.id2label.values()) == used
     assert trainer.label_counts.positives[used.index("only in the validation data")] == 0
 
-    # What it saved is a plain model: it loads, and a pipeline gives every label by its name.
+    # It saved a plain model: it can be loaded, and a pipeline gives every label by its name.
     model = AutoModelForSequenceClassification.from_pretrained(tmp_path / "model")
     assert model.config.problem_type == "multi_label_classification"
     (scores,) = pipeline("text-classification", str(tmp_path / "model"), top_k=None)(["an editor for LaTeX"])
@@ -111,7 +111,7 @@ def test_accelerate_launch_runs_the_example_on_two_processes(tmp_path):
     script = [str(EXAMPLES / "train_text.py"), "--output_dir", str(tmp_path), *flags]
     subprocess.run([*launch, *script], check=True, capture_output=True)
     state = json.loads((tmp_path / "checkpoint-2" / "trainer_state.json").read_text())
-    assert state["global_step"] == 2  # 256 rows: two steps of 2 x 64, and not four of 64
+    assert state["global_step"] == 2  # 256 rows: two steps of 2 x 64, not four of 64
     plm_state = PLMState.load(tmp_path / "plm_state.safetensors", num_labels=365)
     assert plm_state.histograms.sum() == 256 * 365
     assert len(plm_state.history) == 2

@@ -1,4 +1,4 @@
-"""Without a package of the extra `all` everything else works, and what needs it says what to install."""
+"""If a package of the extra `all` is missing, the rest works, and an error says what to install."""
 
 import json
 import subprocess
@@ -23,7 +23,7 @@ INSTALL = 'is not installed; run: pip install "hf_plm[all]"'
 
 @pytest.fixture
 def without(monkeypatch):
-    """A function that hides a package, as if it were not installed, and forgets the files that imported it."""
+    """A function that hides a package, as if it were not installed, and unloads the modules that imported it."""
 
     def hide(package):
         for name in list(sys.modules):

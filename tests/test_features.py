@@ -19,7 +19,7 @@ def data():
 
 
 def assert_trained(trainer, updates=1, rows=ROWS):
-    """Check that the state counted every row of the last epoch once, that its ratios moved, and that they are finite.
+    """Check that the state counted every row of the last epoch once, and that its ratios moved and are finite.
 
     The rule `marginal` counts only the second half of the first epoch.
     """
@@ -76,7 +76,7 @@ def test_training_restarts_with_the_smaller_batch_of_auto_find_batch_size(data, 
 
     def fail_on_large_batches(module, args, kwargs):
         sizes.append(len(kwargs["input_ids"]))
-        if len(sizes) == 3:  # two batches are measured at this point
+        if len(sizes) == 3:  # two batches were measured before this
             raise RuntimeError("CUDA out of memory.")
 
     model.register_forward_pre_hook(fail_on_large_batches, with_kwargs=True)
@@ -185,7 +185,7 @@ def test_a_batch_with_nan_leaves_the_state_finite_and_gives_a_warning(data, make
 
     model.register_forward_hook(spoil_the_second)
     trainer = PLMTrainer(model, make_args(plm_rule="kl"), train_dataset=data)
-    # From the second of four steps on, the weights are NaN, and so are all logits.
+    # From the second of four steps on, the weights and all logits are NaN.
     with pytest.warns(UserWarning, match="^240 known labels had a logit or a loss that was NaN or infinite"):
         trainer.train()
     assert trainer.plm_state.histograms.sum() == 16 * 5

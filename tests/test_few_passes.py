@@ -1,4 +1,4 @@
-"""The eager loss in few passes against the plain one: the same loss, gradient, masks and histograms."""
+"""The eager loss in few passes has the same loss, gradient, masks and histograms as the plain one."""
 
 import numpy as np
 import pytest
@@ -32,7 +32,7 @@ def known_batch(rows=64, seed=0):
 
 @pytest.fixture
 def plain(monkeypatch):
-    """A function that makes losses that go the plain way."""
+    """A function that makes losses with one pass for each equation."""
 
     def make(**settings):
         plm_loss = PLMLoss(COUNTS, fused=False, **settings)

@@ -127,7 +127,7 @@ def test_class_weights_equal_the_slow_reference(seed, exponent):
     weights = functional.class_weights(positives, negatives, keep, exponent)
     expected = reference.class_weights(positives.tolist(), negatives.tolist(), *(k.tolist() for k in keep), exponent)
     close(weights, expected)
-    assert weights[3] == weights[0] == weights[1] == 1  # none of their labels is masked
+    assert weights[3] == weights[0] == weights[1] == 1  # nothing is masked for them
 
 
 @pytest.mark.parametrize("prior", PRIORS)
@@ -150,7 +150,7 @@ def test_the_effective_ratio_is_the_ideal_one(ideal):
     mask = functional.sample_mask(labels, *keep, torch.rand(rows, 1, generator=generator))
     kept_positives = (mask & (labels == 1)).sum().item()
     kept_negatives = (mask & (labels == 0)).sum().item()
-    # Binomial standard errors of the kept counts give that of their quotient.
+    # The standard error of the quotient, from the binomial standard errors of the kept counts.
     variance = sum(
         (1 - probability.item()) / kept
         for probability, kept in zip(keep, (kept_positives, kept_negatives), strict=True)
@@ -191,7 +191,7 @@ def test_draws_are_uniform_and_independent():
     counts = torch.histc(draws, 100, 0, 1)
     expected = draws.numel() / 100
     chi_square = ((counts - expected) ** 2 / expected).sum().item()
-    assert 49 < chi_square < 170  # 99 degrees of freedom: all but one of 100,000 cases
+    assert 49 < chi_square < 170  # 99 degrees of freedom: outside once in 100,000 cases
     for means, size in ((draws.mean(0), 2000), (draws.mean(1), 300)):
         assert (means - 0.5).abs().max() < 5 * math.sqrt(1 / 12 / size)
     deviations = draws - 0.5
@@ -232,7 +232,7 @@ def test_multi_hot_labels_of_class_ids():
     labels = label_tensors.multi_hot_labels(class_ids, 4)
     assert labels.dtype == torch.int8
     assert labels.tolist() == [[1, 0, 1, 0], [0, 0, 0, 0], [-100] * 4, [1, 1, 1, 0]]
-    ids = torch.full((1, 300), 2)  # an id may come twice
+    ids = torch.full((1, 300), 2)  # an id may occur twice
     assert label_tensors.multi_hot_labels(ids, 4).tolist() == [[0, 0, 1, 0]]
 
 

@@ -75,7 +75,7 @@ def test_it_equals_the_eager_loss_in_every_precision(dtype):
 
 def test_the_gradient_of_float16_is_scaled_before_it_is_rounded():
     def small(logits, labels):
-        return logits * 1e-6  # half precision can hold 1.01e-6
+        return logits * 1e-6  # float16 can represent 1.01e-6
 
     logits, labels = batch(16, torch.float16)
     gradients = []
@@ -102,7 +102,7 @@ def test_logits_that_are_not_finite_are_treated_as_in_the_eager_loss():
 
 
 def test_a_kept_label_with_a_logit_of_minus_infinity_has_no_gradient():
-    # The compiler's derivative of BCE is NaN there.
+    # The derivative of BCE by the compiler is NaN here.
     gradients = []
     for plm_loss in both(objective="bce", initial_ratio="dataset"):  # nothing is masked
         logits, labels = torch.zeros(4, NUM_LABELS), torch.zeros(4, NUM_LABELS)

@@ -1,4 +1,4 @@
-"""When the loss is compiled, when it is not (with a message), and what it refuses."""
+"""When the loss is compiled, when it is not (with a warning), and which states it refuses."""
 
 import logging
 

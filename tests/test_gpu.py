@@ -1,4 +1,4 @@
-"""`benchmarks/gpu.py` on a CPU: its parts run, in tiny sizes, and what fails or takes too long is reported."""
+"""`benchmarks/gpu.py` on a CPU: its parts run in tiny sizes, and failures and timeouts are reported."""
 
 import json
 import subprocess
@@ -45,7 +45,7 @@ def test_a_part_that_fails_is_shown_with_its_error_and_what_it_had_found(tmp_pat
     assert part["error"].endswith("ValueError: the reason")
     assert (
         run("import os; os._exit(3)", tmp_path)["error"] == "it ended with the status 3"
-    )  # nothing of the run before
+    )  # nothing from the previous run
     assert run("import os; os._exit(3)", tmp_path)["results"] == []
 
 
@@ -136,7 +136,7 @@ def test_the_page_says_whether_the_loss_reaches_its_target_speed(changes, expect
 
 
 class FakeEvent:
-    """A device that is busy for `products` matrix products, of which the host needs two to send a step."""
+    """An event on a device that computes 8 matrix products in the time in which the host sends a step."""
 
     queued = 0
     needed = 8
@@ -167,7 +167,7 @@ def test_device_time_is_measured_behind_work_that_hides_the_host(monkeypatch):
     monkeypatch.setattr(torch, "ones", lambda *shape, device: Busy())
     steps = []
     assert gpu_loss.device_seconds(lambda: steps.append(FakeEvent.queued), "cuda") == 0.005
-    assert steps == [0, 2, 4, *[8] * gpu_loss.REPEATS]  # the first two were sent too late
+    assert steps == [0, 2, 4, *[8] * gpu_loss.REPEATS]  # 2 and 4 products were too few
 
 
 def test_where_a_training_waits_is_counted_by_line(monkeypatch):
@@ -220,7 +220,7 @@ def test_methods_are_compared_over_seeds():
     assert {r["method"] for r in results} == {"BCE", "BCE with pos_weight", "asymmetric", "PLM default"}
     other = [{**r, "seed": 1, "scores": {**r["scores"], "map": r["scores"]["map"] + 0.02}} for r in results[:1]]
     page = gpu_page.quality_section(results + other)
-    assert page.count("± 1.4") == 1  # the standard deviation of two values that are 2 apart
+    assert page.count("± 1.4") == 1  # the standard deviation of two values with the difference 2
 
 
 def test_the_comparison_is_skipped_without_the_weights(monkeypatch):

@@ -38,7 +38,7 @@ def test_what_was_pushed_comes_back_byte_by_byte_and_works(results, strategy):
 def test_a_push_during_training_has_the_current_card(results):
     card = results["every_save"]["card during"]
     assert "| steps | 8 |" in card and "## Labels" in card
-    assert "## Scores" not in card  # there was no evaluation yet
+    assert "## Scores" not in card  # there is no evaluation yet
 
 
 def test_training_continues_from_a_downloaded_checkpoint(results):

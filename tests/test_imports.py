@@ -1,4 +1,4 @@
-"""Importing the package is quick: a public name brings its file when it is first used."""
+"""Importing the package is quick: the file of a public name is imported when the name is first used."""
 
 import ast
 import json
@@ -15,7 +15,7 @@ TRAINER = "import datasets\nfrom transformers import Trainer\n"
 
 
 def imported_by(code, before=""):
-    """Which modules are imported by `code`, in a process of its own, that are not by what comes `before` it."""
+    """The modules that `code` imports in addition to those that `before` imports, in a new process."""
     lines = [
         "import json, sys",
         before,
@@ -29,7 +29,7 @@ def imported_by(code, before=""):
 
 
 def among(modules, packages):
-    """The `packages` of which a module is among `modules`."""
+    """Those of `packages` that have a module among `modules`."""
     return [name for name in packages if any(f"{each}.".startswith(f"{name}.") for each in modules)]
 
 

@@ -1,4 +1,4 @@
-"""The report on a data set's labels before training is right, in Python and on the command line."""
+"""The report on a data set's labels is right, in Python and on the command line."""
 
 import json
 import math
@@ -21,7 +21,7 @@ IDS = [[0], [0, 1], [0, 2], [], [0, 1], [0], [0, 1, 2], [0]]
 
 
 def slow_measures(rows, num_labels):
-    """MeanIR, CVIR and SCUMBLE in loops."""
+    """MeanIR, CVIR and SCUMBLE with loops."""
     positives = [sum(label in row for row in rows) for label in range(num_labels)]
     ratios = [max(positives) / count for count in positives if count]
     mean = sum(ratios) / len(ratios)

@@ -131,7 +131,7 @@ def test_two_labels_as_zero_and_one_need_a_declared_form():
 
 
 def test_one_unambiguous_row_decides_between_two_readings():
-    # A list of ids has no class twice, so these can only be multi-hot.
+    # A list of ids has no class twice, so these rows must be multi-hot.
     assert_counts(count_labels([[0, 1], [1, 1]]), [1, 2], [1, 0])
     assert_counts(count_labels([[0, 1], [0, 0]]), [0, 1], [2, 1])
 
@@ -215,7 +215,7 @@ def test_groups_are_cut_by_frequency_and_hold_each_label_once():
     assert groups["medium"].nonzero().flatten().tolist() == [3, 4, 6, 7]
     assert groups["tail"].nonzero().flatten().tolist() == [0, 2, 5, 8, 9]
     wider = LabelCounts(positives, 100 - positives).groups(head=0.3, tail=0.2)
-    assert wider["head"].nonzero().flatten().tolist() == [1, 3, 6]  # the first of two equally frequent labels
+    assert wider["head"].nonzero().flatten().tolist() == [1, 3, 6]  # the first of two labels with the same frequency
     assert wider["tail"].nonzero().flatten().tolist() == [2, 9]
     with pytest.raises(ValueError, match="a sum of at most 1"):
         LabelCounts(positives, 100 - positives).groups(head=0.6, tail=0.6)

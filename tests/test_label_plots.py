@@ -82,7 +82,7 @@ def test_few_labels_without_positives_are_shown_as_such():
     for axis in figure.axes:
         assert ("no positives", 1) in texts_beside(axis)
     assert [text.get_text() for text in figure.axes[0].get_yticklabels()] == ["a  n=2", "b  n=0"]
-    assert figure.legends == []  # one run needs none
+    assert figure.legends == []  # one run needs no legend
 
 
 def test_a_score_that_is_nan_is_shown_as_such():
@@ -187,7 +187,7 @@ def test_names_of_any_text_are_drawn_without_a_warning(num_labels, offset, tmp_p
 
 
 def ticks_out_of_sight(figure):
-    """Tick texts that are not drawn: beyond the limits of an axis, or of an axis that shares its names."""
+    """Texts of ticks that are not drawn: outside the limits of an axis, or on an axis that shares its names."""
     found = []
     for axis in (each for axes in figure.axes for each in (axes.xaxis, axes.yaxis)):
         low, high = sorted(axis.get_view_interval())
@@ -199,7 +199,7 @@ def ticks_out_of_sight(figure):
 
 @pytest.mark.parametrize("num_labels", [2, 40, 113])
 def test_no_text_is_cut_off_and_no_texts_overlap(num_labels):
-    """Texts at bars, names, ticks, titles, legends and groups do not overlap, even the longest names and numbers."""
+    """Texts of bars, names, ticks, titles, legends and groups do not overlap, even with long names and numbers."""
     generator = np.random.default_rng(0)
     rows = (generator.random((3000, num_labels)) < np.geomspace(0.5, 0.01, num_labels)).astype(np.float32)
     rows[:, -1] = 0

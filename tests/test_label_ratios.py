@@ -1,4 +1,4 @@
-"""Counts and ideal ratios decide the weights, the offset of the logits, and the shift that remains."""
+"""Weights, the offset of the logits, and the remaining shift follow from counts and ideal ratios."""
 
 import pytest
 import reference
@@ -32,7 +32,7 @@ def test_the_weights_are_those_of_the_class_times_the_expected_mask(mask, class_
     for found, kept in zip(state.weights(), keep, strict=True):
         expected = [w * (k if mask == "expected" else 1) for w, k in zip(weights, kept, strict=True)]
         torch.testing.assert_close(found, torch.tensor(expected), rtol=1e-5, atol=0)
-    assert state.weights()[0][3] == state.weights()[1][3] == 1  # it lacks positives
+    assert state.weights()[0][3] == state.weights()[1][3] == 1  # it has too few positives
 
 
 @pytest.mark.parametrize("prior", PRIORS)
@@ -57,7 +57,7 @@ def test_shares_weights_and_offset_follow_the_ideal_ratios():
     state.ideal_ratio = state.ideal_ratio * torch.tensor([0.5, 2.0, 3.0, 1.0])
     after = [*state.keep_probabilities(), *state.weights(), state.offset()]
     assert not any(torch.equal(*pair) for pair in zip(before, after, strict=True))
-    assert state.weights()[0] is state.weights()[0]  # and is computed once
+    assert state.weights()[0] is state.weights()[0]  # computed only once
 
 
 def test_a_stream_is_neither_weighted_nor_shifted_in_its_first_window():

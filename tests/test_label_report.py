@@ -1,4 +1,4 @@
-"""A trainer's table of labels: the frequency, the scores and the threshold of each."""
+"""A trainer's table of labels: frequency, scores and threshold of each."""
 
 import numpy as np
 import pandas as pd
@@ -42,7 +42,7 @@ def make_trainer(data, make_args):
 
 
 def assert_is_of(report, trainer, rows, thresholds):
-    """The scores of each label in the table are those that scikit-learn computes from the trainer's logits."""
+    """The table has the scores that scikit-learn computes from the trainer's logits."""
     output = trainer.predict(rows)
     scores = label_scores(output.predictions, output.label_ids, thresholds)
     assert list(report.columns) == COLUMNS and report.index.name == "label"
@@ -64,7 +64,7 @@ def test_the_last_evaluation_is_reported_with_its_thresholds(make_trainer, data)
     trainer.evaluate()
     assert_is_of(trainer.label_report(), trainer, data[1], 0)
     thresholds = trainer.tune_thresholds(data[1], shrinkage=0)
-    assert (trainer.label_report().threshold == 0).all()  # that of the evaluation
+    assert (trainer.label_report().threshold == 0).all()  # the threshold of the evaluation
     trainer.evaluate()
     assert_is_of(trainer.label_report(), trainer, data[1], thresholds)
 

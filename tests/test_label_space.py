@@ -1,4 +1,4 @@
-"""Names, their order and their number are decided once; a different order is corrected, errors name differences."""
+"""Names, order and number of labels are decided once; a different order is corrected, errors name differences."""
 
 import inspect
 import json
@@ -106,7 +106,7 @@ def test_the_space_of_several_sets_has_the_names_of_all():
         "label2id": {"a": 0, "b": 1, "c": 2},
     }
     assert label_space_of([[0], [2]], [[4], []]) == LabelSpace(5, None, "labels", "ids")
-    # the second set alone could be read in two ways
+    # without the first set, the second could be read in two ways
     assert label_space_of([[1, 1], [0, 1]], [[0, 1], [1, 0]]).form == "multi_hot"
     assert label_space_of(Dataset.from_dict({"labels": [[0], [1]]}), classes([[0]], ["b", "a"])).names == ("b", "a")
     with pytest.raises(ValueError, match=r"data set 1 are \['a', 'c'\], those of data set 0 are \['a', 'b'\]"):

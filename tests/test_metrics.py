@@ -1,4 +1,4 @@
-"""Metrics use the label order and thresholds of the evaluated model, and nothing of a different evaluation."""
+"""Metrics use the label order and thresholds of the evaluated model, and nothing from a different evaluation."""
 
 import functools
 

@@ -1,4 +1,4 @@
-"""The model card has what is known and leaves out the rest."""
+"""The model card has all that is known and omits the rest."""
 
 import re
 from dataclasses import replace
@@ -102,7 +102,7 @@ def test_more_than_fifty_labels_are_folded(make_trainer, num_labels, folded):
     trainer = make_trainer(num_labels, names=[f"a|b {index}" for index in range(num_labels)], metrics=False)
     card = card_of(trainer)
     assert ("<details><summary>" in card.text) is folded
-    assert card.text.count("a\\|b ") == num_labels  # and the table is complete
+    assert card.text.count("a\\|b ") == num_labels  # the table is complete
 
 
 def test_the_code_for_adapters_loads_them(make_bert, text_data, make_args, tmp_path, monkeypatch):
@@ -120,7 +120,7 @@ def test_the_code_for_adapters_loads_them(make_bert, text_data, make_args, tmp_p
     exec(code, names)
     tokens = torch.tensor(text_data["input_ids"][:4])
     torch.testing.assert_close(names["model"].eval()(tokens).logits, trainer.model.eval()(tokens).logits)
-    assert "## Use" not in card_of(trainer).text  # the base model is not known
+    assert "## Use" not in card_of(trainer).text  # the base model is unknown
 
 
 def test_an_image_model_shows_its_own_pipeline(make_vit, image_data, make_args):
@@ -158,7 +158,7 @@ def test_the_scores_are_those_of_the_best_model_once_it_is_loaded(make_trainer):
         save_strategy="epoch",
         load_best_model_at_end=True,
         metric_for_best_model="macro_f1",
-        learning_rate=0.3,  # so high that the last epoch is not the best
+        learning_rate=0.3,  # high, so that the last epoch is not the best
         plm_preset="paper",
     )
     trainer.train()
@@ -190,7 +190,7 @@ def test_scores_that_are_not_finite_are_left_out_of_the_model_index(make_trainer
 
 @pytest.fixture
 def facts_of(make_trainer):
-    """The facts of a trained model, with another evaluation and other decisions."""
+    """The facts of a trained model, with a different evaluation and different decisions."""
     trainer = make_trainer()
     trainer.train()
     trainer.evaluate()

@@ -1,4 +1,4 @@
-"""One label needs no list; if the model and the data differ in the number of labels, the error gives the right one."""
+"""A single label needs no list; if model and data differ in the number of labels, an error gives the right one."""
 
 import math
 

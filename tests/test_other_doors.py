@@ -1,4 +1,4 @@
-"""Unusual sources of names, orders and logits, whose types give no names."""
+"""Unusual sources of label names, orders and logits."""
 
 import numpy as np
 import pytest
@@ -148,7 +148,7 @@ def test_metrics_without_names_need_rows_in_the_order_of_the_model(order, make_b
 
 @pytest.fixture
 def scored(make_bert, make_args):
-    """A trainer whose model answers with the same logits always."""
+    """A trainer whose model always returns the same logits."""
     data = rows_with(VECTORS)
     return PLMTrainer(
         set_logits(make_bert(3), [-1.0, -2.0, -3.0]),

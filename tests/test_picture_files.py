@@ -1,4 +1,4 @@
-"""The pictures that a table names are found, or the error names the first that is missing."""
+"""The pictures that a table names are found, or an error names the first missing one."""
 
 import os
 

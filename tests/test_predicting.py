@@ -26,7 +26,7 @@ def tokenizer():
 
 @pytest.fixture
 def text_model():
-    """A model with thresholds in the middle between two scores of `TEXTS`, so that rows have different labels."""
+    """A model with thresholds between two scores of `TEXTS`, so that rows have different labels."""
     model = named_bert()
     write_thresholds(model, np.sort(text_logits(model), 0)[1:3].mean(0))
     return model
@@ -168,7 +168,7 @@ def test_with_one_class_per_row_scores_are_a_softmax(tokenizer):
     array = predict(model, TEXTS, tokenizer, output="array")
     np.testing.assert_allclose(array, softmax(logits, 1), rtol=1e-5)
     (scores,) = predict(model, TEXTS[0], tokenizer, output="scores")
-    assert scores == pytest.approx({"blue": array[0, 2]})  # farthest above its threshold, though not the highest
+    assert scores == pytest.approx({"blue": array[0, 2]})  # farthest above its threshold, but not the highest
     assert predict(model, TEXTS[0], tokenizer) == [["blue"]]
 
 

@@ -1,4 +1,4 @@
-"""Inputs that cannot be predicted are refused, with a message that says what to do."""
+"""Unusable inputs are refused with a message that says what to do."""
 
 import re
 

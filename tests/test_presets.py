@@ -1,4 +1,4 @@
-"""Settings are checked and have one form on disk, and a warning names those without effect."""
+"""Settings are checked and have one form on disk; a warning names those without effect."""
 
 import functools
 import json

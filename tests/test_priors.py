@@ -1,4 +1,4 @@
-"""The class frequencies that a model's scores and decisions assume, and how scores are shifted to the data's."""
+"""Scores and decisions assume class frequencies; calibrating shifts scores to those of the data."""
 
 import numpy as np
 import pytest
@@ -15,7 +15,7 @@ INPUTS = torch.randn(20_000, 2, generator=GENERATOR)
 TRUTH = torch.sigmoid(INPUTS @ torch.tensor([[1.0, 0.0], [0.5, -1.0]]) + torch.tensor([-3.0, 2.0]))
 LABELS = (torch.rand(TRUTH.shape, generator=GENERATOR) < TRUTH).float()
 SCORES = INPUTS @ torch.tensor([[1.0, 0.0, -1.0], [0.0, -1.0, 1.0]]) + torch.tensor([3.0, 1.0, 0.0])
-CLASSES = torch.multinomial(torch.softmax(SCORES, 1), 1, generator=GENERATOR)[:, 0]  # one per row, the last rare
+CLASSES = torch.multinomial(torch.softmax(SCORES, 1), 1, generator=GENERATOR)[:, 0]  # the last class is rare
 
 
 def fit(labels, **settings):

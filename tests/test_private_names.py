@@ -1,6 +1,6 @@
-"""Every private name of another package that is used here, and that it is still there.
+"""Lists every private name of other packages that is used here, and checks that it still exists.
 
-A private name may go with any release. One that is not listed here makes a test fail, and so does one that has gone.
+Any release may remove a private name. A test fails if one is not listed here, or no longer exists.
 """
 
 import argparse
@@ -62,7 +62,7 @@ def nodes(kind):
 
 
 def own_names():
-    """What the package itself defines: functions, classes, variables and attributes."""
+    """The names that the package itself defines: functions, classes, variables and attributes."""
     names = {node.name for _, node in nodes((ast.FunctionDef, ast.ClassDef))}
     names |= {node.id for _, node in nodes(ast.Name) if isinstance(node.ctx, ast.Store)}
     return names | {node.attr for _, node in nodes(ast.Attribute) if isinstance(node.ctx, ast.Store)}

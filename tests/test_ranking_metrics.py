@@ -1,4 +1,4 @@
-"""Ranking scores equal plain loops and scikit-learn; they are computed batch by batch, and keep only sums."""
+"""Ranking scores equal plain loops and scikit-learn; they are computed batch by batch and keep only sums."""
 
 import math
 import pickle

@@ -1,4 +1,4 @@
-"""A table in any shape becomes rows with `labels`: from files, frames and data sets, as text, lists or columns."""
+"""Files, frames and data sets with labels as text, lists or columns become rows with `labels`."""
 
 import gzip
 import json
@@ -62,7 +62,7 @@ def test_frames_and_data_sets_in_memory():
 
 def test_parts_are_read_in_the_same_way_and_share_their_names():
     write_all_kinds()
-    one = pd.DataFrame({"text": ["q", "r"], "labels": ["owl", None]})  # alone, it does not show the separator
+    one = pd.DataFrame({"text": ["q", "r"], "labels": ["owl", None]})  # shows no separator
     data = read_labeled({"train": "a.csv", "validation": one, "test": "a.tsv"})
     assert data["validation"]["labels"][:] == [["owl"], []]
     assert label_space_of(*data.values()).names == ("cat", "dog", "owl")
@@ -80,7 +80,7 @@ def test_a_table_may_begin_with_many_rows_without_labels():
     assert read_labeled("late.csv")["train"][-1]["labels"] == ["a", "b"]
     lists = text.assign(labels=[[]] * rows + [["a", "b"]])
     lists.to_json("late.jsonl", orient="records", lines=True)
-    assert os.path.getsize("late.jsonl") > 10 << 20  # more than the part that is read first and decides the type
+    assert os.path.getsize("late.jsonl") > 10 << 20  # more than the block that decides the type
     assert read_labeled("late.jsonl")["train"][-1]["labels"] == ["a", "b"]
     columns = pd.DataFrame({"a": [""] * rows + [1], "b": [1] * rows + [""]}, dtype=str)
     columns.to_csv("late_columns.csv", index=False)
@@ -161,7 +161,7 @@ def test_label_columns_become_ids_with_the_names_of_the_columns(columns, kind):
     assert rows["labels"][:] == [[0, 1], [1], []]
     assert not set(rows.column_names) & {"toxic", "obscene", "threat"}
     counts = count_labels(rows)
-    assert counts.label_names == ["toxic", "obscene", "threat"]  # also the label that no row has
+    assert counts.label_names == ["toxic", "obscene", "threat"]  # includes the label that no row has
     assert counts.positives.tolist() == [1, 2, 0]
 
 

@@ -1,4 +1,4 @@
-"""At the end of training, the pictures are in the output folder and have been sent to the trackers."""
+"""At the end of training, pictures are saved in the output folder and sent to the trackers."""
 
 import sys
 from pathlib import Path
@@ -91,7 +91,7 @@ def test_tensorboard_shows_the_pictures(train, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(("module", "callback"), [("wandb", WandbCallback), ("trackio", TrackioCallback)])
 def test_other_trackers_get_the_pictures_before_they_close(module, callback, train, monkeypatch):
-    """What is sent to a tracker, and when; the trackers are stand-ins."""
+    """The pictures sent to stand-ins for trackers, and when."""
     sent = []
 
     class Tracker(callback):

@@ -1,4 +1,4 @@
-"""The losses of other papers in the benchmarks: each equals its slow reference, and can be trained with."""
+"""The losses of other papers in the benchmarks: each equals its slow reference and trains."""
 
 import math
 import sys

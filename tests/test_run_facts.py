@@ -39,7 +39,7 @@ def evaluated(step, **kwargs):
 def test_the_last_evaluation_of_the_current_model_counts(gather):
     first, last = evaluated(4, labels_digest="first"), evaluated(4, labels_digest="last")
     assert gather([evaluated(2), first, last]).evaluation is last
-    assert gather([evaluated(2), first, last], steps=6).evaluation is None  # it was trained further after that
+    assert gather([evaluated(2), first, last], steps=6).evaluation is None  # it was trained further since then
     assert gather().evaluation is None
 
 
@@ -48,7 +48,7 @@ def test_with_the_best_model_loaded_its_evaluation_counts(gather, tmp_path):
         tmp_path, eval_strategy="steps", save_strategy="steps", eval_steps=2, save_steps=2, load_best_model_at_end=True
     )
     state = TrainerState(global_step=4, best_global_step=2, best_model_checkpoint="checkpoint-2")
-    assert step_of_model(args, state) == 4  # it still trains
+    assert step_of_model(args, state) == 4  # training is not finished
     state.log_history.append({"train_runtime": 1.0})
     assert step_of_model(args, state) == 2
     assert gather([evaluated(2), evaluated(4)], args=args, state=state).evaluation.step == 2
@@ -113,7 +113,7 @@ def with_decisions(facts, evaluation, decisions):
             Decisions(2, tuned_on="v", scores="decisions"),
             False,
         ),
-        (None, Decisions(2, thresholds=(1.0, 2.0), tuned_on="v"), False),  # not known
+        (None, Decisions(2, thresholds=(1.0, 2.0), tuned_on="v"), False),  # unknown
     ],
 )
 def test_other_thresholds_in_the_evaluation_are_noticed(gather, then, now, otherwise):

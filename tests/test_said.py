@@ -1,4 +1,4 @@
-"""Messages name settings that are not used, questions that cannot be decided, and steps that were already done."""
+"""Errors and warnings about decisions, class ids, metrics and trackers."""
 
 import pytest
 import scenarios

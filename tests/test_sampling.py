@@ -13,7 +13,7 @@ IDS = [[0], [0, 1], [0], [0, 2], [], [0], [0, 1], [0]] * 50
 FORMS = {
     "ids": IDS,
     "multi_hot": [[float(label in row) for label in range(3)] for row in IDS],
-    "names": [[("one", "three", "two")[label] for label in row] for row in IDS],  # counted in alphabetical order
+    "names": [[("one", "three", "two")[label] for label in row] for row in IDS],  # counts are in alphabetical order
 }
 
 
@@ -57,7 +57,7 @@ def test_a_trainer_draws_new_rows_every_epoch_and_counts_them(workers, make_args
     trainer = PLMTrainer(model, args, train_dataset=data)
     rows = trainer.train_dataset
     assert trainer.label_counts.positives.tolist() == count_labels(rows.drawn, 3).positives.tolist()
-    assert trainer.label_counts.positives[2] > 100  # of 400 rows; without sampling 50
+    assert trainer.label_counts.positives[2] > 100  # of 400 rows; 50 without sampling
     trainer.train()
     for epoch in (0, 1):
         rows.set_epoch(epoch)
@@ -65,7 +65,7 @@ def test_a_trainer_draws_new_rows_every_epoch_and_counts_them(workers, make_args
         assert sorted(sum(seen[25 * epoch : 25 * (epoch + 1)], [])) == expected
     assert sorted(sum(seen[:25], [])) != sorted(sum(seen[25:], []))
 
-    trainer.state.epoch = 3.0  # on several ranks accelerate does not tell the data set, but the callback does
+    trainer.state.epoch = 3.0  # on several ranks only the callback sets the epoch, not accelerate
     trainer.callback_handler.on_epoch_begin(trainer.args, trainer.state, trainer.control)
     drawn = rows.drawn["input_ids"][:]
     rows.set_epoch(3)
@@ -82,7 +82,7 @@ def test_names_may_come_from_the_model(names, make_args):
     assert counts.label_names == list(names)
     positives = dict(zip(names, counts.positives.tolist(), strict=True))
     assert positives["a"] == 400
-    assert positives["c"] == pytest.approx(150, abs=30)  # without sampling 50
+    assert positives["c"] == pytest.approx(150, abs=30)  # 50 without sampling
     assert positives.get("d", 0) == 0
 
 

@@ -47,7 +47,7 @@ def expected_scores(logits, references, threshold=0.5):
         "f1": f1_score(truth, predicted, average=None, zero_division=0),
         "map": average_precision_score(truth, scores, average=None),
     }
-    groups = {"head": [0, 1], "medium": range(2, 9), "tail": range(9, 19)}  # of the 19 labels left
+    groups = {"head": [0, 1], "medium": range(2, 9), "tail": range(9, 19)}  # of the remaining 19 labels
     return {
         "map": average_precision_score(truth, scores, average="macro"),
         "micro_f1": f1_score(every_truth, every_prediction, average="micro"),
@@ -98,7 +98,7 @@ def test_unknown_labels_count_in_no_score(data, unknown):
     assert scores["third_precision"] == pytest.approx(precision_score(truth, probabilities >= 0.5))
     assert scores["third_recall"] == pytest.approx(recall_score(truth, probabilities >= 0.5))
     assert scores["third_map"] == pytest.approx(average_precision_score(truth, probabilities))
-    logits[150:, 3] = -logits[150:, 3]  # predictions there must not matter
+    logits[150:, 3] = -logits[150:, 3]  # predictions for them must not matter
     assert multilabel_compute_metrics(COUNTS, groups={"third": np.arange(20) == 3})(EvalPrediction(*data)) == scores
 
 
@@ -214,7 +214,7 @@ def test_scores_that_need_a_positive_are_nan_without_one_and_give_one_warning(re
         "exact_match": pytest.approx(exact),
         "micro_f1": 0,
         "micro_precision": 0,
-    }  # all predictions are wrong
+    }  # every prediction is wrong
     assert caplog.messages == ["No label has a positive in the references: scores that need one are NaN"]
 
 
@@ -291,5 +291,5 @@ def test_many_rows_and_labels_are_scored_in_seconds(data):
     counts = LabelCounts(labels.sum(0), (~labels).sum(0))
     start = time.perf_counter()
     scores = multilabel_compute_metrics(counts)(EvalPrediction(logits, labels.astype(np.float32)))
-    assert time.perf_counter() - start < 30  # 2 seconds on an idle machine
+    assert time.perf_counter() - start < 30  # 2 seconds without other load
     assert 0 < scores["map"] < 1

@@ -1,4 +1,4 @@
-"""Data sets that were shuffled or selected are read as they are stored, and counted as if read row by row."""
+"""Shuffled or selected data sets are read in storage order, with the same counts as row by row."""
 
 import datasets
 import numpy as np

@@ -1,4 +1,4 @@
-"""A terminal shows a few metrics and a few numbers of the ideal ratios; logs, trackers and `evaluate` have all."""
+"""A terminal shows a few metrics and predicted rates; logs, trackers and `evaluate` have all values."""
 
 import ast
 
@@ -17,7 +17,7 @@ SHOWN = ["loss", "map", "micro_f1", "macro_f1", "labels_never_predicted", "head_
 
 
 class Tracker(TrainerCallback):
-    """Keeps what it is sent."""
+    """Keeps all logs and metrics that it gets."""
 
     def __init__(self):
         self.logs, self.metrics = [], []
@@ -54,7 +54,7 @@ def shown(prefix="eval"):
 
 
 def printed_logs(text):
-    """The dictionaries that were printed, whose keys begin with `eval_`."""
+    """The printed dictionaries with keys that begin with `eval_`."""
     logs = [ast.literal_eval(line) for line in text.splitlines() if line.startswith("{")]
     return [log for log in logs if any(key.startswith("eval_") for key in log)]
 

@@ -1,4 +1,4 @@
-"""Splits and folds: every label has its share in each part, and each row is in one part."""
+"""In splits and folds, every label has its share in each part, and each row is in exactly one part."""
 
 import tracemalloc
 
@@ -74,7 +74,7 @@ def test_each_label_is_in_every_part_or_in_as_many_as_it_has_positives(kind, see
 
 
 def test_a_warning_says_that_the_rows_allow_no_such_split():
-    rows = Dataset.from_dict({"labels": [["a", "b"], ["b", "c"], ["a", "c"]]})  # two of them must be in one part
+    rows = Dataset.from_dict({"labels": [["a", "b"], ["b", "c"], ["a", "c"]]})  # two rows must be in the same part
     with pytest.warns(UserWarning, match=r"labels are missing from a part, because .* rare labels: \['[abc]'\]"):
         train_test_split_multilabel(rows, 0.4)
     with pytest.warns(UserWarning, match=r"labels are missing from a part, because .* rare labels: \['[abc]'\]"):

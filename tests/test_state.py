@@ -57,7 +57,7 @@ def test_counts_estimated_during_training_equal_the_reference(start, rule):
         seen = torch.zeros(2, 6, 10, dtype=torch.long)
         for _ in range(2):
             labels = (torch.rand(8, 6, generator=generator) < frequency).float()
-            labels[0, 4] = float(update >= 3)  # first positive late; the last label is never positive
+            labels[0, 4] = float(update >= 3)  # the first positive is late; the last label has none
             logits = torch.randn(8, 6, generator=generator)
             plm_loss(logits, labels)
             seen += torch.tensor(reference.probability_histograms(logits.tolist(), labels.tolist(), 10))
@@ -79,7 +79,7 @@ def test_counts_estimated_during_training_equal_the_reference(start, rule):
         ({}, COUNTS, True),
         ({"rule": "kl"}, COUNTS, False),
         ({"rule": "fixed"}, COUNTS, False),
-        ({}, LabelCounts([0] * 3, [0] * 3), False),  # it counts what it sees
+        ({}, LabelCounts([0] * 3, [0] * 3), False),  # it counts the rows that it sees
     ],
     ids=["marginal", "kl", "fixed", "stream"],
 )
@@ -90,7 +90,7 @@ def test_only_the_rule_marginal_forgets_its_first_measurements_and_only_once(set
         logits[0, 0] = torch.nan
         plm_loss(logits, torch.eye(3).repeat(3, 1)[:8])
         plm_loss.forget_start()
-        assert plm_loss.state.nonfinite == 1  # which the warning names
+        assert plm_loss.state.nonfinite == 1  # for the warning
         assert plm_loss.state.histograms.sum() == (0 if forgets and epoch == 0 else 23)
         assert plm_loss.state.num_batches == epoch + 1
         with pytest.warns(UserWarning, match="NaN or infinite"):

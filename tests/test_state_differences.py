@@ -1,4 +1,4 @@
-"""Before a run goes on, its state is compared with the saved one: names, settings and counts."""
+"""Before a run continues, its state is compared with the saved one: names, settings and counts."""
 
 from dataclasses import replace
 
@@ -97,7 +97,7 @@ def test_a_state_that_does_not_fit_changes_nothing(tmp_path):
         before = plm_loss.state_dict()
         with pytest.raises(ValueError, match="in a different order.*max_shift is 10 there and 100.0 here") as error:
             replace_state()
-        assert "adopt_ratios" not in str(error.value)  # it would refuse other labels
+        assert "adopt_ratios" not in str(error.value)  # it refuses other labels
         assert all(torch.equal(before[name], value) for name, value in plm_loss.state_dict().items())
 
 
@@ -131,7 +131,7 @@ def test_ratios_that_are_kept_need_the_same_labels_and_a_ratio(trained):
         PLMLoss(LabelCounts([1], [2])).state.adopt_ratios(trained.state)
     state = PLMLoss(LabelCounts([0, 100, 10], [1000, 900, 990])).state
     state.adopt_ratios(trained.state)
-    assert state.ideal_ratio[0] == state.ratio[0] == 1  # none of its labels is masked
+    assert state.ideal_ratio[0] == state.ratio[0] == 1  # nothing is masked for it
     assert torch.equal(state.ideal_ratio[1:], trained.state.ideal_ratio[1:])
     stream = PLMLoss(LabelCounts([0] * 3, [0] * 3))
     stream(torch.randn(50, 3, generator=torch.Generator().manual_seed(0)), (torch.rand(50, 3) < 0.3).float())

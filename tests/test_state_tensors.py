@@ -1,4 +1,4 @@
-"""The state is moved, saved and loaded, alone and as a part of other modules."""
+"""The state is moved, saved and loaded, on its own and as part of other modules."""
 
 import copy
 import os
@@ -168,7 +168,7 @@ def go_on(plm_loss):
 
 
 class Lightning(nn.Module):
-    """A model that has its loss as a part, as people write it for Lightning."""
+    """A model with its loss as a submodule, as in a `LightningModule`."""
 
     def __init__(self):
         super().__init__()

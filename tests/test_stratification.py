@@ -1,4 +1,4 @@
-"""Rows are distributed over parts as in the paper (compared with a slow version); then the sizes are corrected."""
+"""Rows are assigned to parts as in the paper, checked against a slow version; then the sizes are corrected."""
 
 import numpy as np
 import pytest
@@ -8,7 +8,7 @@ from hf_plm.stratification import stratify
 
 
 def slow_assignment(positives, sizes, seed):
-    """Iterative stratification of a dense matrix, row by row, without the moves after it."""
+    """Iterative stratification of a dense matrix, row by row, without the moves that follow."""
     generator = np.random.default_rng(seed)
     num_rows, num_parts = len(positives), len(sizes)
     wanted = np.outer(positives.sum(0), sizes)  # times the number of rows, so that ties are exact
@@ -45,9 +45,9 @@ def random_positives(num_rows, num_labels, seed):
 @pytest.mark.parametrize("sizes", [[360, 40], [280, 80, 40], [80, 80, 80, 80, 80]])
 def test_rows_go_where_the_slow_version_puts_them(sizes, seed):
     positives = np.zeros((400, 12), bool)
-    positives[:160] = random_positives(160, 12, seed)  # the rows without labels bring each part to its size
+    positives[:160] = random_positives(160, 12, seed)  # the rows without labels fill each part
     slow = slow_assignment(positives, sizes, seed)
-    assert np.bincount(slow).tolist() == sizes  # no row must move, neither for the sizes nor for a label
+    assert np.bincount(slow).tolist() == sizes  # no row needs to move, for sizes or labels
     assert all(len(set(slow[rows])) == min(rows.sum(), len(sizes)) for rows in positives.T)
     part_of, missing = stratify(csr_array(positives), np.array(sizes), seed)
     assert part_of.tolist() == slow.tolist() and not len(missing)

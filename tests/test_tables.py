@@ -1,4 +1,4 @@
-"""Labels that are text in a file become lists. The cells show how; if they do not, an error asks."""
+"""Label texts in a file become lists. Their cells show the separator; if they do not, an error asks for it."""
 
 import pytest
 from datasets import Dataset, DatasetDict, load_dataset

@@ -1,4 +1,4 @@
-"""Tables become tasks: missing parts are split off, and the columns' contents show if they are texts or pictures."""
+"""Tables become tasks: missing parts are split off, and the contents show which columns are texts or pictures."""
 
 import numpy as np
 import pytest
@@ -42,7 +42,7 @@ def test_parts_that_are_missing_are_split_off_train_and_no_row_is_in_two(given):
         (["comment"], ["id", "comment"], None, "comment"),
         (["package", "text"], ["package", "text"], None, "text"),
         (["package", "text"], ["package", "text"], "package", "package"),
-        (["id", "comment_text"], ["id", "comment_text"], None, "comment_text"),  # as in data sets of Kaggle
+        (["id", "comment_text"], ["id", "comment_text"], None, "comment_text"),  # as in data sets on Kaggle
         (["post_id", "Id", "body"], ["post_id", "Id", "body"], None, "body"),
         (["id"], ["id"], None, "id"),
     ],

@@ -1,4 +1,4 @@
-"""Thresholds equal those of an exhaustive search, and with few data they are closer to the common threshold."""
+"""Thresholds equal those of an exhaustive search, and with few positives are closer to the common threshold."""
 
 import itertools
 import warnings
@@ -13,7 +13,7 @@ from hf_plm.scores import multilabel_scores
 
 @pytest.fixture
 def data():
-    """A small problem with ties and unknown labels, for which all thresholds can be tried."""
+    """A small problem with ties and unknown labels, small enough to try all thresholds."""
     generator = np.random.default_rng(0)
     labels = (generator.random((14, 3)) < [0.5, 0.3, 0.2]).astype(float)
     labels[0] = 1
@@ -190,7 +190,7 @@ def test_a_requested_score_is_reached_where_possible_and_a_warning_names_the_oth
         assert reached >= target or reached == best
         assert (f"'{name}'" in text) == (best < target)
     assert len(caught) == (text != "")
-    assert objective == "precision" or not caught  # a recall can always be reached
+    assert objective == "precision" or not caught  # every recall can be reached
 
 
 def test_a_requested_recall_is_reached_as_scikit_learn_counts_it():

@@ -1,4 +1,4 @@
-"""A trainer keeps the thresholds of its model, and uses them in its scores even if its metrics are wrapped."""
+"""A trainer keeps the thresholds of its model and uses them for scores, even if its metrics are wrapped."""
 
 import functools
 
@@ -88,7 +88,7 @@ def test_wrapped_metrics_score_with_the_thresholds_of_the_model(trained, wrap):
 
 
 class Interrupted(Dataset):
-    """Rows of which the fortieth raises an error, once."""
+    """The fortieth row raises an error, once."""
 
     def __init__(self, rows):
         self.rows, self.is_broken = rows, True

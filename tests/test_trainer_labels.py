@@ -1,4 +1,4 @@
-"""A `PLMTrainer` finds the counts, names and form of its labels."""
+"""`PLMTrainer` finds the counts, names and form of its labels."""
 
 from dataclasses import replace
 
@@ -161,7 +161,7 @@ def test_errors_name_settings_that_do_not_fit_together(change, arguments, messag
 
 @pytest.fixture
 def endless(text_data):
-    """A stream without an end, which cannot be counted beforehand."""
+    """An endless stream, which cannot be counted beforehand."""
 
     def rows():
         while True:

@@ -135,7 +135,7 @@ def test_one_warning_names_settings_without_effect_as_they_were_written(make_ber
 def test_a_setting_of_a_search_without_effect_gives_a_warning_too(make_bert, text_data, make_args):
     args = make_args(plm_preset="paper", max_steps=1)
     trainer = PLMTrainer(make_bert(), args, train_dataset=text_data)
-    args.plm_temper = 0.5  # as a search sets it
+    args.plm_temper = 0.5  # as a search does
     with pytest.warns(UserWarning, match="^plm_temper is 0.5 and has no effect: plm_initial_ratio is 'mean'") as said:
         trainer.train()
     assert len([each for each in said if "has no effect" in str(each.message)]) == 1
@@ -185,7 +185,7 @@ def test_numpy_numbers_are_accepted(make_bert, text_data, make_args):
     settings = trainer.plm_loss.settings
     assert (type(settings.num_bins), settings.num_bins) == (int, 10)
     assert json.dumps(trainer.plm_state.settings)
-    args.plm_max_shift = np.int64(20)  # as a search may set it
+    args.plm_max_shift = np.int64(20)  # as a search may do
     assert type(PLMSettings.from_preset(**args.plm_settings()).max_shift) is int
 
 
