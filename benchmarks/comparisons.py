@@ -13,9 +13,9 @@ DEFAULT = "PLM default"
 SCORES = {"micro_f1": "micro-F1", "macro_f1": "macro-F1", "map": "mAP"}
 
 TUNED_ROWS = ("BCE", "BCE with pos_weight", "asymmetric", DEFAULT)
-"""Each of these has a second row, whose name ends with `TUNED`: with thresholds tuned on `dev`, one for each label."""
+"""Each of these rows has a second one, its name plus `TUNED`: with a threshold for each label, tuned on `dev`."""
 CORRECTED = "BCE, corrected at prediction"
-"""The row of BCE with one label per row, each probability divided by the class's frequency in the training data."""
+"""The row of BCE with one class per row, and each probability divided by the class's frequency in training."""
 
 
 def is_tuned(name: str) -> bool:

@@ -31,7 +31,7 @@ except ModuleNotFoundError:
 ROOT = Path(__file__).parent.parent
 OUTPUT = Path("outputs/gpu")
 LIMIT = 590
-"""Seconds for all parts."""
+"""The time limit of all parts together, in seconds."""
 
 
 @dataclass(frozen=True)

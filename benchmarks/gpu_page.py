@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 AIMED_AT = {"PLM default, compiled": 1.1, "PLM paper, compiled": 1.1}
-"""So many times eager BCE, at most, with `MANY` entries or more."""
+"""The target: at most this many times eager BCE, for `MANY` entries or more."""
 MANY = 64 * 10_000
 SCORES = {"micro_f1": "micro-F1", "macro_f1": "macro-F1", "map": "mAP"}
 

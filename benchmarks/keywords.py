@@ -10,11 +10,11 @@ POSITIVES = (697, 418, 251, 150, 90, 54, 32, 19, 12, 7)
 NUM_ROWS = 1200
 NUM_TOKENS = 12
 FIRST_TOKEN = 2
-"""The first token of every text; a BERT takes its output from it."""
+"""The first token of every text; BERT's classifier uses its output."""
 
 NUM_FILLERS = 80
 FIRST_FILLER = 20
-"""Smaller token ids are special tokens (0 to 4) or the labels' words (from 5 on)."""
+"""Smaller token ids are special tokens (0 to 4) or words of labels (from 5 on)."""
 
 VOCABULARY = FIRST_FILLER + NUM_FILLERS
 SHOWN = 0.95

@@ -24,7 +24,7 @@ from transformers import (
 from hf_plm.small_models import train_tokenizer
 
 IMAGE_MODEL = "google/vit-base-patch16-224-in21k"
-"""The model for images with `Source.full`."""
+"""The model for pictures with `Source.full`."""
 
 
 def rows_of(inputs: dict[str, Tensor], labels: list) -> Dataset:

@@ -67,7 +67,7 @@ TASK_DESCRIPTIONS = {
     "mnist-lt-100": "10 classes, one per row, convolutions: top-1 error",
     "fashion-lt-100": "10 classes, one per row, convolutions: top-1 error",
 }
-"""The numbers of rows are those of `train`, without `dev`."""
+"""The numbers of rows are those of `train`, without the rows of `dev`."""
 
 COMPARED = ("methods", "pretrained")
 """The studies that the summaries use; no task is in both."""

@@ -34,7 +34,7 @@ from hf_plm.scores import multilabel_scores
 RESULTS = Path(__file__).parent / "results"
 
 WITHOUT_EFFECT = (("update_steps", None), ("mask", "random"), ("class_weight", 0.0), ("prior", None))
-"""Settings with values that change nothing; they are left out of the files' names."""
+"""Settings with values that change nothing; they do not affect the names of files."""
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ SPDX = {
 
 COPYLEFT = re.compile(r"GPL|MPL|EPL|CDDL")
 Needed = dict[str, set[str]]
-"""Package -> the packages that ask for it."""
+"""Package -> the packages that require it."""
 
 
 def licence_of(name: str) -> str:

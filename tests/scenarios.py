@@ -224,7 +224,7 @@ CHECKPOINTS = {
     "with data loader workers": ({"save_steps": 3, "dataloader_num_workers": 2}, 5),
     "with class-aware sampling": ({"save_steps": 12, "plm_class_aware": True}, 13),
 }
-"""How a run of 3 epochs of 8 (with accumulation 4) steps saves, and after which step it is killed."""
+"""How a run of 3 epochs with 8 steps (4 with accumulation) saves, and after which step it is killed."""
 
 
 def killed_folder(folder, case, world_size):

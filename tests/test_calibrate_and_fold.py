@@ -180,7 +180,7 @@ def test_a_folded_model_decides_at_a_half_as_predict_did_before(make, calibrated
     assert_unchanged(model, before)
 
 
-def test_a_pipeline_of_a_folded_model_gives_what_predict_gave(tmp_path):
+def test_a_pipeline_of_a_folded_model_gives_the_results_of_predict(tmp_path):
     model, tokenizer = named_bert(problem_type="multi_label_classification"), scenarios.make_tokenizer()
     texts = [" ".join(np.random.default_rng(seed).choice(scenarios.WORDS[2:], 6)) for seed in range(12)]
     inputs = {"input_ids": tokenizer(texts, return_tensors="pt")["input_ids"]}

@@ -125,7 +125,7 @@ def test_label2id_that_contradicts_id2label_is_refused_and_the_error_shows_both(
 
 @pytest.mark.parametrize("id2label", [TEXT_KEYS, dict(reversed(TEXT_KEYS.items())), dict(reversed(INT_KEYS.items()))])
 @pytest.mark.parametrize("given", [None, TWELVE_POSITIVES, dict(reversed(TWELVE_POSITIVES.items()))])
-def test_keys_of_any_kind_and_order_name_the_outputs(id2label, given, make_bert, make_args):
+def test_outputs_are_named_for_keys_of_any_type_and_order(id2label, given, make_bert, make_args):
     ids = [[index] for index, count in enumerate(TWELVE_POSITIVES.values()) for _ in range(count)]
     model = make_bert(12)
     model.config.id2label = dict(id2label)

@@ -48,7 +48,7 @@ def read(path):
 
 
 @pytest.mark.parametrize("suffix", ["csv", "csv.gz", "tsv", "jsonl", "parquet"])
-def test_a_file_of_any_kind_gets_what_predict_gives(suffix, model, folder):
+def test_a_file_of_any_kind_gets_the_results_of_predict(suffix, model, folder):
     table = pd.DataFrame({"number": range(7), "comment": TEXTS})
     path = f"rows.{suffix}"
     if suffix == "jsonl":

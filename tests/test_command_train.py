@@ -101,7 +101,7 @@ def test_the_same_command_continues_where_it_was_stopped(folder, monkeypatch, ca
 
 
 @pytest.mark.slow
-def test_the_folder_of_another_run_is_refused(folder, capsys):
+def test_the_folder_of_a_different_run_is_refused(folder, capsys):
     train("--num-train-epochs", "1")
     with pytest.raises(SystemExit):
         train("--num-train-epochs", "2")

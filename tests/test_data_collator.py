@@ -56,7 +56,7 @@ def test_sparse_labels_are_class_ids(labels):
     assert collator([{"input_ids": [1]}]).keys() == {"input_ids"}
 
 
-def test_integers_are_class_ids_where_labels_are_sparse():
+def test_integers_are_class_ids_if_labels_are_sparse():
     rows = rows_of([[0, 1], [1, 0]])
     assert MultiLabelCollator(2, sparse=True)(rows)["labels"].tolist() == [[0, 1], [1, 0]]
 

@@ -27,7 +27,7 @@ PRESETS = {
     "default": lambda logit, label: reference.asymmetric(logit, label, 1.0, 0.0, 0.05),
 }
 ROUNDING = {torch.float64: 1e-6, torch.float32: 1e-5, torch.bfloat16: 2**-7, torch.float16: 2**-10}
-"""By how much gradients may differ, relative to each; counts and probabilities to be kept are float32."""
+"""The allowed relative difference of gradients; counts and keep probabilities are float32."""
 DTYPES = list(ROUNDING)
 WAYS = ["eager", "compiled"]
 EVERY_WAY = [

@@ -39,7 +39,7 @@ def test_accumulation_changes_neither_gradients_nor_losses(name, tmp_path):
 
 @pytest.mark.parametrize("name", scenarios.OBJECTIVES)
 @pytest.mark.parametrize("cut", ["2 x 8", "2 x 2 x 4"])
-def test_two_ranks_compute_what_one_computes(name, cut, ranks, tmp_path):
+def test_two_ranks_give_the_results_of_one(name, cut, ranks, tmp_path):
     whole = scenarios.run_scale(tmp_path, name, 16, 1)
     for result in ranks:
         scenarios.assert_same(result[name, cut], whole)
@@ -89,7 +89,7 @@ def test_each_row_of_a_stream_counts_once(name, ranks, tmp_path):
         scenarios.assert_same(result["stream", name], whole)
 
 
-def test_shards_that_each_rank_reads_count_once_where_they_end_together(ranks, tmp_path):
+def test_shards_that_each_rank_reads_count_once_if_they_end_together(ranks, tmp_path):
     whole = scenarios.run_scale(tmp_path, "paper", 16, 1, rows=37)
     for result in ranks:
         assert torch.equal(result["shards"]["histograms"], whole["histograms"])
@@ -147,7 +147,7 @@ def test_two_killed_ranks_resume_to_the_last_bit(case, ranks):
     assert torch.equal(ranks[0]["whole", case]["history"], ranks[1]["whole", case]["history"])
 
 
-def test_a_run_resumed_on_another_number_of_ranks_has_the_right_totals(ranks, killed_runs, tmp_path):
+def test_a_run_resumed_on_a_different_number_of_ranks_has_the_right_totals(ranks, killed_runs, tmp_path):
     """Three steps on two ranks, then five on one, and the reverse: every row of the epoch is counted once."""
     checkpoint = scenarios.killed_folder(killed_runs, MIDDLE, 2) / "checkpoint-3"
     two_then_one = scenarios.run_resumable(tmp_path, MIDDLE, resume=str(checkpoint), max_steps=8)
@@ -183,7 +183,7 @@ def test_one_rank_or_both_may_save_the_state_in_the_middle_of_an_epoch(ranks):
 
 
 @pytest.mark.skipif(not hasattr(DistributedConfig, "fsdp_plan"), reason="sharding plans begin with transformers 5.23")
-def test_a_model_sharded_by_fsdp2_learns_what_a_copied_one_learns(ranks, killed_runs):
+def test_a_model_sharded_by_fsdp2_learns_the_same_as_with_ddp(ranks, killed_runs):
     for result in ranks:
         assert result["sharded"]["losses"] == pytest.approx(result["copied"]["losses"], rel=1e-6)
         assert len(result["sharded"]["losses"]) == 3
@@ -197,7 +197,7 @@ def test_a_model_sharded_by_fsdp2_learns_what_a_copied_one_learns(ranks, killed_
     assert "a model that distributed_config shards cannot be resumed" in ranks[0]["refusal"]
 
 
-def test_several_visible_devices_without_a_launcher_compute_what_one_computes(tmp_path, monkeypatch):
+def test_several_visible_devices_without_a_launcher_give_the_results_of_one(tmp_path, monkeypatch):
     """`Trainer` wraps the model in `nn.DataParallel`; on a CPU this passes the batch to its only module."""
     whole = scenarios.run_scale(tmp_path, "default", 16, 1)
     original = scenarios.make_args

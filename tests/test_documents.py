@@ -161,7 +161,7 @@ def reported(monkeypatch):
         if blocks(each, "python")
     ],
 )
-def test_python_blocks_run_and_do_what_their_comments_state(document, stand_ins, reported):
+def test_python_blocks_run_and_agree_with_their_comments(document, stand_ins, reported):
     torch.manual_seed(0)
     names, other, used = dict(stand_ins), STATED.get(document.name, {}), set()
     for block in blocks(document, "python"):
@@ -204,7 +204,7 @@ STATED = {
     },
     "sharing.md": {"True for a model of 2 GB and more": None},
 }
-"""By document: comments that are sentences with numbers, and the function that checks each; None if none can."""
+"""Document -> comment with numbers in a sentence -> the function that checks it; None if nothing can check it."""
 
 
 def check_settings(names):

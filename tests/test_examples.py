@@ -87,7 +87,7 @@ def test_users_texts_come_from_csv_or_json(suffix, tmp_path):
     assert {score["label"] for score in scores} == set(used)
 
 
-def test_a_trained_model_and_own_pictures_from_csv(tmp_path):
+def test_a_trained_model_and_the_users_pictures_from_csv(tmp_path):
     data, names = first_rows("clipart", 40)
     rows = []
     for index, row in enumerate(data):

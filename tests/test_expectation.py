@@ -68,7 +68,7 @@ def test_it_is_the_mean_of_many_random_masks_in_loss_and_gradient(class_weight):
 
 @pytest.mark.parametrize("fused", [False, True])
 @pytest.mark.parametrize("class_weight", [0.0, 0.5, 1.0])
-def test_the_effective_ratio_is_exactly_the_ideal_one_whatever_the_class_weight(class_weight, fused):
+def test_the_effective_ratio_is_exactly_the_ideal_one_for_every_class_weight(class_weight, fused):
     rows = 1000
     labels = (torch.arange(rows)[:, None] < COUNTS.positives).float()  # with the class frequencies of the counts
     plm_loss = PLMLoss(

@@ -38,7 +38,7 @@ def without(monkeypatch):
 
 
 @pytest.mark.parametrize("package", USES)
-def test_the_error_names_the_package_and_what_to_install(package, without):
+def test_the_error_says_which_package_is_missing_and_what_to_install(package, without):
     without(package)
     with pytest.raises(ModuleNotFoundError) as error, needed(package):
         __import__(package)
@@ -52,7 +52,7 @@ def test_another_error_is_left_as_it_is():
         raise ValueError("mine")
 
 
-def test_the_extra_brings_every_package_and_no_other():
+def test_the_extra_all_has_exactly_the_optional_packages():
     brought = {each.split(">=")[0].lower() for each in requires("hf_plm") or () if 'extra == "all"' in each}
     assert brought == {"pillow" if package == "PIL" else package for package in USES}
 
@@ -157,7 +157,7 @@ for use, name in ((image_processor, None), (image_processor, folder), (load_clas
 
 
 @pytest.mark.slow
-def test_without_all_three_texts_are_read_and_pictures_say_what_is_missing(table, make_vit, tmp_path):
+def test_without_the_extra_texts_can_be_read_and_pictures_raise_an_error(table, make_vit, tmp_path):
     make_vit().save_pretrained(tmp_path)
     (tmp_path / "preprocessor_config.json").write_text('{"image_processor_type": "ViTImageProcessor"}')
     process = subprocess.run(

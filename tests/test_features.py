@@ -156,7 +156,7 @@ def test_metrics_batch_by_batch_are_the_same(data, make_bert, make_args):
     assert "eval_macro_f1" in scores[0]
 
 
-def test_labels_may_have_another_name(data, make_bert, make_args):
+def test_the_label_column_may_have_a_different_name(data, make_bert, make_args):
     renamed = data.rename_column("labels", "tags")
     args = make_args(label_names=["tags"])
     trainer = PLMTrainer(make_bert(), args, train_dataset=renamed, eval_dataset=renamed)

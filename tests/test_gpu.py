@@ -39,7 +39,7 @@ def test_a_part_that_ends_well_has_passed(tmp_path):
     assert part["limit"] == 60
 
 
-def test_a_part_that_fails_is_shown_with_its_error_and_what_it_had_found(tmp_path):
+def test_a_part_that_fails_is_shown_with_its_error_and_its_results_so_far(tmp_path):
     part = run(WRITE + "raise ValueError('the reason')", tmp_path)
     assert (part["outcome"], part["results"]) == ("failed", [1])
     assert part["error"].endswith("ValueError: the reason")
@@ -49,7 +49,7 @@ def test_a_part_that_fails_is_shown_with_its_error_and_what_it_had_found(tmp_pat
     assert run("import os; os._exit(3)", tmp_path)["results"] == []
 
 
-def test_a_part_that_runs_out_of_time_is_ended_with_its_own_processes(tmp_path):
+def test_a_part_that_runs_out_of_time_is_ended_with_all_its_processes(tmp_path):
     child = f"import time; time.sleep(2); open({str(tmp_path / 'alive')!r}, 'w')"
     code = WRITE + f"import subprocess, time; subprocess.Popen([sys.executable, '-c', {child!r}]); time.sleep(600)"
     start = time.monotonic()

@@ -69,7 +69,7 @@ def test_every_public_name_is_found_and_listed():
     assert set(hf_plm.__all__) <= set(names)
 
 
-def test_type_checkers_find_the_names_where_they_are():
+def test_type_checkers_find_the_names_in_the_right_files():
     (block,) = (node for node in ast.parse(Path(hf_plm.__file__).read_text()).body if isinstance(node, ast.If))
     assert ast.unparse(block.test) == "TYPE_CHECKING"
     seen = {alias.name: node.module for node in block.body for alias in node.names}

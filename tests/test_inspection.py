@@ -54,7 +54,7 @@ def test_measures_equal_the_slow_reference_in_every_form(form):
     assert report.form == form
 
 
-def test_masked_labels_are_what_an_epoch_masks_on_average():
+def test_masked_labels_are_the_mean_number_that_an_epoch_masks():
     report = inspect_labels(Dataset.from_dict({"labels": IDS}))
     labels = torch.tensor([[float(label in row) for label in range(3)] for row in IDS])
     for preset in ("default", "paper", "off"):

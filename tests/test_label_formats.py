@@ -18,7 +18,7 @@ def one_label_each(last_row):
     return Dataset(pa.table({"labels": labels}))
 
 
-def test_equal_labels_of_different_rows_are_no_duplicates():
+def test_equal_labels_of_different_rows_are_not_duplicates():
     counts = count_labels(one_label_each([LABELS - 1]), label_format="ids")
     assert counts.num_labels == LABELS
     assert counts.positives[7] == ROWS - 1

@@ -85,7 +85,7 @@ def test_reporting_a_data_set_does_not_replace_the_last_evaluation(make_trainer,
     pd.testing.assert_frame_equal(trainer.label_report(), before)
 
 
-def test_the_thresholds_of_the_metrics_are_shown_where_the_model_has_none(make_trainer, data):
+def test_the_thresholds_of_the_metrics_are_shown_if_the_model_has_none(make_trainer, data):
     trainer = make_trainer(lambda counts: multilabel_compute_metrics(counts, threshold=0.3))
     assert_is_of(trainer.label_report(data[1]), trainer, data[1], np.log(0.3 / 0.7))
 

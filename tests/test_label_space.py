@@ -113,7 +113,7 @@ def test_the_space_of_several_sets_has_the_names_of_all():
         label_space_of(classes([[0]], ["a", "b"]), classes([[1]], ["a", "c"]))
 
 
-def test_rows_of_a_column_in_another_order_are_counted_in_the_order_of_the_names():
+def test_a_column_in_a_different_order_is_counted_in_the_order_of_the_names():
     data = classes([[0]] * 8 + [[1], [2, 0]], NAMES)
     counts = count_labels(data, label_names=["ant", "yak", "zebra"])
     assert counts.positives.tolist() == [1, 1, 9]

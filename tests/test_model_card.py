@@ -283,7 +283,7 @@ ODD_NAMES = [
 ]
 
 
-def test_names_of_any_text_stay_in_their_cell(make_trainer):
+def test_names_with_any_text_stay_in_their_table_cell(make_trainer):
     names = ODD_NAMES + [f"name {index}" for index in range(60 - len(ODD_NAMES))]
     card = card_of(make_trainer(60, names=names, metrics=False))
     table = [line for line in card.text.splitlines() if re.match(r"\| .* \| 5 \|$", line)]

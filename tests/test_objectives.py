@@ -11,7 +11,7 @@ from hf_plm import LabelCounts, PLMLoss, PLMTrainingArguments
 from hf_plm.objectives import OBJECTIVES, asymmetric, focal, needs_counts
 
 COUNTS = (torch.tensor([50.0, 500, 3, 0, 1000]), torch.tensor([950.0, 500, 997, 1000, 0]))
-"""Positives and negatives; the last two labels lack one or the other."""
+"""Positives and negatives; the last two labels have none of one kind."""
 
 COUNTED = {
     "weighted_bce": [{"max_weight": 50.0}, {"max_weight": 10.0}],

@@ -101,7 +101,7 @@ def test_a_column_that_collators_take_for_labels_is_refused(name, make_bert, mak
         PLMTrainer(make_bert(3), make_args(), train_dataset=rows).predict(other)
 
 
-def test_label2id_alone_names_the_outputs(make_bert, make_args):
+def test_label2id_without_id2label_names_the_outputs(make_bert, make_args):
     model = make_bert(3)
     model.config.label2id = {name: str(index) for index, name in enumerate(ANIMALS)}
     rows = rows_with([[ANIMALS[index] for index in row] for row in IDS])
@@ -255,7 +255,7 @@ def test_an_error_lists_the_names_of_training_rows_that_the_model_lacks_and_thos
 
 @pytest.mark.parametrize("first", ["eval_dataset", "compute_metrics", "the data set given to evaluate()"])
 @pytest.mark.parametrize("door", ["evaluate", "predict"])
-def test_where_the_model_has_no_names_evaluation_sets_have_one_order(first, door, make_bert, make_args):
+def test_if_the_model_has_no_names_all_evaluation_sets_must_have_the_same_order(first, door, make_bert, make_args):
     held_out = rows_with(IDS, ANIMALS)
     trainer = PLMTrainer(
         make_bert(3),

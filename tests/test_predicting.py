@@ -102,7 +102,7 @@ def test_prepared_inputs_need_no_processor(text_model, tokenizer):
 
 
 @pytest.mark.parametrize("make", [distilbert, modernbert, lambda labels: lora(scenarios.make_bert(labels))])
-def test_the_model_is_given_only_what_it_takes(make, tokenizer):
+def test_the_model_gets_only_the_inputs_that_it_takes(make, tokenizer):
     tokenizer.model_input_names = ["input_ids", "token_type_ids", "attention_mask"]  # DistilBERT has no token types
     assert "token_type_ids" in tokenizer(TEXTS)
     model = make(5)
@@ -258,7 +258,7 @@ def test_the_inputs_go_to_the_models_device_and_precision():
     assert inputs["x"].device.type == "cpu"
 
 
-def test_long_texts_are_cut_to_what_the_model_can_take(text_model, tokenizer):
+def test_long_texts_are_cut_to_the_limit_of_the_model(text_model, tokenizer):
     long = "a small editor " * 100
     assert tokenizer.model_max_length > 1e20 and text_model.config.max_position_embeddings == 16
     assert predict(text_model, long, tokenizer) == predict(text_model, "a small editor " * 5 + "a", tokenizer)

@@ -38,7 +38,7 @@ def fit(labels, **settings):
 
 @pytest.mark.parametrize("mask", MASKS)
 @pytest.mark.parametrize("prior", PRIORS)
-def test_calibrated_scores_are_the_probabilities_of_the_data_whatever_was_assumed(prior, mask):
+def test_calibrated_scores_are_the_probabilities_of_the_data_for_every_prior(prior, mask):
     model, plm_loss = fit(LABELS, temper=0.2, prior=prior, mask=mask)
     before = (torch.sigmoid(model(INPUTS)) - TRUTH).abs().mean(0)
     calibrate(model, plm_loss.state)

@@ -260,12 +260,12 @@ def test_a_trainer_scores_batch_by_batch(make_bert, make_args, text_data, sparse
     assert {name: metrics[f"eval_{name}"] for name in direct} == pytest.approx(direct)
 
 
-def test_the_propensities_can_be_those_of_another_data_set():
+def test_the_propensities_can_come_from_a_different_data_set():
     compute_metrics = RankingComputeMetrics(COUNTS, a=0.6, b=2.6)
     assert torch.equal(compute_metrics.inverse_propensities, (1 / propensities(COUNTS, 0.6, 2.6)).float())
 
 
-def test_reset_drops_what_an_interrupted_evaluation_left(data):
+def test_reset_drops_the_values_of_an_interrupted_evaluation(data):
     compute_metrics = RankingComputeMetrics(COUNTS)
     compute_metrics(EvalPrediction(-data[0], data[1]), compute_result=False)
     compute_metrics.reset()

@@ -43,7 +43,7 @@ def write_all_kinds():
 
 
 @pytest.mark.parametrize("source", ["a.csv", "a.tsv", "a.jsonl", "a.json", "a.parquet", "b.csv.gz", "folder"])
-def test_files_of_every_kind_and_what_load_dataset_reads(source):
+def test_files_of_every_kind_and_sources_of_load_dataset_are_read(source):
     write_all_kinds()
     data = read_labeled(source)
     assert list(data) == ["train"]

@@ -142,7 +142,7 @@ def test_ratios_that_are_kept_need_the_same_labels_and_a_ratio(trained):
     assert torch.equal(other.state.positives, stream.state.positives)
 
 
-def test_ratios_are_not_kept_where_no_counts_bound_them():
+def test_ratios_are_not_kept_without_counts_that_bound_them():
     known = PLMLoss(LabelCounts([10, 300], [990, 700])).state
     estimated = PLMLoss(LabelCounts([0, 0], [0, 0])).state
     with pytest.raises(ValueError, match="label_counts=.*plm_restart=True"):

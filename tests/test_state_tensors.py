@@ -60,7 +60,7 @@ def test_a_foreign_file_is_refused(tmp_path):
         PLMState.load(tmp_path / "text")
 
 
-def test_a_file_of_another_size_is_refused(trained, tmp_path):
+def test_a_file_of_a_different_size_is_refused(trained, tmp_path):
     trained.state.save(tmp_path / "state.safetensors")
     with pytest.raises(ValueError, match="holds the state of 3 labels; there are 4 here"):
         PLMState.load(tmp_path / "state.safetensors", num_labels=4)

@@ -43,7 +43,7 @@ def random_positives(num_rows, num_labels, seed):
 
 @pytest.mark.parametrize("seed", range(6))
 @pytest.mark.parametrize("sizes", [[360, 40], [280, 80, 40], [80, 80, 80, 80, 80]])
-def test_rows_go_where_the_slow_version_puts_them(sizes, seed):
+def test_rows_go_to_the_same_parts_as_in_the_slow_version(sizes, seed):
     positives = np.zeros((400, 12), bool)
     positives[:160] = random_positives(160, 12, seed)  # the rows without labels fill each part
     slow = slow_assignment(positives, sizes, seed)

@@ -21,7 +21,7 @@ def rows_of(size, first=0):
 
 
 @pytest.mark.parametrize("given", [["train"], ["train", "validation"], ["train", "test"]])
-def test_parts_that_are_missing_are_split_off_train_and_no_row_is_in_two(given):
+def test_missing_parts_are_split_off_train_and_no_row_is_in_two_parts(given):
     parts = DatasetDict({part: rows_of(90, 1000 * number) for number, part in enumerate(given)})
     whole = split_parts(parts)
     assert list(whole) == ["train", "validation", "test"]
