@@ -65,7 +65,7 @@ class Run:
         plm = asdict(settings) | {"prior": self.settings.get("plm_prior")}  # if None, it depends on the task
         plm = {name: value for name, value in plm.items() if (name, value) not in WITHOUT_EFFECT}
         if plm["initial_ratio"] != "tempered":
-            del plm["temper"]  # no step reads it
+            del plm["temper"]  # it has no effect
         if plm["rule"] == "marginal":
             plm |= {"pseudo_count": PSEUDO_COUNT, "drift_bound": DRIFT_BOUND}
         arguments = default_arguments(OBJECTIVES[plm["objective"]]) | plm["objective_kwargs"]

@@ -253,7 +253,7 @@ def run_resumable(output_dir, case, killed=False, resume=False, world_size=1, **
         "logging_steps": 1,
         "save_strategy": "steps",
         "train_sampling_strategy": "random",
-        "plm_mask": "random",  # they continue from their current state
+        "plm_mask": "random",  # resumed masks must continue
     }
     args = make_args(output_dir, **{**defaults, **saving, **kwargs})
     assert args.world_size == world_size

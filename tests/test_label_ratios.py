@@ -32,7 +32,7 @@ def test_the_weights_are_those_of_the_class_times_the_expected_mask(mask, class_
     for found, kept in zip(state.weights(), keep, strict=True):
         expected = [w * (k if mask == "expected" else 1) for w, k in zip(weights, kept, strict=True)]
         torch.testing.assert_close(found, torch.tensor(expected), rtol=1e-5, atol=0)
-    assert state.weights()[0][3] == state.weights()[1][3] == 1  # it has too few positives
+    assert state.weights()[0][3] == state.weights()[1][3] == 1  # it has no positives
 
 
 @pytest.mark.parametrize("prior", PRIORS)

@@ -14,7 +14,7 @@ from hf_plm import MultiLabelCollator, PLMTrainer, count_labels, multilabel_comp
 
 
 class TupleModel(nn.Module):
-    """No configuration, no labels in `forward`; the output is a tuple, a dict or only the logits."""
+    """No configuration, no labels in `forward`; the output is a tuple with logits first, a dict, or only logits."""
 
     def __init__(self, kind, num_labels=5):
         super().__init__()
