@@ -53,7 +53,7 @@ def on_page_content(html: str, page: Page, **_: Any) -> str:
         code = match[2]
         if code is None:  # a link, a heading or a block of code
             return match[0]
-        if "`" in code and is_api:  # "`float`, *optional*" or "int64, `(num_labels,)`"; the default has its own column
+        if "`" in code and is_api:  # "`float`, *optional*" or "int64, `(num_labels,)`"; the default follows it
             return f"<code>{re.sub(r', (?:[*]optional[*]|defaults to .*)$', '', code).replace('`', '')}</code>"
         call = CALL.fullmatch(code)
         if call is None or call[1] not in names or code in AMBIGUOUS:
