@@ -5,7 +5,7 @@ OLD := pandas==1.5.3 pyarrow==21.0.0 scipy==1.10.1
 PYTHONS := 3.10 3.12 3.13
 BIN := .venv/bin
 
-# Without a GPU, Linux gets the CPU build of torch, if it is found: the default one brings gigabytes of CUDA libraries.
+# On Linux without a GPU, use the CPU build of torch if it is available: the default one needs gigabytes for CUDA.
 ifeq ($(shell uname -s),Linux)
 ifeq ($(shell command -v nvidia-smi),)
 CPU_BUILD := --extra-index-url https://download.pytorch.org/whl/cpu --retries 1
@@ -13,7 +13,7 @@ NEWEST_BUILD := --torch-backend cpu
 endif
 endif
 
-# What `make gpu` runs with: it installs nothing, because the machine may have no network.
+# The Python of `make gpu`, which installs nothing because the machine may have no network.
 GPU_PYTHON ?= $(if $(wildcard $(BIN)/python),$(BIN)/python,$(PYTHON))
 
 .PHONY: help install demo test lint docs benchmark gpu quality build test-oldest test-matrix licences clean
@@ -21,7 +21,7 @@ GPU_PYTHON ?= $(if $(wildcard $(BIN)/python),$(BIN)/python,$(PYTHON))
 help: ## show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-12s %s\n", $$1, $$2}'
 
-install: .venv/installed ## set up .venv with all that the other targets need (1.8 GB)
+install: .venv/installed ## set up .venv with everything that the other targets need (1.8 GB)
 
 .venv/installed: pyproject.toml
 	@echo "Installing into .venv: about two minutes, 1.8 GB"
@@ -49,7 +49,7 @@ benchmark: install ## measure the speed of counting, scoring, the loss (up to a 
 	$(BIN)/python benchmarks/loss_speed.py
 	$(BIN)/python benchmarks/overhead.py
 
-gpu: ## test and measure what only a CUDA device can tell: outputs/gpu (10 minutes, no network; make install first)
+gpu: ## run the tests and measurements that need a CUDA device: outputs/gpu (10 minutes, no network; make install first)
 	$(GPU_PYTHON) benchmarks/gpu.py
 
 quality: install ## compare methods on a third of the data: text, images, digits (10 minutes; MNIST from the Hub)
@@ -70,7 +70,7 @@ build: install ## make the wheel and the sdist in dist/, and test both in a new 
 test-oldest: .venv-oldest/installed ## run the fast tests with the oldest versions that pyproject.toml allows (5 minutes)
 	.venv-oldest/bin/pytest --quiet --numprocesses 2 --dist loadfile -m "not slow"
 
-# OLD: what comes with the others; newer versions ask for a newer NumPy.
+# OLD: indirect dependencies; newer versions need a newer NumPy.
 .venv-oldest/installed: .venv/installed
 	$(PYTHON) -m venv --clear .venv-oldest
 	.venv-oldest/bin/pip install --quiet torch==$(OLDEST_TORCH) $(CPU_BUILD)
@@ -82,7 +82,7 @@ test-matrix: $(PYTHONS:%=.venv-%/installed) .venv-newest/installed ## run the fa
 	  .venv-$$version/bin/pytest --quiet --numprocesses 2 --dist loadfile -m "not slow" || exit 1; \
 	done
 
-# uv brings an interpreter that is not there.
+# uv downloads a missing interpreter.
 .venv-3.%/installed: .venv/installed
 	$(BIN)/uv venv --quiet --clear --seed --python 3.$* .venv-3.$*
 	.venv-3.$*/bin/pip install --quiet torch==$(TORCH) $(CPU_BUILD)

@@ -31,7 +31,7 @@ MOMENTS = ("before", "after")
 
 
 def errors(trainer: PLMTrainer, task: Task) -> dict[str, float]:
-    """The calibration error on `validation`, over all labels and for each group, in percent."""
+    """The calibration errors on `validation`, over all labels and for each group, in percent."""
     output = trainer.predict(task.validation)
     probabilities, labels = expit(output.predictions.astype(np.float64)), output.label_ids
     groups = {"all": np.full(task.counts.num_labels, True)}
@@ -44,7 +44,7 @@ def errors(trainer: PLMTrainer, task: Task) -> dict[str, float]:
 
 
 def measure(method: str, seed: int) -> dict:
-    """Train with one method, and score before and after `calibrate`."""
+    """Train with one method, and compute the errors before and after `calibrate`."""
     task = load_task(TASK, Source())
     with TemporaryDirectory() as folder:
         trainer = train(task, Run(TASK, METHODS[method], seed), folder)

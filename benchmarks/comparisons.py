@@ -13,9 +13,9 @@ DEFAULT = "PLM default"
 SCORES = {"micro_f1": "micro-F1", "macro_f1": "macro-F1", "map": "mAP"}
 
 TUNED_ROWS = ("BCE", "BCE with pos_weight", "asymmetric", DEFAULT)
-"""Each of these has a second row, whose name ends with `TUNED`: with thresholds tuned on `dev`, one for each label."""
+"""Each of these rows has a second one, its name plus `TUNED`: with a threshold for each label, tuned on `dev`."""
 CORRECTED = "BCE, corrected at prediction"
-"""The row of BCE with one label per row, each probability divided by the class's frequency in the training data."""
+"""The row of BCE with one class per row, and each probability divided by the class's frequency in training."""
 
 
 def is_tuned(name: str) -> bool:
@@ -42,7 +42,7 @@ def with_post_hoc(results: Results) -> Results:
 
 
 def corrected_scores(scores: dict[str, float]) -> dict[str, float]:
-    """The scores of one part; empty if the result is of an earlier version, which did not save them."""
+    """The corrected scores of one part; empty if an earlier version made the result without them."""
     error = scores.get("corrected_error")
     return {} if error is None else {"error": error, "accuracy": 1 - error}
 
@@ -56,12 +56,12 @@ def is_single_label(results: Results) -> bool:
 
 
 def scores_of(results: Results) -> tuple[str, ...]:
-    """The scores that a task is compared by; `accuracy` if each row has one label."""
+    """The scores used to compare methods on a task; only `accuracy` if each row has one label."""
     return ("accuracy",) if is_single_label(results) else tuple(SCORES)
 
 
 def outcomes(results: Mapping[str, Results], rival: str, score: str) -> list[tuple[str, str]]:
-    """The default against a rival: `(task, outcome)` for each task that both have been run on."""
+    """The default against a rival: `(task, outcome)` for each task on which both were run."""
     return [
         (task, paired_difference(values_of(rows[DEFAULT], score), values_of(rows[rival], score)).outcome)
         for task, rows in results.items()
@@ -70,7 +70,7 @@ def outcomes(results: Mapping[str, Results], rival: str, score: str) -> list[tup
 
 
 def mean_ranks(results: Mapping[str, Results]) -> dict[str, float]:
-    """The mean rank of each trained method over tasks and scores, by its mean over the seeds; 1 is best."""
+    """The mean rank of each trained method over tasks and scores (means over the seeds); 1 is best."""
     ranks: dict[str, list[float]] = {}
     for each in results.values():
         rows = {name: runs for name, runs in each.items() if not is_tuned(name) and name != CORRECTED}

@@ -4,7 +4,7 @@
 
 Counting: `count_labels` on a `datasets.Dataset` with 4 of 365 class ids per row, compared with a loop over its rows
 and a `collections.Counter`; on a million such rows in a shuffled order; and with a million labels, for which the
-update and the file of the state are measured, too. Scoring: `multilabel_compute_metrics` on 10,000 rows of 500 labels,
+update and the file of the state are measured too. Scoring: `multilabel_compute_metrics` on 10,000 rows of 500 labels,
 compared with `MultiLabelMetrics`, which passes them through the Arrow buffer of the `evaluate` library.
 """
 
@@ -58,7 +58,7 @@ def seconds(function: Callable, *args: object, **kwargs: object) -> float:
 
 
 def measure_a_million_labels(generator: np.random.Generator) -> list[dict]:
-    """Counting ten million rows, and the update and the file of the state."""
+    """Measure counting ten million rows, and the update and the file of the state."""
     dataset = make_dataset(10_000_000, generator, MILLION)
     results = [{"what": "count 10,000,000 rows, a million labels", "hf_plm": seconds(count_labels, dataset, MILLION)}]
     counts = count_labels(dataset, MILLION)

@@ -1,4 +1,4 @@
-"""The features of the data from pretrained models, computed once and kept; and the weights, which packages ship."""
+"""Features of the data from pretrained models, computed once and saved, and the weights from Python packages."""
 
 import importlib.util
 import os
@@ -68,7 +68,7 @@ class PooledEncoder(nn.Module):
 
 
 def package_folder(module: str) -> Path:
-    """The folder of a package that ships weights. Raises an ImportError with the remedy if it is not installed."""
+    """The folder of a package that contains weights. If it is not installed, an ImportError says how to install it."""
     found = importlib.util.find_spec(module)
     if found is None or found.origin is None:
         raise ImportError(
@@ -93,7 +93,7 @@ def load_efficientnet(num_labels: int | None = None) -> EfficientNetLite0:
 
 
 def kept(name: str, part: str, rows: Dataset) -> Tensor:
-    """The features of a part of `debtags` or `clipart`, computed once; the file is written whole, or not at all."""
+    """The features of a part of `debtags` or `clipart`, computed once; the file is written whole or not at all."""
     path = CACHE / f"{name}-{part}.safetensors"
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -108,7 +108,7 @@ def text_features(rows: Dataset, batch_size: int = 64) -> Tensor:
     texts = list(rows["text"])
     tokenizer = AutoTokenizer.from_pretrained(minilm_folder())
     model = AutoModel.from_pretrained(minilm_folder()).eval()
-    order = np.argsort([len(text) for text in texts])  # texts of similar length together, for little padding
+    order = np.argsort([len(text) for text in texts])  # texts of similar length together: less padding
     embedded = torch.empty(len(texts), model.config.hidden_size)
     for index in track(np.array_split(order, -(-len(order) // batch_size)), description="embeddings"):
         batch = tokenizer(

@@ -1,12 +1,12 @@
-"""Everything that only a machine with a CUDA device can tell, within ten minutes and without a network.
+"""Runs all tests and measurements that need a CUDA device, within ten minutes and without a network.
 
     python benchmarks/gpu.py                        # `make gpu`; writes outputs/gpu/gpu.json and outputs/gpu/gpu.md
-    python benchmarks/gpu.py --part loss step       # some parts alone
-    python benchmarks/gpu.py --device cpu --tiny    # the same parts, small, on a CPU: they run, and measure nothing
+    python benchmarks/gpu.py --part loss step       # only some parts
+    python benchmarks/gpu.py --device cpu --tiny    # tiny sizes on a CPU: only checks that the parts run
 
-Each part (`gpu_parts.py`) is a process of its own, with a time limit of its own, on the first device that is visible.
-What fails, or runs out of time, is shown with its error and with what it had found; the others go on. The exit status
-is 1 if a part failed, or if there is no CUDA device.
+Each part (`gpu_parts.py`) runs in its own process, with a time limit, on the first visible device. If a part fails or
+runs out of time, the page shows its error and its results so far, and the other parts still run. The exit status is 1
+if a part failed, or if there is no CUDA device.
 """
 
 import argparse
@@ -31,16 +31,16 @@ except ModuleNotFoundError:
 ROOT = Path(__file__).parent.parent
 OUTPUT = Path("outputs/gpu")
 LIMIT = 590
-"""Seconds for all parts."""
+"""The time limit of all parts together, in seconds."""
 
 
 @dataclass(frozen=True)
 class Part:
-    """A part, of `gpu_parts.PARTS`.
+    """One of `gpu_parts.PARTS`.
 
     Attributes:
-        title: what it finds out.
-        seconds: so many it may take, and what the parts before it have left.
+        title: what it tests or measures.
+        seconds: its time limit; it also gets the time that earlier parts did not use.
     """
 
     title: str
@@ -58,14 +58,14 @@ PARTS = {
 
 
 def run_part(command: Sequence[str], limit: float, path: Path, environment: dict[str, str]) -> dict[str, Any]:
-    """Run a part, and end it with all its processes when its time is over.
+    """Run a part, and end it with all its processes after its time limit.
 
     Args:
-        command: writes what it has found to `path`, a JSON object with `results`, and perhaps `left_out` (why).
+        command: writes a JSON object to `path`, with `results` and, if the part is skipped, the reason in `left_out`.
 
     Returns:
         `outcome` (passed, failed or left out), `error` (None if it passed), `limit`, `seconds`, and what the command
-        wrote. The command's own output is beside `path`.
+        wrote. The command's own output is saved next to `path`.
     """
     path.unlink(missing_ok=True)
     log = path.with_suffix(".log")
@@ -94,7 +94,7 @@ def run_part(command: Sequence[str], limit: float, path: Path, environment: dict
 
 
 def end_group(group: int) -> None:
-    """End what is left of the processes that a part started."""
+    """End all processes that a part started and that still run."""
     try:
         os.killpg(group, signal.SIGKILL)
     except ProcessLookupError:
@@ -102,7 +102,7 @@ def end_group(group: int) -> None:
 
 
 def environment_of(device: str) -> dict[str, str]:
-    """The parts' environment: this checkout, no network, and one device."""
+    """The environment variables of the parts: this checkout, no network, and one device."""
     visible = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0] if device == "cuda" else ""
     return {
         **os.environ,
@@ -138,7 +138,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--part", nargs="+", choices=list(PARTS), default=list(PARTS), help="default: all")
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
-    parser.add_argument("--tiny", action="store_true", help="small sizes and few steps, to see that the parts run")
+    parser.add_argument("--tiny", action="store_true", help="tiny sizes and few steps, to check that the parts run")
     parser.add_argument("--output", type=Path, default=OUTPUT, help=f"a folder; default: {OUTPUT}")
     args = parser.parse_args(arguments)
     if args.device == "cuda" and not torch.cuda.is_available():

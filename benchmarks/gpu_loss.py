@@ -1,4 +1,4 @@
-"""What the loss costs on a device: for the host that waits for it, for the device alone, and beside its memory."""
+"""Measures the loss on a device: the time of host and device, of only the device, and the memory bandwidth."""
 
 import statistics
 from collections.abc import Callable, Sequence
@@ -25,8 +25,8 @@ REPEATS = 15
 def device_seconds(step: Callable[[], Any], device: str) -> float:
     """For how long a step keeps the device busy: the median of `REPEATS`.
 
-    On a GPU between two events, behind matrix products that last until the host has sent the whole step: so the time
-    that the host takes to send it is left out. On a CPU it is the time that the step takes.
+    On a GPU this is the time between two events. They are queued after matrix products that last until the host has
+    sent the whole step, so the host's time is not included. On a CPU it is the duration of the step.
     """
     step()
     if device == "cpu":
@@ -52,7 +52,7 @@ def device_seconds(step: Callable[[], Any], device: str) -> float:
 
 
 def measure_bandwidth(device: str, num_bytes: int) -> float:
-    """Bytes a second that the device's memory moves: a copy reads and writes each byte once."""
+    """The bandwidth of the device's memory in bytes per second: a copy reads and writes each byte once."""
     source, target = (torch.zeros(num_bytes, dtype=torch.uint8, device=device) for _ in range(2))
     return 2 * num_bytes / device_seconds(lambda: target.copy_(source), device)
 
@@ -60,14 +60,14 @@ def measure_bandwidth(device: str, num_bytes: int) -> float:
 def measure_shape(
     rows: int, num_labels: int, dtype: torch.dtype, device: str, bandwidth: float, methods: Sequence[str]
 ) -> list[dict[str, Any]]:
-    """The results of `measure_seconds`, with what the device alone takes.
+    """The results of `measure_seconds`, with the time of only the device.
 
-    Each shape is compiled anew, as in a process of its own: how the compiler shares out the work of a row on a GPU
-    follows from the first shape that it sees.
+    Each shape is compiled again, as in a new process: on a GPU the compiler chooses how to divide the work of a row by
+    the first shape that it sees.
 
     Returns:
-        with `device_seconds` (see there), `device_ratio` to that of eager BCE, and `over_floor`: `device_seconds` over
-        the bytes that any method must move (logits and labels are read, the gradient is written) by the bandwidth.
+        also `device_seconds` (see there), `device_ratio` (to eager BCE) and `over_floor`: `device_seconds` divided by
+        the least time that the bandwidth allows to read logits and labels and to write the gradient.
     """
     torch.compiler.reset()
     with torch._inductor.config.patch(fx_graph_cache=False):

@@ -1,23 +1,23 @@
-"""The page of `gpu.py`: its report as tables of Markdown."""
+"""The page of `gpu.py`: its report as Markdown tables."""
 
 import statistics
 from collections.abc import Callable, Sequence
 from typing import Any
 
 AIMED_AT = {"PLM default, compiled": 1.1, "PLM paper, compiled": 1.1}
-"""So many times eager BCE, at most, with `MANY` entries or more."""
+"""The target: at most this many times eager BCE, for `MANY` entries or more."""
 MANY = 64 * 10_000
 SCORES = {"micro_f1": "micro-F1", "macro_f1": "macro-F1", "map": "mAP"}
 
 
 def make_page(report: dict[str, Any]) -> str:
-    """The report as a page: what passed, then a section for each part."""
+    """The report as a page: the outcomes, then a section for each part."""
     parts = report["parts"]
     machine = next((part["machine"] for part in parts.values() if "machine" in part), {})
     versions = ", ".join(f"{name} {number}" for name, number in machine.get("versions", {}).items())
     lines = [f"# hf_plm on {machine.get('name', report['device'])}", ""]
     if report["tiny"]:
-        lines += ["**Tiny sizes: these figures show that the parts run, and nothing else.**", ""]
+        lines += ["**Tiny sizes: these figures only show that the parts run.**", ""]
     if "capability" in machine:
         lines += [f"Compute capability {machine['capability']}, {machine['memory_gb']} GB.", ""]
     lines += [f"`{report['command']}`, {report['seconds']:.0f} s, seed 0; {versions}.", ""]
@@ -36,7 +36,7 @@ def make_page(report: dict[str, Any]) -> str:
 
 
 def markdown(rows: Sequence[Sequence[str]]) -> str:
-    """A table; the first row is its head."""
+    """A table; the first row has the column names."""
     rows = [rows[0], ["---"] * len(rows[0]), *rows[1:]]
     return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows)
 
@@ -65,15 +65,15 @@ def loss_section(results: list[dict[str, Any]]) -> str:
         cells += [f"{1e6 * each['seconds']:.0f}", ratio, f"{1e6 * each['device_seconds']:.0f}"]
         rows.append([*cells, f"{each['device_ratio']:.2f}", f"{each['over_floor']:.1f}", verdict(each)])
     return (
-        "Loss and gradient: first as the host sees them, which sends a step and waits for it, then the device alone. "
-        "The floor reads logits and labels and writes the gradient at the bandwidth that a copy has, "
-        f"{results[0]['bandwidth'] / 1e9:,.0f} GB/s. Aimed at: 1.1 times eager BCE at most, from 64 x 10,000 on; "
-        "`met` where host and device do so, `device` where the device alone does.\n\n" + markdown(rows)
+        "Loss and gradient: first the time for the host, which sends a step and waits, then that of only the device. "
+        "The floor is the time to read logits and labels and write the gradient at the bandwidth of a copy, "
+        f"{results[0]['bandwidth'] / 1e9:,.0f} GB/s. Target: at most 1.1 times eager BCE, from 64 x 10,000 on; "
+        "`met` if host and device reach it, `device` if only the device does.\n\n" + markdown(rows)
     )
 
 
 def verdict(result: dict[str, Any]) -> str:
-    """Whether a result keeps what is aimed at; empty where nothing is."""
+    """Whether a result reaches its target; empty if it has none."""
     limit = AIMED_AT.get(result["method"])
     if limit is None or result["rows"] * result["num_labels"] < MANY:
         return ""
@@ -84,13 +84,13 @@ def verdict(result: dict[str, Any]) -> str:
 
 def memory_section(results: list[dict[str, Any]]) -> str:
     (found,) = results
-    rows = [["method", "bytes an entry"]]
+    rows = [["method", "bytes per entry"]]
     rows += [[method, f"{value:.1f}"] for method, value in found["bytes_per_entry"].items()]
     cases = [f"{rows} x {labels:,}, {form}" for rows, labels in found["sparse_shapes"] for form in ("dense", "sparse")]
     peaks = [["labels of a batch", "MB"]]
     peaks += [[case, f"{value / 1e6:.0f}"] for case, value in zip(cases, found["labels"], strict=True)]
     shape = " x ".join(f"{number:,}" for number in found["shape"])
-    first = f"Above logits and labels, {shape}, float32:\n\n{markdown(rows)}"
+    first = f"In addition to logits and labels, {shape}, float32:\n\n{markdown(rows)}"
     return first + (f"\n\nFrom class ids to loss and gradient, compiled:\n\n{markdown(peaks)}" if cases else "")
 
 
@@ -105,7 +105,7 @@ def step_section(results: list[dict[str, Any]]) -> str:
 
 
 def quality_section(results: list[dict[str, Any]]) -> str:
-    """Mean and standard deviation over the seeds that are there, in percent."""
+    """Mean and standard deviation over the existing seeds, in percent."""
     rows = [["method", "seeds", *SCORES.values(), "seconds"]]
     for method in dict.fromkeys(each["method"] for each in results):
         runs = [each for each in results if each["method"] == method]

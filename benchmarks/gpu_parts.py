@@ -1,7 +1,7 @@
 """The parts of `gpu.py`, each a process: `python benchmarks/gpu_parts.py NAME --output FILE`, see `gpu.py --help`.
 
-A part is a function `(device, tiny, keep)`. What it finds it gives to `keep`, which writes it down at once, so that a
-part that is cut off has its results up to then. `tiny` is for a CPU: the same code in seconds.
+A part is a function `(device, tiny, keep)`. It gives each result to `keep`, which saves it at once, so that nothing is
+lost if the part runs out of time. `tiny` is for a CPU: the same code, in seconds.
 """
 
 import argparse
@@ -26,11 +26,11 @@ Keep = Callable[[dict[str, Any]], None]
 
 
 class LeftOut(Exception):
-    """The part cannot be done here, and that is no failure."""
+    """Raised if a part cannot run here and is skipped; this is not a failure."""
 
 
 class KeepOutcomes:
-    """A plugin of pytest that keeps the outcome of each test."""
+    """A pytest plugin that saves the outcome of each test."""
 
     def __init__(self, keep: Keep):
         self.keep = keep
@@ -48,7 +48,7 @@ class KeepOutcomes:
 
 
 def run_tests(device: str, tiny: bool, keep: Keep) -> None:
-    """The tests that run on every device, on this one: `tests/test_device*.py`."""
+    """Run `tests/test_device*.py` on this device."""
     import pytest
 
     outcomes = KeepOutcomes(keep)
@@ -60,7 +60,7 @@ def run_tests(device: str, tiny: bool, keep: Keep) -> None:
 
 
 def find_waits(device: str, tiny: bool, keep: Keep) -> None:
-    """Where `Trainer` and `PLMTrainer` wait for the device in one epoch: PyTorch warns of each time."""
+    """Find where `Trainer` and `PLMTrainer` wait for the device in one epoch: PyTorch warns of each wait."""
     from datasets import Dataset
     from overhead import SIZES, labels_of, make_model
     from transformers import Trainer
@@ -92,7 +92,7 @@ def find_waits(device: str, tiny: bool, keep: Keep) -> None:
 
 
 def waits_of(function: Callable[[], Any], device: str) -> dict[str, int]:
-    """How often a function waits for the device at each line of code, `file:line`; nothing of a CPU."""
+    """How often a function waits for the device at each line of code, `file:line`; empty on a CPU."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         if device == "cuda":
@@ -108,7 +108,7 @@ def waits_of(function: Callable[[], Any], device: str) -> dict[str, int]:
 
 
 def measure_loss(device: str, tiny: bool, keep: Keep) -> None:
-    """Loss and gradient beside eager BCE and beside the memory's bandwidth, float32 and bfloat16."""
+    """Time of loss and gradient, compared with eager BCE and with the memory bandwidth, float32 and bfloat16."""
     from gpu_loss import METHODS, SHAPES, TINY_METHODS, TINY_SHAPES, measure_bandwidth, measure_shape
 
     bandwidth = measure_bandwidth(device, 2**20 if tiny else 2**30)
@@ -119,7 +119,7 @@ def measure_loss(device: str, tiny: bool, keep: Keep) -> None:
 
 
 def measure_peaks(device: str, tiny: bool, keep: Keep) -> None:
-    """Peak memory of the loss above logits and labels."""
+    """Peak memory of the loss in addition to logits and labels."""
     from gpu_loss import METHODS, TINY_METHODS
     from loss_speed import MEMORY_SHAPE, SPARSE_SHAPES, measure_memory
 
@@ -128,7 +128,7 @@ def measure_peaks(device: str, tiny: bool, keep: Keep) -> None:
 
 
 def measure_steps(device: str, tiny: bool, keep: Keep) -> None:
-    """A step of `PLMTrainer` beside one of the stock `Trainer`; on a GPU in bfloat16, with models of base size."""
+    """A step of `PLMTrainer` compared with one of `Trainer`; on a GPU in bfloat16, with models of base size."""
     from overhead import KINDS, LABELS, SIZES, STEPS, WARM_UP, measure
 
     size = SIZES["tiny" if tiny else "base"]
@@ -139,7 +139,7 @@ def measure_steps(device: str, tiny: bool, keep: Keep) -> None:
 
 
 def compare_methods(device: str, tiny: bool, keep: Keep) -> None:
-    """MiniLM fine-tuned with BCE, `pos_weight`, asymmetric and the default, three seeds; four runs at a time."""
+    """Fine-tune MiniLM with BCE, `pos_weight`, asymmetric and the default, three seeds; four runs at a time."""
     from features import minilm_folder
     from studies import MAIN_METHODS, SEEDS
     from training import Run
@@ -162,7 +162,7 @@ def compare_methods(device: str, tiny: bool, keep: Keep) -> None:
 
 
 def prepare_runs(folder: str) -> None:
-    """Keep the results of this process's runs in a folder of their own."""
+    """Save the results of this process's runs in their own folder."""
     import training
 
     training.be_quiet()
@@ -170,7 +170,7 @@ def prepare_runs(folder: str) -> None:
 
 
 def finished(run: Any, tiny: bool) -> dict[str, Any]:
-    """The seed, the seconds and the scores of a run, which is made now."""
+    """Make a run; returns its seed, its seconds and its scores."""
     from sources import Source
     from training import make_run
 

@@ -10,11 +10,11 @@ POSITIVES = (697, 418, 251, 150, 90, 54, 32, 19, 12, 7)
 NUM_ROWS = 1200
 NUM_TOKENS = 12
 FIRST_TOKEN = 2
-"""The first token of every text; a BERT takes its output from it."""
+"""The first token of every text; BERT's classifier uses its output."""
 
 NUM_FILLERS = 80
 FIRST_FILLER = 20
-"""Smaller token ids are special tokens (0 to 4) or the labels' words (from 5 on)."""
+"""Smaller token ids are special tokens (0 to 4) or words of labels (from 5 on)."""
 
 VOCABULARY = FIRST_FILLER + NUM_FILLERS
 SHOWN = 0.95
@@ -24,8 +24,8 @@ SHOWN = 0.95
 def make_keyword_texts(num_rows: int, seed: int) -> tuple[Tensor, list[list[int]]]:
     """Token ids, int64 `(num_rows, NUM_TOKENS)`, and the labels of each row.
 
-    Each label has exactly its share of the rows, rounded; the rows are drawn for each label independently. A text has
-    filler words. For each label of the row, one of them is replaced by the label's word, except in one case of twenty.
+    Each label has exactly its share of the rows, rounded; its rows are drawn independently of the other labels. A text
+    has filler words. For each label of the row, one of them is replaced by the label's word, except in one case of 20.
     """
     generator = np.random.default_rng(seed)
     positive = np.zeros((num_rows, len(POSITIVES)), bool)

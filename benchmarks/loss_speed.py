@@ -1,14 +1,14 @@
-"""What the loss itself costs, forward and backward, beside binary cross-entropy, from 20 to 1,000,000 labels.
+"""Measures the cost of the loss, forward and backward, compared with binary cross-entropy, for 20 to 1,000,000 labels.
 
     python benchmarks/loss_speed.py    # seed 0, four minutes on two cores; writes outputs/benchmarks/loss_speed.*
 
-Every method makes one step in turn on the same logits and labels; ratios to eager BCE, which is
-`F.binary_cross_entropy_with_logits`, are taken step by step, and their median is shown with the quartiles. Compiled:
-by `torch.compile`, for any shape. The floor reads logits and labels and writes the gradient once, and does nothing
-else: `torch.add(logits, labels, out=gradient)`. Memory is the peak above logits and labels. The last table is of the
-way from lists of class ids to the loss, with dense labels and with sparse ones. Evaluation: a linear classifier's
-forward pass, and what the loss takes after it. On one core and on two, or on the GPU, if there is one; each in a
-process of its own.
+Every method makes one step in turn on the same logits and labels. Ratios to eager BCE, which is
+`F.binary_cross_entropy_with_logits`, are taken step by step, and their median is shown with the quartiles. Compiled
+means by `torch.compile`, for any shape. The floor only reads logits and labels and writes the gradient once:
+`torch.add(logits, labels, out=gradient)`. Memory is the peak in addition to logits and labels. The last table has the
+time from lists of class ids to the loss, with dense and with sparse labels. Evaluation has the time of a linear
+classifier's forward pass and of the loss after it. All is measured on one core and on two, or on the GPU if there is
+one, each in its own process.
 """
 
 import argparse
@@ -56,14 +56,14 @@ SHAPES = (
 MEMORY_SHAPE = (16, 200_000)
 SPARSE_SHAPES = ((16, 100_000), (16, 1_000_000))
 
-# For the allocator of a process that is yet to start (glibc): to keep what is freed, so that no method pays for the
-# memory that another gave back; or to give all back at once, so that the peak is that of the method.
+# Settings for glibc's allocator in a new process: keep freed memory, so that no method pays for memory that a previous
+# one returned; or return all memory at once, so that the peak is that of the method.
 KEEP_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(2**25), "MALLOC_TRIM_THRESHOLD_": str(2**36)}
 GIVE_BACK_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(2**16), "MALLOC_TRIM_THRESHOLD_": str(2**16)}
 
 
 def seconds_of(step: Callable[[], Any]) -> float:
-    # On one core the time that it computes, so that other programs on the machine count little.
+    # On one core, CPU time is used, so that other programs on the machine matter little.
     clock = time.perf_counter if torch.cuda.is_available() or torch.get_num_threads() > 1 else time.thread_time
     start = clock()
     step()
@@ -96,9 +96,9 @@ def measure_seconds(
 
 
 def peak_bytes(step: Callable[[], Any]) -> int:
-    """By how much a step raises the memory in use, at most; after steps that warm it up.
+    """The peak of the memory that a step adds, after warm-up steps.
 
-    On a CPU, in a process that began with `GIVE_BACK_MEMORY`.
+    On a CPU, the process must have started with `GIVE_BACK_MEMORY`.
     """
     for _ in range(3):
         step()
@@ -107,7 +107,7 @@ def peak_bytes(step: Callable[[], Any]) -> int:
         torch.cuda.reset_peak_memory_stats()
         before = torch.cuda.memory_allocated()
     else:
-        Path("/proc/self/clear_refs").write_text("5")  # of Linux: VmHWM, the peak of VmRSS, begins anew
+        Path("/proc/self/clear_refs").write_text("5")  # Linux: resets VmHWM, the peak of VmRSS
         before = _status("VmRSS")
     for _ in range(20):  # some steps of the compiled loss empty its counters
         step()
@@ -125,7 +125,7 @@ def measure_memory(
     shape: tuple[int, int] = MEMORY_SHAPE,
     sparse_shapes: Sequence[tuple[int, int]] = SPARSE_SHAPES,
 ) -> dict[str, Any]:
-    """Peak memory of the methods, in bytes for each entry of a shape, and with dense and with sparse labels."""
+    """Peak memory of the methods in bytes per entry of a shape, and peak memory with dense and sparse labels."""
     torch.set_num_threads(1)
     logits, labels = make_batch(*shape, torch.float32, device)
     peaks = {}
@@ -164,7 +164,7 @@ def measure_evaluation(device: str) -> dict[str, float]:
 
 
 def measure_speed(threads: int, device: str, shapes: Sequence[tuple[int, int]]) -> dict[str, Any]:
-    """The seconds of all steps on so many cores."""
+    """The seconds of all steps on `threads` cores."""
     torch.set_num_threads(threads)
     dtypes = (torch.float32, torch.bfloat16) if device == "cuda" else (torch.float32,)
     seconds = [result for shape in shapes for dtype in dtypes for result in measure_seconds(*shape, dtype, device)]
@@ -201,7 +201,7 @@ def show(report: dict[str, Any], console: Console) -> None:
 
 
 def show_memory(memory: dict[str, Any], console: Console) -> None:
-    table = Table(title=f"Peak memory above logits and labels, {MEMORY_SHAPE[0]} x {MEMORY_SHAPE[1]:,}, float32")
+    table = Table(title=f"Peak memory besides logits and labels, {MEMORY_SHAPE[0]} x {MEMORY_SHAPE[1]:,}, float32")
     table.add_column("method")
     table.add_column("bytes per entry", justify="right")
     for method, value in memory["bytes_per_entry"].items():
@@ -240,8 +240,8 @@ def draw(reports: list[dict[str, Any]], path: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--threads", type=int, nargs="+", default=[1, 2], help="of a CPU")
-    parser.add_argument("--labels", type=int, nargs="+", help="only the shapes with so many labels")
+    parser.add_argument("--threads", type=int, nargs="+", default=[1, 2], help="numbers of CPU threads")
+    parser.add_argument("--labels", type=int, nargs="+", help="only shapes with these numbers of labels")
     args = parser.parse_args()
     matplotlib.use("agg")
     device = "cuda" if torch.cuda.is_available() else "cpu"

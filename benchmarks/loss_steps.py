@@ -1,4 +1,4 @@
-"""What `loss_speed.py` measures: one step of each method, forward and backward."""
+"""The steps that `loss_speed.py` measures: one for each method, forward and backward."""
 
 import functools
 from collections.abc import Callable, Iterator
@@ -19,7 +19,7 @@ BASELINE, FLOOR = "BCE", "floor"
 
 
 def asymmetric_by_autograd(logits: Tensor, labels: Tensor) -> Tensor:
-    """As an objective from outside of `hf_plm`: autograd computes its derivative."""
+    """The asymmetric loss as a custom objective: autograd computes its derivative."""
     return asymmetric(logits, labels)
 
 
@@ -27,7 +27,7 @@ PLM: dict[str, dict[str, Any]] = {
     "PLM paper": {"preset": "paper"},  # random masks, on BCE
     "PLM default": {},  # expected masks, on the asymmetric loss
     "PLM random": {"mask": "random"},  # the default with random masks
-    "PLM autograd": {"objective": asymmetric_by_autograd},  # the default by autograd, eager only: one graph too many
+    "PLM autograd": {"objective": asymmetric_by_autograd},  # the default by autograd, only eager
 }
 EVALUATION_SHAPE, FEATURES = (64, 100_000), 256
 
@@ -81,7 +81,7 @@ def make_step(method: str, logits: Tensor, labels: Tensor) -> Callable[[], Any]:
 
 
 def make_evaluation_steps(device: str) -> dict[str, Callable[[], Any]]:
-    """A linear classifier's forward pass, and what the loss does in evaluation with its logits."""
+    """A linear classifier's forward pass, and the loss in evaluation on its logits."""
     rows, num_labels = EVALUATION_SHAPE
     logits, labels = make_batch(rows, num_labels, torch.float32, device)
     logits = logits.detach()

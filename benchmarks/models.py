@@ -1,4 +1,4 @@
-"""The inputs of the compared models, and the models: small ones from scratch, or a pretrained one."""
+"""The compared models and their inputs: small models from scratch, or a pretrained one."""
 
 import copy
 import functools
@@ -24,11 +24,11 @@ from transformers import (
 from hf_plm.small_models import train_tokenizer
 
 IMAGE_MODEL = "google/vit-base-patch16-224-in21k"
-"""The model for images with `Source.full`."""
+"""The model for pictures with `Source.full`."""
 
 
 def rows_of(inputs: dict[str, Tensor], labels: list) -> Dataset:
-    """Rows that are read from tensors in memory."""
+    """Rows from tensors in memory."""
     dataset = Dataset.from_dict({"row": np.arange(len(labels)), "labels": labels})
 
     def read(batch: dict) -> dict:
@@ -72,7 +72,7 @@ def pretrained_text_model(name: str | Path, num_labels: int, max_length: int) ->
 
 
 def small_modernbert(texts: list[str], num_labels: int, max_length: int) -> tuple[Callable, Callable]:
-    """As above, with a tokenizer trained on `texts` and a small ModernBERT from scratch."""
+    """As `pretrained_text_model`, with a tokenizer trained on `texts` and a small ModernBERT from scratch."""
     tokenizer = train_tokenizer(texts)
     config = ModernBertConfig(
         vocab_size=len(tokenizer),
@@ -92,7 +92,7 @@ def small_modernbert(texts: list[str], num_labels: int, max_length: int) -> tupl
 
 
 def image_model(size: int, num_labels: int, full: bool) -> tuple[Callable, Callable[[], nn.Module]]:
-    """As above, for pictures and a ViT: a small one from scratch, or a pretrained one of full size."""
+    """As `pretrained_text_model`, for pictures: a small ViT from scratch, or a pretrained one of full size."""
     if full:
         processor = AutoImageProcessor.from_pretrained(IMAGE_MODEL)
         make_model = functools.partial(
@@ -134,7 +134,7 @@ def from_config(auto_class: Any, config: PreTrainedConfig) -> nn.Module:
 
 
 class DigitNet(nn.Module):
-    """A small convolutional network that finds digits wherever they are."""
+    """A small convolutional network that finds digits at any place."""
 
     def __init__(self, num_labels: int):
         super().__init__()

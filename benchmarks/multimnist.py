@@ -15,17 +15,17 @@ def make_multi_digit(
     """Pictures of 1 to `max_digits` objects of different classes at random places, and the classes that they show.
 
     Args:
-        images (uint8, `(count, height, width)`): one object each, bright on black; of any single-label data set.
+        images (uint8, `(count, height, width)`): one bright object on black each, from any single-label data set.
         classes (int, `(count,)`): their classes, from 0.
         num_rows: how many pictures to make.
         imbalance_factor: class 0 is about this many times as frequent as the last class; the frequencies between them
             fall exponentially. 1 for equal frequencies.
-        seed: of every choice.
+        seed: of all random choices.
         canvas: height and width of the pictures, in pixels.
         max_digits: the largest number of objects in a picture; they may overlap.
 
     Returns:
-        the pictures (uint8, `(num_rows, canvas, canvas)`), and for each the sorted list of its classes.
+        the pictures (uint8, `(num_rows, canvas, canvas)`), and for each a sorted list of its classes.
     """
     generator = np.random.default_rng(seed)
     num_classes = int(classes.max()) + 1

@@ -1,10 +1,10 @@
-"""What Partial Label Masking costs in a step of training, beside the stock `Trainer` with BCE.
+"""Measures the cost of Partial Label Masking in a training step, compared with the stock `Trainer` with BCE.
 
     python benchmarks/overhead.py    # seed 0, four minutes on two cores; writes outputs/benchmarks/overhead.*
 
 For a BERT-like and a ViT-like model and 20, 365 and 5,000 labels, the stock `Trainer` and `PLMTrainer` with the
 presets `default` and `paper` make one step each in turn, on the same batches. Ratios are taken step by step, and their
-median is shown with the quartiles. Memory is the peak of a process of its own; on a GPU, that of model and optimizer.
+median is shown with the quartiles. Memory is the peak of a separate process; on a GPU, that of model and optimizer.
 """
 
 import gc
@@ -55,10 +55,10 @@ class Size:
     """How large the models are, and their batches.
 
     Attributes:
-        hidden, layers, heads: of both models; what lies between the layers is four times as wide as they are.
-        rows: of a batch.
-        vocabulary, tokens: of BERT, and of its texts.
-        pixels, patch: the side of ViT's pictures and of its patches.
+        hidden, layers, heads: of both models; the intermediate layers are four times as wide as `hidden`.
+        rows: number of rows of a batch.
+        vocabulary, tokens: size of BERT's vocabulary, and length of its texts.
+        pixels, patch: side length of ViT's pictures and patches.
     """
 
     hidden: int
@@ -107,7 +107,7 @@ def labels_of(row: int, num_labels: int) -> list[int]:
 
 
 def make_trainer(kind: str, num_labels: int, method: str, folder: str, size: Size, device: str) -> Trainer:
-    """On a GPU in bfloat16."""
+    """A trainer that makes single steps; on a GPU in bfloat16."""
     set_seed(SEED)
     args = PLMTrainingArguments(
         folder,
@@ -126,14 +126,14 @@ def make_trainer(kind: str, num_labels: int, method: str, folder: str, size: Siz
     trainer_class = Trainer if method == "stock" else PLMTrainer
     collator = MultiLabelCollator(num_labels, label_format="ids")
     trainer = trainer_class(model, args, collator, rows)
-    trainer.model = trainer.accelerator.prepare_model(trainer.model)  # its forward pass is now in bfloat16
+    trainer.model = trainer.accelerator.prepare_model(trainer.model)  # now its forward pass is in bfloat16
     trainer.current_gradient_accumulation_steps = 1
     trainer.create_optimizer()
     return trainer
 
 
 def step(trainer: Trainer, batch: dict[str, Tensor]) -> float:
-    """One step of training as `Trainer` makes it; its seconds."""
+    """Make one training step as `Trainer` does; returns its seconds."""
     batch = dict(batch)
     start = time.perf_counter()
     (batch,), num_items = trainer.get_batch_samples(iter([batch]), 1, trainer.args.device)
@@ -146,7 +146,7 @@ def step(trainer: Trainer, batch: dict[str, Tensor]) -> float:
 
 
 def peak_memory(kind: str, num_labels: int, method: str, size: Size) -> float:
-    """MB, of a process of its own that makes three steps on the CPU."""
+    """The peak memory, in MB, of a separate process that makes three steps on the CPU."""
     context = multiprocessing.get_context("fork")  # saves the import
     receiver, sender = context.Pipe(duplex=False)
     process = context.Process(target=_send_peak_memory, args=(sender, kind, num_labels, method, size))
@@ -165,14 +165,14 @@ def _send_peak_memory(pipe: Connection, kind: str, num_labels: int, method: str,
 
 
 def warm_up(trainer: Trainer, batches: Sequence[dict[str, Tensor]]) -> None:
-    """Three steps: memory is then at its peak, and what is compiled is compiled."""
+    """Make three steps: afterwards memory is at its peak and all compilation is done."""
     for batch in batches[:3]:
         step(trainer, batch)
 
 
 def make_trainers(kind: str, num_labels: int, folder: str, size: Size, device: str) -> tuple[dict, list, dict]:
     """A trainer for each method, the batches for all, and on a GPU the peak memory of each trainer in MB."""
-    gc.collect()  # earlier trainers, which refer to themselves
+    gc.collect()  # earlier trainers have reference cycles
     batches = make_batches(kind, num_labels, size, device)
     trainers, peaks = {}, {}
     for method in METHODS:
@@ -218,7 +218,7 @@ def main() -> None:
     size, device = SIZES["small"], "cuda" if torch.cuda.is_available() else "cpu"
     cases = [(kind, num_labels) for kind in KINDS for num_labels in LABELS]
     runs = [(*case, method) for case in cases for method in METHODS] if device == "cpu" else []
-    peaks = [peak_memory(*one, size) for one in track(runs, "Memory")]  # first: a fork wants a process without threads
+    peaks = [peak_memory(*one, size) for one in track(runs, "Memory")]  # first: fork needs a process without threads
     results = [result for case in track(cases, "Seconds") for result in measure(*case, size, device)]
     for result, peak in zip(results, peaks, strict=False):
         result["peak_mb"] = peak

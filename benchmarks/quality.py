@@ -1,4 +1,4 @@
-"""When does Partial Label Masking help, and which methods does it beat? Makes a study's missing runs, and its tables.
+"""When does Partial Label Masking help, and which methods does it beat? Makes the missing runs and tables of a study.
 
     python benchmarks/quality.py methods --quick                  # ten minutes on two cores, with a third of the data
     python benchmarks/quality.py methods --task debtags           # one study on one task: half an hour
@@ -19,7 +19,7 @@ from collections.abc import Iterable
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
-os.environ.setdefault("OMP_NUM_THREADS", "1")  # two runs side by side are faster than one on two cores
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # two runs in parallel are faster than one on two cores
 
 from pictures import draw_epochs, draw_summary
 from results import best_trial, read_results, select_rows
@@ -67,7 +67,7 @@ def report(name: str, task: str, source: Source) -> None:
 
 
 def update_documents() -> None:
-    """Renew the tables and pictures of README and docs, from the small runs."""
+    """Update the tables and pictures of README and docs from the small runs."""
     for document in DOCUMENTS:
         document.write_text(fill(document.read_text()))
     draw_summary(method_results(), ROOT / "docs" / "images" / "methods.png")
@@ -87,7 +87,7 @@ def main() -> None:
     parser.add_argument("--mnist", default=Source.mnist, help="a data set of the Hub, or a parquet file")
     parser.add_argument("--fashion", default=Source.fashion, help="a data set of the Hub, or the authors' four files")
     parser.add_argument("--data", help="the folder of COCO")
-    parser.add_argument("--workers", type=int, default=os.cpu_count(), help="runs side by side")
+    parser.add_argument("--workers", type=int, default=os.cpu_count(), help="number of runs in parallel")
     args = parser.parse_args()
     source = Source(args.mnist, args.fashion, args.data, args.full, args.quick)
     for name, study in STUDIES.items():

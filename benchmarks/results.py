@@ -1,4 +1,4 @@
-"""Reads the results of a study, and finds the best of a row's trials."""
+"""Reads the results of a study and finds the best trial of a row."""
 
 import itertools
 from collections.abc import Sequence

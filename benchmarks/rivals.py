@@ -1,8 +1,8 @@
-"""Losses of other papers, used only in the benchmarks, each with its source. A run names one in `rival`.
+"""Losses of other papers, used only in the benchmarks, each with its source. The setting `rival` of a run names one.
 
 The element-wise ones, `(logits, labels, positives, negatives, ...) -> (batch, num_labels)`, are objectives as in
 `hf_plm/objectives.py`. Those in `BATCH_LOSSES`, `(logits, labels, ...) -> scalar`, compare the labels of a row with
-each other, or the rows of a batch. They leave out unknown labels (NaN, -100).
+each other, or the rows of a batch. They ignore unknown labels (NaN, -100).
 """
 
 import functools

@@ -24,7 +24,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 from unittest import mock
 
-os.environ.setdefault("OMP_NUM_THREADS", "1")  # two runs side by side are faster than one on two cores
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # two runs in parallel are faster than one on two cores
 
 import matplotlib
 from matplotlib import pyplot as plt
@@ -46,7 +46,7 @@ AVERAGES = ("micro", "macro")
 
 @dataclass(frozen=True)
 class Case:
-    """What a training changes in the settings of its task."""
+    """The changes of a training to the settings of its task."""
 
     task: str
     what: str
@@ -81,12 +81,12 @@ def without_calming() -> Iterator[None]:
     update = rules.update_ideal_ratio
 
     def unshrunk(*arguments: Any) -> Any:
-        *others, _ = arguments  # the last is num_updates
+        *others, _ = arguments  # the last argument is num_updates
         return update(*others, 0)
 
     with (
         mock.patch.object(rules, "update_ideal_ratio", unshrunk),
-        mock.patch.object(rules, "PSEUDO_COUNT", 0.5),  # 0 would divide by 0
+        mock.patch.object(rules, "PSEUDO_COUNT", 0.5),  # 0 would cause a division by 0
         mock.patch.object(rules, "DRIFT_BOUND", math.inf),
     ):
         yield

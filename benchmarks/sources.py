@@ -1,4 +1,4 @@
-"""A task: data in three parts, a model, and the length of its training. And where the data come from.
+"""Classes for a task (data in three parts, a model, and the length of training) and for the source of its data.
 
 Models train on `train`. Settings and thresholds are chosen on `dev`, a tenth of the training data. The tables report
 scores on `validation`.
@@ -46,14 +46,14 @@ class Task:
 
 @dataclass(frozen=True)
 class Source:
-    """Where the data come from, and how much of everything is used.
+    """Where the data come from, and how many of them are used.
 
     Attributes:
         mnist: MNIST, as a data set of the Hub or a parquet file.
         fashion: Fashion-MNIST, as a data set of the Hub, or a folder with the four files of its authors (idx, gzip).
         data: the folder of data that you have to download yourself (COCO).
-        full: full-size pretrained models, for a GPU.
-        quick: a third of the training data.
+        full: use full-size pretrained models, for a GPU.
+        quick: use a third of the training data.
     """
 
     mnist: str = "ylecun/mnist"
@@ -76,6 +76,6 @@ def cut(dataset: Dataset, source: Source) -> tuple[Dataset, Dataset]:
 
 
 def read_parts(name: str) -> DatasetDict:
-    """Training and validation rows of one of the examples' data sets."""
+    """Training and validation rows of an example data set."""
     folder = EXAMPLES / "data" / name
     return load_dataset("parquet", data_files={part: str(folder / f"{part}.parquet") for part in SPLITS})

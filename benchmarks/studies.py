@@ -1,4 +1,4 @@
-"""Which runs answer which question.
+"""The studies: questions, and the runs that answer them.
 
 A study has rows. A row has one or several settings, its trials. Every trial runs with the first seed. The trial with
 the best score on `dev` also runs with the other seeds, and the table shows it. So every method has the same budget.
@@ -19,7 +19,7 @@ class Study:
     """A question, and the runs that answer it.
 
     Attributes:
-        question: in words.
+        question: as a sentence.
         rows: name -> trials.
         tasks: the tasks to run on; names in `TASKS`.
         baseline: the row that the others are compared with, seed by seed.

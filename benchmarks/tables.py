@@ -67,7 +67,7 @@ TASK_DESCRIPTIONS = {
     "mnist-lt-100": "10 classes, one per row, convolutions: top-1 error",
     "fashion-lt-100": "10 classes, one per row, convolutions: top-1 error",
 }
-"""The numbers of rows are those of `train`, without `dev`."""
+"""The numbers of rows are those of `train`, without the rows of `dev`."""
 
 COMPARED = ("methods", "pretrained")
 """The studies that the summaries use; no task is in both."""
@@ -78,7 +78,7 @@ def mean_and_spread(values: Sequence[float]) -> str:
 
 
 def markdown(rows: Sequence[Sequence[str]]) -> str:
-    """A table; the first row is its head."""
+    """A table; the first row has the column names."""
     rows = [rows[0], ["---"] * len(rows[0]), *rows[1:]]
     return "\n".join("| " + " | ".join(row) + " |" for row in rows)
 
@@ -86,7 +86,7 @@ def markdown(rows: Sequence[Sequence[str]]) -> str:
 def study_table(study: Study, results: Results) -> str:
     """Percent on `validation`: mean ± standard deviation over the seeds, and the paired difference to the baseline.
 
-    The studies in `COMPARED` also have rows of what can be done after training, see `with_post_hoc`.
+    The studies in `COMPARED` also have rows with a step after training, see `with_post_hoc`.
     """
     results = with_post_hoc(results) if study in [STUDIES[name] for name in COMPARED] else results
     single_label = is_single_label(results)
@@ -128,7 +128,7 @@ def overview_table(results: Mapping[str, Results]) -> str:
 
 
 def headline(results: Mapping[str, Results]) -> str:
-    """Two sentences for the first screen: the default, the rival with the best mean rank, and BCE, over all tasks."""
+    """Two sentences for the README: the default, the rival with the best mean rank, and BCE, over all tasks."""
     ranks = mean_ranks(results)
     rival = min((name for name in ranks if name not in (DEFAULT, "BCE")), key=lambda name: ranks[name])
     tasks = [rows for rows in results.values() if not is_single_label(rows)]
@@ -150,7 +150,7 @@ def headline(results: Mapping[str, Results]) -> str:
 def wins_table(results: Mapping[str, Results]) -> str:
     """The default against each rival over all tasks: mean rank, and wins, ties and losses on each score.
 
-    Rows of what can be done after training have no rank, and come last.
+    Rows with a step after training have no rank and come last.
     """
     ranks = mean_ranks(results)
     columns = {**SCORES, "accuracy": "accuracy, one label per row"}
@@ -167,7 +167,7 @@ def wins_table(results: Mapping[str, Results]) -> str:
 
 
 def losses_table(results: Mapping[str, Results]) -> str:
-    """Where a rival, without tuned thresholds, is better than the default beyond the interval."""
+    """Where a rival, without tuned thresholds, is better than the default by more than the interval."""
     table = [["task", "rival", "score", "default minus rival"]]
     for task, rows in results.items():
         for name in rows:
@@ -190,7 +190,7 @@ SUMMARIES = {"headline": headline, "overview": overview_table, "wins": wins_tabl
 
 
 def table(name: str, task: str | None) -> str | None:
-    """A table of the small runs: one of `SUMMARIES`, or of a study and a task; None without results."""
+    """A table of the small runs: one of `SUMMARIES`, or that of a study and a task; None without results."""
     if name in SUMMARIES:
         results = method_results()
         return SUMMARIES[name](results) if results else None

@@ -45,7 +45,7 @@ def clipart(source: Source) -> Task:
 
 
 def coco(source: Source) -> Task:
-    """COCO 2017, 80 labels, from its pictures and its instance annotations in the folder `data`.
+    """COCO 2017, 80 labels, from the pictures and instance annotations in the folder `data`.
 
     The folder holds `train2017/`, `val2017/` and `annotations/instances_{train,val}2017.json`, as COCO is distributed.
     """
@@ -100,7 +100,7 @@ def long_tailed_mnist(source: Source, imbalance_factor: float, fashion: bool = F
 
 
 def long_tailed_cifar(source: Source, num_labels: int, imbalance_factor: float = 100) -> Task:
-    """CIFAR-10-LT or CIFAR-100-LT, made from the Hub's CIFAR; its test set is what the literature reports on."""
+    """CIFAR-10-LT or CIFAR-100-LT, made from CIFAR on the Hub; the literature reports scores on its test set."""
     data = load_dataset(f"uoft-cs/cifar{num_labels}")
     return _long_tailed_images(data["train"], data["test"], num_labels, imbalance_factor, source)
 

@@ -1,4 +1,4 @@
-"""One run: train a model on a task with some settings, score it, and keep the result in a file."""
+"""One run: train a model on a task with some settings, score it, and save the result in a file."""
 
 import functools
 import hashlib
@@ -34,7 +34,7 @@ from hf_plm.scores import multilabel_scores
 RESULTS = Path(__file__).parent / "results"
 
 WITHOUT_EFFECT = (("update_steps", None), ("mask", "random"), ("class_weight", 0.0), ("prior", None))
-"""Settings with values that change nothing; they are left out of the files' names."""
+"""Settings with values that change nothing; they do not affect the names of files."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class Run:
         plm = asdict(settings) | {"prior": self.settings.get("plm_prior")}  # if None, it depends on the task
         plm = {name: value for name, value in plm.items() if (name, value) not in WITHOUT_EFFECT}
         if plm["initial_ratio"] != "tempered":
-            del plm["temper"]  # nothing reads it
+            del plm["temper"]  # it has no effect
         if plm["rule"] == "marginal":
             plm |= {"pseudo_count": PSEUDO_COUNT, "drift_bound": DRIFT_BOUND}
         arguments = default_arguments(OBJECTIVES[plm["objective"]]) | plm["objective_kwargs"]
@@ -87,7 +87,7 @@ def load_task(name: str, source: Source) -> Task:
 
 
 def be_quiet() -> None:
-    """Show no progress of single runs, so that the terminal has the progress of all runs."""
+    """Hide the progress of single runs: the terminal shows that of all runs."""
     datasets.disable_progress_bars()
     transformers.logging.disable_progress_bar()
     transformers.logging.set_verbosity_error()
@@ -133,7 +133,7 @@ def make_run(run: Run, source: Source) -> None:
 
 
 def quiet_arguments(task: Task, seed: int) -> dict[str, Any]:
-    """The arguments of `PLMTrainingArguments` that all trainings on a task share: nothing is saved or reported."""
+    """The `PLMTrainingArguments` that all trainings on a task share: nothing is saved or reported."""
     return {
         "seed": seed,
         "per_device_train_batch_size": task.batch_size,
@@ -169,7 +169,7 @@ def train(task: Task, run: Run, folder: str) -> PLMTrainer:
         raise ValueError(f"the run has settings that nothing reads: {settings}")
     args.__post_init__()  # checks them
     set_seed(run.seed)
-    # Without counts, the trainer counts the rows that are drawn, and sees that each row has one class.
+    # Without counts, the trainer counts the drawn rows, and finds that each row has one class.
     counts = None if args.plm_class_aware or task.is_single_label else task.counts
     trainer = PLMTrainer(task.make_model(), args, train_dataset=task.train, label_counts=counts, objective=objective)
     trainer.remove_callback(PrinterCallback)
@@ -221,7 +221,7 @@ def single_label_scores(logits: np.ndarray, labels: np.ndarray, groups: dict, pr
 
 
 def calibration_error(probabilities: np.ndarray, labels: np.ndarray, num_bins: int = 15) -> float:
-    """Expected calibration error over all entries: the mean distance of a bin's probability and frequency."""
+    """Expected calibration error over all entries: the mean difference between a bin's probability and frequency."""
     bins = np.minimum((probabilities * num_bins).astype(int), num_bins - 1).ravel()
     predicted = np.bincount(bins, probabilities.ravel(), num_bins)
     occurred = np.bincount(bins, (labels == 1).ravel(), num_bins)

@@ -1,8 +1,8 @@
-"""Make the tables of `docs/licences.md` anew: which packages hf_plm and its extras bring, and under which licences.
+"""Make the tables of `docs/licences.md`: which packages hf_plm and its extras install, and under which licences.
 
     python docs/licences.py
 
-It reads what the installed packages say of themselves, so everything must be installed: `make licences` sees to that.
+It reads the metadata of installed packages, so all must be installed: run `make licences`.
 """
 
 import re
@@ -22,11 +22,11 @@ SPDX = {
     "MIT License": "MIT",
     "Mozilla Public License 2.0 (MPL 2.0)": "MPL-2.0",
 }
-"""The short names of licences that some packages write in words. Whatever names no version stays as it is written."""
+"""SPDX names for licences that some packages spell out. A licence without a version is not changed."""
 
 COPYLEFT = re.compile(r"GPL|MPL|EPL|CDDL")
 Needed = dict[str, set[str]]
-"""Package -> the packages that ask for it."""
+"""Package -> the packages that require it."""
 
 
 def licence_of(name: str) -> str:
@@ -49,7 +49,7 @@ def licence_of(name: str) -> str:
 
 
 def requirements(name: str, extras: frozenset[str]) -> list[Requirement]:
-    """What an installed package with these extras asks for on this machine.
+    """The requirements of an installed package with these extras on this machine.
 
     Raises:
         ValueError: if it is not installed.
@@ -66,7 +66,7 @@ def requirements(name: str, extras: frozenset[str]) -> list[Requirement]:
 
 
 def needed(name: str, extras: frozenset[str] = frozenset()) -> Needed:
-    """Every package that a package with these extras brings, itself left out, and what asks for each."""
+    """All packages that a package with these extras installs (without itself), and what requires each."""
     found: Needed = {}
     done = set()
     waiting = [(canonicalize_name(name), extras)]
@@ -84,9 +84,9 @@ def needed(name: str, extras: frozenset[str] = frozenset()) -> Needed:
 
 
 def table(packages: Needed) -> str:
-    """The packages in the order of their names, and which of them are under a copyleft licence."""
+    """A table of the packages, sorted by name, and a list of those with a copyleft licence."""
     if not packages:
-        return "Nothing that is not there without it."
+        return "Nothing new."
     lines = ["| package | licence | needed by |", "|---|---|---|"]
     for name in sorted(packages):
         lines.append(f"| {name} | {licence_of(name)} | {', '.join(sorted(packages[name]))} |")
@@ -96,7 +96,7 @@ def table(packages: Needed) -> str:
 
 
 def sections(root: str = ROOT) -> str:
-    """A table of what the package brings alone, and one of what each extra adds."""
+    """A table of the packages without extras, and one for each extra with what it adds."""
     alone = needed(root)
     parts = [f"## Without extras\n\n{table(alone)}"]
     for extra in sorted(metadata.metadata(root).get_all("Provides-Extra", [])):
@@ -106,7 +106,7 @@ def sections(root: str = ROOT) -> str:
 
 
 def fill(text: str, made: str) -> str:
-    """A page with what stands between its marks made anew."""
+    """A page with the text between its marks replaced."""
     return re.sub(r"(?s)(?<=<!-- licences -->\n).*(?=<!-- end -->)", lambda _: f"\n{made}\n\n", text)
 
 

@@ -1,7 +1,7 @@
-"""A hook of MkDocs, see `mkdocs.yml`: which files the site shows, and how code is shown in its pages.
+"""A hook for MkDocs, see `mkdocs.yml`: which files the site shows, and how code is shown in its pages.
 
 The site has the folders of the repository, and `README.md` is its first page. So a link from one file to another works
-on GitHub and on the site alike.
+both on GitHub and on the site.
 """
 
 import re
@@ -18,15 +18,15 @@ LINKED = (
     *("docs/images/*", "examples/*.*", "examples/accelerate/*", "benchmarks/*.py", "hf_plm/*.py", "tests/*.py"),
     *("LICENSE", "Makefile", "mkdocs.yml", "pyproject.toml", "docs/site.*"),
 )
-"""What a page may link to or load, beside other pages; the site has a copy of each."""
+"""Files that a page may link to or load, in addition to other pages; the site has a copy of each."""
 
 CODE = re.compile(r"(<(?:a|h\d|pre)\b.*?</(?:a|h\d|pre)>)|<code>([^<]*)</code>", re.DOTALL)
 CALL = re.compile(r"(?:hf_plm\.)?(\w+)((?:\.\w+)?)(\(.*\))?", re.DOTALL)
-AMBIGUOUS = {"predict"}  # alone, it may be that of `Trainer`
+AMBIGUOUS = {"predict"}  # without a class, it may be that of `Trainer`
 
 
 def matching(patterns: tuple[str, ...]) -> set[str]:
-    """The files of the repository that match a pattern, by their paths in it."""
+    """The paths, in the repository, of the files that match a pattern."""
     return {path.relative_to(ROOT).as_posix() for pattern in patterns for path in ROOT.glob(pattern)}
 
 
@@ -37,7 +37,7 @@ def documented_names() -> list[str]:
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
-    """Replace what MkDocs found in docs/ by what the site shows of the whole repository."""
+    """Replace the files that MkDocs found in docs/ by those of the whole repository that the site shows."""
     for file in [file for file in files if file.src_dir == config.docs_dir]:
         files.remove(file)
     for path in sorted(matching(PAGES + LINKED)):
@@ -46,14 +46,14 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def on_page_content(html: str, page: Page, **_: Any) -> str:
-    """Link the public names to their descriptions, and show the types of docstrings without their markup."""
+    """Link the public names to their descriptions, and show the types in docstrings without markup."""
     names, is_api = set(documented_names()), page.file.src_uri.startswith("docs/api/")
 
     def shown(match: re.Match[str]) -> str:
         code = match[2]
         if code is None:  # a link, a heading or a block of code
             return match[0]
-        if "`" in code and is_api:  # "`float`, *optional*" or "int64, `(num_labels,)`"; the default is shown beside it
+        if "`" in code and is_api:  # "`float`, *optional*" or "int64, `(num_labels,)`"; the default follows it
             return f"<code>{re.sub(r', (?:[*]optional[*]|defaults to .*)$', '', code).replace('`', '')}</code>"
         call = CALL.fullmatch(code)
         if call is None or call[1] not in names or code in AMBIGUOUS:

@@ -85,7 +85,7 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     try:
         file = import_module(f".{_FILES[name]}", __name__)
-    except AttributeError as error:  # of a package that lacks something; Python would say that there is no such name
+    except AttributeError as error:  # from a dependency; it would look as if hf_plm lacked the name
         raise ImportError(f"{__name__}.{name} could not be imported: {error}") from error
     value = globals()[name] = getattr(file, name)
     return value

@@ -64,7 +64,7 @@ class PLMCallback(TrainerCallback):
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        self._unlogged = {}  # it may be from an interrupted run
+        self._unlogged = {}  # may be left from an interrupted run
         self.trainer.begin_training()
 
     def on_epoch_begin(
@@ -76,7 +76,7 @@ class PLMCallback(TrainerCallback):
             self.update(args)
             self.log(control)
         if isinstance(self.trainer.train_dataset, ClassAwareDataset):
-            self.trainer.train_dataset.set_epoch(int(state.epoch or 0))  # accelerate does it only on one process
+            self.trainer.train_dataset.set_epoch(int(state.epoch or 0))  # accelerate does this only with one process
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -102,7 +102,7 @@ class PLMCallback(TrainerCallback):
             self.update(args)
             self.log(control)
         else:
-            self.trainer.plm_loss.raise_for_wrong_labels()  # of the steps since the last update
+            self.trainer.plm_loss.raise_for_wrong_labels()  # in the steps since the last update
             self.log_when_due(control)
 
     def on_evaluate(
@@ -151,7 +151,7 @@ class PLMCallback(TrainerCallback):
         """Log the latest summary, unless it was already logged."""
         if not self._unlogged:
             return
-        should_log = control.should_log  # Trainer.log resets it, and the training loss would not be logged
+        should_log = control.should_log  # Trainer.log resets it; then the training loss would not be logged
         self.trainer.log(self._unlogged)
         self._unlogged, control.should_log = {}, should_log
 

@@ -39,7 +39,7 @@ TASKS = {
         "top_k=tagger.model.config.num_labels",
     ),
 }
-"""By the name of the model's main input."""
+"""Name of the model's main input -> task."""
 
 
 def use_section(facts: RunFacts, repository: str, base_model: str | None) -> str:

@@ -71,7 +71,7 @@ def run(args: argparse.Namespace) -> None:
 
 
 def settings_of(args: argparse.Namespace, task: Task) -> dict[str, Any]:
-    """What the scores of a training depend on, apart from its method and seed."""
+    """Everything that the scores of a training depend on, apart from its method and seed."""
     left_out = ("run", "command", "methods", "seeds", "output_dir")
     flags = {name: value for name, value in vars(args).items() if name not in left_out}
     rows = {f"rows of {part}": len(rows) for part, rows in task.data.items()}

@@ -225,4 +225,4 @@ def _fresh(config: Any) -> Decisions:
 
 
 def _can_keep(config: Any) -> bool:
-    return config is not None and not isinstance(config, Mapping)  # peft gives a dictionary to models without one
+    return config is not None and not isinstance(config, Mapping)  # peft sets a dictionary if the model has none

@@ -25,10 +25,10 @@ NAMED_LABELS = 40
 """At most this many labels are shown by name."""
 
 NAME_WIDTH = 32
-"""The most characters of a name; the middle of longer names is left out."""
+"""The maximum length of a name in characters; the middle of longer names is left out."""
 
 TITLE_WIDTH = 90
-"""The most characters in a line of a title."""
+"""The maximum length of a line of a title in characters."""
 
 SMALL = 8
 """The font size of names and values next to bars and lines, in points."""
@@ -37,7 +37,7 @@ PLAIN_TEXT: dict[str, Any] = {"parse_math": False, "usetex": False}
 """Arguments for text from users, so that `$` does not start a formula."""
 
 COLOURS = ("#7f7f7f", "#d94801", "#2171b5", "#222222", "#e8b000")
-"""Colours of runs. These and `GROUP_COLOURS` can be told apart with any kind of colour blindness."""
+"""Colours of runs. People with any kind of colour blindness can distinguish these and `GROUP_COLOURS`."""
 
 GROUP_COLOURS = {"head": "#2171b5", "medium": "#c25700", "tail": "#111111"}
 

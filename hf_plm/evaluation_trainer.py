@@ -47,8 +47,8 @@ class EvaluationTrainer(LabelTrainer):
 
         If the model has thresholds, metrics of `multilabel_compute_metrics` use them.
         """
-        self.plm_loss.raise_for_wrong_labels()  # of training
-        self._eval_totals = torch.zeros(2, device=self.args.device)  # of the objective, and of known labels
+        self.plm_loss.raise_for_wrong_labels()  # labels of training
+        self._eval_totals = torch.zeros(2, device=self.args.device)  # sum of the objective, number of known labels
         thresholds = thresholds_of(self._config)
         with evaluating(self.label_counts, thresholds) as record, self._noting_changed_logits():
             output = super().evaluation_loop(
@@ -57,7 +57,7 @@ class EvaluationTrainer(LabelTrainer):
         self.plm_loss.raise_for_wrong_labels()
         labels = np.concatenate(output.label_ids) if isinstance(output.label_ids, list) else output.label_ids
         if record.labels_digest is None and isinstance(labels, np.ndarray) and labels.ndim == 2:
-            record.labels_digest = labels_digest(labels)  # the user's own metrics do not set it
+            record.labels_digest = labels_digest(labels)  # user-defined metrics do not set it
         total, known = self.accelerator.reduce(self._eval_totals, reduction="sum").tolist()
         if known and output.metrics is not None:
             output.metrics[f"{metric_key_prefix}_loss"] = total / known

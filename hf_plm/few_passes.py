@@ -66,7 +66,7 @@ def is_supported(logits: Tensor) -> bool:
     if logits.device.type != "cpu" or logits.dtype != torch.float32 or not logits.numel():
         return False
     lowest, highest = logits.aminmax()
-    return -LARGEST_LOGIT < lowest.item() and highest.item() < LARGEST_LOGIT  # false for NaN
+    return -LARGEST_LOGIT < lowest.item() and highest.item() < LARGEST_LOGIT  # False for NaN
 
 
 def are_all_known(labels: Tensor) -> bool:

@@ -81,7 +81,7 @@ def fused_total(
         value, gradient, losses = _by_autograd(values, labels, known, kept, weights, objective)
         nonfinite = known & ~(finite & functional.is_finite(losses))
     gradient = gradient.to(torch.promote_types(logits.dtype, torch.bfloat16))
-    gradient = gradient.masked_fill(~kept, 0)  # it may be NaN where an entry is masked
+    gradient = gradient.masked_fill(~kept, 0)  # may be NaN where an entry is masked
 
     probabilities = probabilities if values.dtype == torch.float32 else functional.probabilities(values)
     bins = functional.probability_bins(probabilities, num_bins) + torch.where(labels == 1, 0.0, float(num_bins)).int()

@@ -123,7 +123,7 @@ def _selected_rows(dataset: datasets.Dataset, column: str) -> Iterator[tuple[pa.
     places = places[order]
     bounds = np.cumsum([0, *np.bincount(chunk_of_row, minlength=len(chunks))])
     parts: list[pa.Array] = []
-    begin = 0  # of the rows in `parts`
+    begin = 0  # number of the first row in `parts`
     for chunk, first_place, start, end in zip(chunks, first_places, bounds, bounds[1:], strict=False):
         for first in range(start, end, CHUNK_ROWS):
             last = min(first + CHUNK_ROWS, end)

@@ -134,7 +134,7 @@ def flatten(
         return rows
     if _is_number(array.type):
         values = np.asarray(array.cast(pa.float32()))
-        if (np.isnan(values) | np.isin(values, (0, 1, -100))).all():  # of one label
+        if (np.isnan(values) | np.isin(values, (0, 1, -100))).all():  # the values of one label
             rows.forms, rows.lengths, rows.values = ("multi_hot",), np.ones(len(array), np.int64), values
             return rows
     if not any(

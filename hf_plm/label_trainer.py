@@ -80,7 +80,7 @@ class LabelTrainer(HubTrainer):
         self.settle_labels(self._given_rows, self._given_counts)
 
     def _training_data(self) -> tuple[Any, bool, int]:
-        """What the labels depend on: the rows, and how they are drawn."""
+        """The training data as far as the labels depend on them: the rows, and how they are drawn."""
         return self.train_dataset, self._argument("plm_class_aware"), self.args.seed
 
     def _check_evaluation_sets(self) -> None:
@@ -232,7 +232,7 @@ class LabelTrainer(HubTrainer):
         """
         batches = list(itertools.islice(epoch_iterator, num_batches))
         name = self.label_names[0]
-        if batches and name in batches[-1]:  # only this one can be the last of the epoch
+        if batches and name in batches[-1]:  # only this batch can be the last of the epoch
             batches[-1] = {**batches[-1], name: self._without_repeated_rows(batches[-1][name])}
         totals = torch.tensor([0, len(batches)], device=device)
         for batch in batches:

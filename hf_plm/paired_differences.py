@@ -35,5 +35,5 @@ def paired_difference(ours: Sequence[float], theirs: Sequence[float]) -> Differe
     if len(differences) < 2:
         raise ValueError(f"{len(differences)} seed: a confidence interval needs two or more")
     error = statistics.stdev(differences) / math.sqrt(len(differences))
-    quantile = float(stdtrit(len(differences) - 1, (1 + CONFIDENCE) / 2))  # of Student's t
+    quantile = float(stdtrit(len(differences) - 1, (1 + CONFIDENCE) / 2))  # Student's t
     return Difference(statistics.mean(differences), quantile * error)

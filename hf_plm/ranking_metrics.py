@@ -154,7 +154,7 @@ class RankingComputeMetrics(BatchwiseMetrics):
         ranks = torch.arange(1, k + 1)
         gains = 1 / torch.log2(ranks.double() + 1)
         found = hits.cumsum(1)
-        at_each_rank = [  # each (scored rows, k)
+        at_each_rank = [  # shape of each: (scored rows, k)
             found / ranks,
             found / num_positives,
             (hits * gains).cumsum(1) / ((ranks <= num_positives) * gains).cumsum(1),

@@ -122,7 +122,7 @@ def _draw(plot: "Callable[[], Figure]", path: Path) -> bool:
 def _send(callback: Any, name: str, path: Path, step: int) -> None:
     """Send a picture to one tracker."""
     if isinstance(callback, TensorBoardCallback) and callback.tb_writer is not None:
-        from matplotlib.image import imread  # matplotlib is installed: it has drawn the picture
+        from matplotlib.image import imread  # installed, because it drew the picture
 
         callback.tb_writer.add_image(name, imread(path), step, dataformats="HWC")
     elif isinstance(callback, WandbCallback):

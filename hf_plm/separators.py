@@ -99,7 +99,7 @@ def _holding(cells: pa.Array, text: str) -> pa.Array:
 
 
 def _names_come_back(different: pa.Array, separator: str) -> bool:
-    """Whether at least half of the names that a separator separates occur in several of the different cells."""
+    """Whether at least half of the names that a separator separates occur in several distinct cells."""
     separated = pc.unique(_split(_holding(different, separator), separator).values)
     counts = pc.value_counts(_split(different, separator).values)
     repeated = counts.field("values").filter(pc.greater(counts.field("counts"), 1))

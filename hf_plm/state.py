@@ -16,7 +16,7 @@ from .state_differences import count_differences, name_differences, number_diffe
 from .state_tensors import TENSORS, read_tensors
 
 MAX_HISTORY = 5_000_000
-"""The most numbers in `history` and in `shifts`, 40 MB together; the rest of a million labels takes 188 MB."""
+"""The most entries of `history` and of `shifts`, 40 MB together; other tensors of 10^6 labels take 188 MB."""
 
 
 class PLMState(LabelRatios):
@@ -235,7 +235,7 @@ class PLMState(LabelRatios):
     def _load_from_state_dict(self, *args: Any) -> None:
         super()._load_from_state_dict(*args)
         if self.is_measuring and process_rank() > 0:
-            self.forget_measurements()  # all ranks load the same, but their sum must count it once
+            self.forget_measurements()  # all ranks load the same values, but their sum must count them once
 
     def _label_differences(self, earlier: "PLMState") -> list[str]:
         return [
@@ -270,5 +270,5 @@ class PLMState(LabelRatios):
             self.forget_measurements()
             self.is_measuring = True
         self.num_batches += 1
-        if self.shift_in_force is not self.shift():  # a module's attributes are slow to set
+        if self.shift_in_force is not self.shift():  # setting a module's attribute is slow
             self.shift_in_force = self.shift()

@@ -131,7 +131,7 @@ class PLMTrainer(EvaluationTrainer):
         if self._is_single_label and settings.get("prior") is None:
             settings["prior"] = SINGLE_LABEL_PRIORS.get(settings.get("preset", "default"))
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", SettingWithoutEffect)  # plm_settings has warned
+            warnings.simplefilter("ignore", SettingWithoutEffect)  # plm_settings has warned already
             return PLMLoss(
                 self.label_counts,
                 **settings,

@@ -209,7 +209,7 @@ class PLMTrainingArguments(TrainingArguments):
         }
         try:
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore", SettingWithoutEffect)  # it would not have the names of the fields
+                warnings.simplefilter("ignore", SettingWithoutEffect)  # it would not name the fields
                 checked = PLMSettings.from_preset(**settings)
         except ValueError as error:
             raise ValueError(f"plm_{error}") from None

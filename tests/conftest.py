@@ -1,9 +1,9 @@
 import os
 
-os.environ["HF_HUB_OFFLINE"] = "1"  # no test may need the network
+os.environ["HF_HUB_OFFLINE"] = "1"  # no test uses the network
 os.environ["HF_EVALUATE_OFFLINE"] = "1"
-os.environ.setdefault("CUDA_VISIBLE_DEVICES", "0")  # with several, Trainer makes each batch several times as large
-os.environ["OMP_NUM_THREADS"] = "1"  # as torchrun sets it; the number of threads changes the order of sums
+os.environ.setdefault("CUDA_VISIBLE_DEVICES", "0")  # with several devices, Trainer multiplies the batch size
+os.environ["OMP_NUM_THREADS"] = "1"  # as under torchrun: the number of threads changes the order of sums
 
 import gc
 import logging
@@ -32,29 +32,29 @@ def device(request):
 
 
 def pytest_collection_modifyitems(items):
-    """Whatever needs the runs of several processes is slow."""
+    """Marks tests that need runs of several processes as slow."""
     for item in items:
         if "killed_runs" in item.fixturenames:
             item.add_marker(pytest.mark.slow)
 
 
 @pytest.fixture(scope="module", autouse=True)
-def garbage_is_sought_in_what_the_tests_make():
-    """`Trainer` looks for garbage when it begins; in all that was imported, that takes longer than to train."""
+def gc_skips_imported_objects():
+    """`Trainer` collects garbage when it starts; without `gc.freeze` this takes longer than the training."""
     gc.collect()
     gc.freeze()
 
 
 @pytest.fixture(autouse=True)
-def as_many_compilations_as_the_tests_need():
-    """PyTorch compiles a function for a limited number of kinds of arguments, and a training needs one of them."""
+def enough_compilations():
+    """PyTorch compiles a function only for a limited number of kinds of arguments; all tests together need more."""
     with torch._dynamo.config.patch(recompile_limit=64):
         yield
 
 
 @pytest.fixture(autouse=True)
 def no_pictures_of_runs_that_save_nothing(request, monkeypatch):
-    """Draw no pictures: they take as long as a short training. `with_pictures` draws them."""
+    """Draws no pictures, because they take as long as a short training. `with_pictures` draws them."""
     if "with_pictures" not in request.fixturenames:
         report = PLMTrainer.report_plots
         monkeypatch.setattr(
@@ -64,7 +64,7 @@ def no_pictures_of_runs_that_save_nothing(request, monkeypatch):
 
 @pytest.fixture(autouse=True)
 def pictures_of_one_pixel(request, monkeypatch):
-    """Slow tests render their pictures, and so do those with `rendered`."""
+    """Only slow tests and tests with `rendered` render their pictures."""
     if "rendered" not in request.fixturenames and request.node.get_closest_marker("slow") is None:
         monkeypatch.setattr(Figure, "savefig", save_one_pixel)
 
@@ -81,7 +81,7 @@ def with_pictures(rendered):
 
 @pytest.fixture(scope="session")
 def killed_runs(tmp_path_factory):
-    """The folder of runs on one rank and on two that were killed before their end: see `scenarios.killed_folder`."""
+    """The folder with runs on one rank and on two that were killed before their end: see `scenarios.killed_folder`."""
     folder = tmp_path_factory.mktemp("killed")
     command = [sys.executable, str(Path(__file__).parent / "killed.py"), str(folder)]
     process = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -152,7 +152,7 @@ def image_data():
 
 @pytest.fixture
 def digits():
-    """600 pictures of noise; each class is brighter than the one before."""
+    """600 pictures of noise; each class is brighter than the previous one."""
     generator = np.random.default_rng(0)
     classes = np.arange(600) % 10
     images = generator.integers(1, 20, (600, 28, 28)) + 20 * classes[:, None, None]

@@ -1,4 +1,4 @@
-"""What the tests of devices share: batches that are the same everywhere, and a way to find what waits for a device."""
+"""Shared by the tests of devices: batches that are the same everywhere, and checks for code that waits."""
 
 from contextlib import contextmanager
 
@@ -17,7 +17,7 @@ COUNTS = LabelCounts(POSITIVES, 1000 - POSITIVES)
 
 
 def make_batch(rows, dtype=torch.float32, seed=0):
-    """Logits whose probabilities lie well inside the bins, in every precision; labels of which a tenth is unknown."""
+    """Logits whose probabilities are well inside the bins, in every precision; a tenth of the labels is unknown."""
     generator = torch.Generator().manual_seed(seed)
     shape = (rows, NUM_LABELS)
     bins = torch.randint(NUM_BINS, shape, generator=generator)
@@ -29,7 +29,7 @@ def make_batch(rows, dtype=torch.float32, seed=0):
 
 
 def loss_and_gradient(plm_loss, logits, labels, device="cpu"):
-    """Of a batch that is moved to a device; both on the CPU."""
+    """Loss and gradient of a batch that is moved to a device; both are returned on the CPU."""
     values = logits.to(device, copy=True).requires_grad_()
     loss = plm_loss(values, labels.to(device))
     loss.backward()
@@ -38,7 +38,7 @@ def loss_and_gradient(plm_loss, logits, labels, device="cpu"):
 
 @contextmanager
 def never_waiting(device):
-    """What waits for the device is an error: on a GPU by PyTorch's own check; on "meta" there are no values."""
+    """Code that waits for the device raises an error: on a GPU by PyTorch's check, on "meta" for lack of values."""
     if device == "cuda":
         torch.cuda.set_sync_debug_mode("error")
     try:
@@ -49,7 +49,7 @@ def never_waiting(device):
 
 
 def where_waiting_shows(device, monkeypatch):
-    """The GPU, or for the CPU "meta", for which nothing can be compiled: there the same functions run as they are."""
+    """The GPU; or "meta" instead of the CPU, where the same functions run without being compiled."""
     if device == "cuda":
         return "cuda"
     for module in (hf_plm.fused, hf_plm.packed_histograms):
@@ -60,7 +60,7 @@ def where_waiting_shows(device, monkeypatch):
 class NeverWaits(TrainerCallback):
     """From the third step on, a step of training that waits for the GPU is an error: forward, backward, optimizer.
 
-    Not under test is what `Trainer` does before and after: copying the batch, and logging.
+    What `Trainer` does before and after is not tested: copying the batch, and logging.
     """
 
     def __init__(self):

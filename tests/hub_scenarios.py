@@ -1,4 +1,4 @@
-"""Pushes to a Hub on this machine, and what is downloaded again: `python hub_scenarios.py FOLDER`.
+"""Pushes to a Hub on this machine and downloads the result: `python hub_scenarios.py FOLDER`.
 
 It needs its own process, because the client reads HF_ENDPOINT when it is imported. It prints the results as JSON.
 """
@@ -125,7 +125,7 @@ def failure(name, during_training=False, **kwargs):
 
 def main():
     results = {strategy: push(strategy) for strategy in ("every_save", "checkpoint")}
-    with mock.patch("time.sleep"):  # the client tries again, with pauses
+    with mock.patch("time.sleep"):  # the client retries, with pauses
         results["no token"] = failure("no-token", token=None)
         hub.fail_after = 0
         results["server error at the end"] = failure("at-the-end", push_to_hub=True, hub_strategy="end")

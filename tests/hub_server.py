@@ -1,4 +1,4 @@
-"""A small Hub on this machine for uploads and downloads: commits of whole files, kept in memory.
+"""A small Hub on this machine for uploads and downloads. It keeps commits of whole files in memory.
 
 The real client of `huggingface_hub` uses it if HF_ENDPOINT is set to its address before the client is imported.
 """

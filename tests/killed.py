@@ -32,7 +32,7 @@ def free_port():
 
 
 def main():
-    gc.freeze()  # `Trainer` looks for garbage when it begins to train
+    gc.freeze()  # `Trainer` collects garbage when it starts to train
     fork = multiprocessing.get_context("fork")
     for world_size in (1, 2):
         for case in scenarios.CHECKPOINTS:

@@ -1,8 +1,8 @@
-"""Pictures of one pixel, for runs whose pictures no test looks at."""
+"""Pictures of one pixel, for runs whose pictures no test checks."""
 
 from PIL import Image
 
 
 def save_one_pixel(figure, path, **kwargs):
-    """`Figure.savefig` for runs whose pictures nobody looks at: rendering takes ten times as long as making them."""
+    """A `Figure.savefig` that saves one pixel: rendering takes ten times as long as making a figure."""
     Image.new("RGB", (1, 1)).save(path)

@@ -1,6 +1,6 @@
-"""Small runs that must give the same result in every way of running them.
+"""Small runs that must give the same result however they are run.
 
-Imported by the tests, and by `two_ranks.py` on each rank.
+The tests and, on each rank, `two_ranks.py` import it.
 """
 
 import math
@@ -90,7 +90,7 @@ def named(names):
 
 
 def rows_with(labels, names=None):
-    """A row for each of `labels`, its number is the first token; with `names`, labels are ids of a `ClassLabel`."""
+    """A row for each of `labels`; its first token is its number. With `names`, labels are ids of a `ClassLabel`."""
     data = Dataset.from_dict({"input_ids": [[row % 50, 6] for row in range(len(labels))], "labels": labels})
     if names is None:
         return data
@@ -99,7 +99,7 @@ def rows_with(labels, names=None):
 
 
 def set_logits(model, logits):
-    """Makes a model give the same logits for every row, by the bias of its classifier. Returns the model."""
+    """Sets the classifier's bias so that the model gives the same logits for every row. Returns the model."""
     with torch.no_grad():
         model.classifier.weight.zero_()
         model.classifier.bias.copy_(torch.tensor(logits))
@@ -107,7 +107,7 @@ def set_logits(model, logits):
 
 
 def answer_with(model, table):
-    """Makes a model give a row of `table` as logits; the first token is the row's number. Returns the model."""
+    """Makes a model return a row of `table` as logits; the first token is the row's number. Returns the model."""
 
     def answer(module, args, kwargs, outputs):
         outputs.logits = table[kwargs["input_ids"][:, 0].cpu()].to(outputs.logits.device)
@@ -149,7 +149,7 @@ class Gradients(TrainerCallback):
 
 
 def mask_by_content(labels, keep_positive, keep_negative, generator):
-    """A mask that depends only on the row and the label, so that it does not depend on how rows are batched."""
+    """A mask that depends only on the row and the label, not on how rows are batched."""
     known = hf_plm.eager_loss.known_labels(labels)
     row = (labels.masked_fill(~known, 2) * 3.0 ** torch.arange(labels.shape[1])).sum(1, keepdim=True)
     draws = torch.frac((row * 12.9898 + torch.arange(labels.shape[1]) * 78.233).sin().abs() * 43758.5453)
@@ -157,7 +157,7 @@ def mask_by_content(labels, keep_positive, keep_negative, generator):
 
 
 def documented_trainer():
-    """The subclass of `PLMTrainer` in docs/from-trainer.md, which adds losses of its own."""
+    """The subclass of `PLMTrainer` in docs/from-trainer.md, which adds its own losses."""
     document = (Path(__file__).parent.parent / "docs/from-trainer.md").read_text()
     names = {}
     exec(re.search(r"```python\n([^`]*class WithOwnLosses.*?)```", document, re.DOTALL)[1], names)
@@ -177,9 +177,9 @@ def run_scale(
     trainer_class=PLMTrainer,
     **kwargs,
 ):
-    """One epoch that leaves the weights as they are: gradients and losses of each step, and the loss in evaluation.
+    """One epoch that does not change the weights: gradients and losses of each step, and the loss in evaluation.
 
-    `stream` and `eval_stream` make streams of the rows; the evaluation has the rows of training.
+    `stream` and `eval_stream` make streams of the rows; evaluation uses the same rows as training.
     """
     defaults = {"per_device_train_batch_size": batch_size, "per_device_eval_batch_size": batch_size}
     defaults |= {"learning_rate": 0.0, "max_grad_norm": 0.0, "logging_steps": 1}
@@ -224,11 +224,11 @@ CHECKPOINTS = {
     "with data loader workers": ({"save_steps": 3, "dataloader_num_workers": 2}, 5),
     "with class-aware sampling": ({"save_steps": 12, "plm_class_aware": True}, 13),
 }
-"""How a run of 3 epochs of 8 (with accumulation 4) steps saves, and after which step it is killed."""
+"""How a run of 3 epochs with 8 steps (4 with accumulation) saves, and after which step it is killed."""
 
 
 def killed_folder(folder, case, world_size):
-    """Where `killed.py` leaves the checkpoints of a run."""
+    """Where `killed.py` saves the checkpoints of a run."""
     return folder / f"{case}, ranks: {world_size}"
 
 
@@ -244,7 +244,7 @@ class Kill(TrainerCallback):
 
 
 def run_resumable(output_dir, case, killed=False, resume=False, world_size=1, **kwargs):
-    """The results of a run of 3 epochs with dropout and shuffling: without a break, killed, or resumed."""
+    """The results of a run of 3 epochs with dropout and shuffling: uninterrupted, killed, or resumed."""
     saving, kill_at = CHECKPOINTS[case]
     defaults = {
         "num_train_epochs": 3,
@@ -253,7 +253,7 @@ def run_resumable(output_dir, case, killed=False, resume=False, world_size=1, **
         "logging_steps": 1,
         "save_strategy": "steps",
         "train_sampling_strategy": "random",
-        "plm_mask": "random",  # they go on where they were
+        "plm_mask": "random",  # resumed masks must continue
     }
     args = make_args(output_dir, **{**defaults, **saving, **kwargs})
     assert args.world_size == world_size
@@ -280,7 +280,7 @@ def assert_identical(one, other):
 
 
 def largest_difference(one, other):
-    """The largest difference of two gradients, relative to the largest entry of each parameter's (at least 0.01)."""
+    """The largest difference of two gradients, relative to the largest entry for each parameter (at least 0.01)."""
     assert one.keys() == other.keys()
     return max(
         ((one[name] - other[name]).abs().max() / other[name].abs().max().clamp(min=1e-2)).item() for name in one

@@ -27,7 +27,7 @@ def check_installation() -> None:
         if module.name != "hf_plm.__main__":
             try:
                 importlib.import_module(module.name)
-            except ModuleNotFoundError as error:  # of a package that only some users need
+            except ModuleNotFoundError as error:  # needs a package that only some users install
                 assert 'pip install "hf_plm[all]"' in str(error), error
     installed = {path.as_posix() for path in files("hf_plm") or ()}
     assert "hf_plm/py.typed" in installed

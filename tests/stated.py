@@ -1,9 +1,9 @@
-"""Runs code of a document and compares the results with the comments.
+"""Runs code of a document and compares the results with the code's comments.
 
 - `print(...)  # 2, 1, 1 and 1, 1, 1`: the printed numbers must agree to the last digit that the comment has; after
   `close to` or `about`, to a quarter of their value.
 - `trainer.evaluate()  # map, micro_f1, ..., and head_ scores`: the result, or the printed text, must have these names,
-  or names that begin so. `# ...: {"label": ..., "score": ...}`: keys of the result, or of its first element.
+  or names that start with them. `# ...: {"label": ..., "score": ...}`: keys of the result, or of its first element.
 
 Every other comment with a number must be in `other`, with a function of the document's names that checks it, or None
 if nothing can check it.
@@ -22,7 +22,7 @@ NAME = re.compile(r"^([a-z][a-z0-9]*(?:_[a-z0-9]*)*)(?: scores)?$")
 
 
 def comments_of(block):
-    """Line -> the comment on it."""
+    """Line number -> the comment on this line."""
     tokens = tokenize.generate_tokens(io.StringIO(block).readline)
     return {token.start[0]: token.string.lstrip("# ") for token in tokens if token.type == tokenize.COMMENT}
 
@@ -59,7 +59,7 @@ def compare_values(comment, printed):
 
 
 def compare_names(names, result):
-    """Raises an AssertionError unless each name is a key of the result (without `eval_`), or a beginning of one."""
+    """Raises an AssertionError unless each name is a key of the result (without `eval_`) or the start of one."""
     if isinstance(result, str):
         keys = re.findall(r"\w+", result)
     else:
@@ -73,10 +73,10 @@ def compare_names(names, result):
 
 
 def run_block(block, filename, names, other):
-    """Run a block in the names of its document, and check its comments.
+    """Run a block with the names of its document, and check its comments.
 
     Returns:
-        the comments of `other` that the block has.
+        those comments of `other` that are in the block.
     """
     comments, used = comments_of(block), set()
     for statement in ast.parse(block, filename).body:

@@ -1,4 +1,4 @@
-"""Wrong inputs, each with an error message that helps."""
+"""Wrong inputs, each with a helpful error message."""
 
 import warnings
 from types import SimpleNamespace
@@ -37,7 +37,7 @@ def resume(env, change, **kwargs):
     trainer.train(resume_from_checkpoint=True)
 
 
-def test_a_hub_that_cannot_be_reached_is_named_when_the_trainer_is_made(make_bert, make_args):
+def test_making_a_trainer_fails_if_the_hub_cannot_be_reached(make_bert, make_args):
     data = scenarios.make_rows(16)  # conftest.py takes the network away
     for given, repository in (({}, "run"), ({"hub_model_id": "me/tagger"}, "me/tagger")):
         with pytest.raises(RuntimeError, match=f"push_to_hub is True, and the repository '{repository}'") as error:
@@ -191,7 +191,7 @@ def test_bad_input_is_named(case, make_args, tmp_path):
     [([[1.0]] * 3 + [[0.0]], 1), ([[1, 0, 1], [1, 1, 0], [1, 0, 0]], 3), ([[1, 1, 1]] * 4, 3)],
     ids=["one class only", "a class that is always positive", "every class always positive"],
 )
-def test_what_is_odd_but_possible_trains(labels, num_labels, make_args):
+def test_unusual_but_valid_input_trains(labels, num_labels, make_args):
     model = scenarios.make_bert(num_labels=num_labels)
     trainer = PLMTrainer(model, make_args(num_train_epochs=2), train_dataset=rows(labels))
     assert trainer.train().training_loss > 0

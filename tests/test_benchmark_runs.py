@@ -27,7 +27,7 @@ import training  # noqa: E402
 
 @pytest.fixture
 def tiny_task(monkeypatch, tmp_path):
-    """A task that takes seconds, in its own folder."""
+    """A task that takes seconds, with its own folder of results."""
     data = scenarios.make_rows(96)
     labels = [np.flatnonzero(row).tolist() for row in np.asarray(data["labels"])]
     rows = tasks.rows_of({"input_ids": torch.tensor(data["input_ids"][:])}, labels)
@@ -42,7 +42,7 @@ def tiny_task(monkeypatch, tmp_path):
 
 
 class InThisProcess:
-    """The part of an executor that is needed."""
+    """The methods of an executor that the benchmarks call."""
 
     def __enter__(self):
         return self
@@ -69,17 +69,17 @@ def test_every_kind_of_run_is_made_and_scored(tiny_task):
         assert set(result["scores"]) == {"dev", "validation"}
         assert all(np.isfinite(value) for value in result["scores"]["validation"].values()), settings
     files = list((training.RESULTS / "small" / "tiny").glob("*.json"))
-    assert len({json.dumps(json.loads(path.read_text())["scores"]) for path in files}) == len(methods)  # no two alike
+    assert len({json.dumps(json.loads(path.read_text())["scores"]) for path in files}) == len(methods)  # all different
 
 
-def test_a_study_chooses_on_dev_goes_on_where_it_stopped_and_makes_its_table(tiny_task, monkeypatch, capsys):
+def test_a_study_chooses_on_dev_continues_where_it_stopped_and_makes_its_table(tiny_task, monkeypatch, capsys):
     trials = [studies.off(rate=rate) for rate in (1, 2)]
     study = studies.Study("Does it?", {"BCE": trials, "masks": [studies.masks()]}, ["tiny"])
     monkeypatch.setitem(quality.STUDIES, "tiny", study)
     source = tasks.Source()
     quality.make_study(study, "tiny", source, 1)
     paths = sorted(training.RESULTS.rglob("*.json"))
-    assert len(paths) == 2 + 1 + 2 * 2  # trials, and two more seeds for each row
+    assert len(paths) == 2 + 1 + 2 * 2  # the trials, and two more seeds for each row
     times = [path.stat().st_mtime_ns for path in paths]
     paths[0].unlink()
     quality.make_study(study, "tiny", source, 1)
@@ -131,7 +131,7 @@ def test_a_single_label_run_reports_its_error(tiny_task, monkeypatch, digits, se
     training.make_run(run, tasks.Source())
     scores = run.result(tasks.Source())["scores"]["validation"]
     assert scores["error"] == pytest.approx(1 - scores["accuracy"])
-    assert scores["error"] < 0.7  # of 0.9 by chance
+    assert scores["error"] < 0.7  # 0.9 by chance
 
 
 def test_the_calibration_error_is_measured_before_and_after(tiny_task, rendered, monkeypatch, tmp_path):

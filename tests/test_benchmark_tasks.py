@@ -37,7 +37,7 @@ def test_keyword_texts_have_their_positives_and_their_words():
     assert not torch.equal(keywords.make_keyword_texts(keywords.NUM_ROWS, seed=1)[0], tokens)
 
 
-def test_the_keyword_task_has_three_parts_of_their_own():
+def test_the_keyword_task_has_three_separate_parts():
     task = tasks.TASKS["keywords"](tasks.Source())
     assert [len(part) for part in (task.train, task.dev, task.validation)] == [1200, 1200, 3000]
     assert task.counts.positives.tolist() == list(keywords.POSITIVES)
@@ -122,7 +122,7 @@ def test_summaries_leave_out_tasks_that_the_default_was_not_run_on(monkeypatch):
     assert list(tables.method_results()) == ["keywords"]
 
 
-def test_tuned_thresholds_are_rows_of_their_own_that_have_no_rank_and_are_no_loss():
+def test_rows_with_tuned_thresholds_have_no_rank_and_are_not_listed_as_losses():
     level = {"tuned_micro_f1": [0.7, 0.7, 0.7], "tuned_macro_f1": [0.6, 0.6, 0.6], "map": [0.5, 0.5, 0.5]}
     default = scored(micro_f1=[0.6, 0.6, 0.6], macro_f1=[0.5, 0.5, 0.5], **level)
     bce = scored(micro_f1=[0.6, 0.61, 0.59], macro_f1=[0.1, 0.1, 0.1], **level)

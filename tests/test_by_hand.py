@@ -34,10 +34,10 @@ def found_of(kind, name, arguments, logits, label):
 @pytest.mark.parametrize(("name", "arguments"), CASES, ids=str)
 @pytest.mark.parametrize("kind", ["eager", "fused"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
-def test_loss_and_derivative_are_those_of_autograd(dtype, kind, name, arguments, label):
+def test_loss_and_derivative_equal_those_of_autograd(dtype, kind, name, arguments, label):
     logits = LOGITS if kind == "fused" else LOGITS[LOGITS.abs() < LARGEST_LOGIT]
     edge = arguments.get("margin", 0)
-    if edge and not label:  # where the clamped loss begins, rounding decides which side a logit is on
+    if edge and not label:  # at the point where the loss is clamped, rounding decides
         logits = logits[(logits.sigmoid() - edge).abs() > 1e-3]
     expected = expected_of(name, arguments, logits, label)
     found = found_of(kind, name, arguments, logits.to(dtype), label)
@@ -48,14 +48,14 @@ def test_loss_and_derivative_are_those_of_autograd(dtype, kind, name, arguments,
 
 
 @pytest.mark.parametrize("label", [0.0, 1.0])
-def test_bce_eager_is_to_the_last_bit_that_of_pytorch(label):
+def test_eager_bce_is_bit_identical_to_that_of_pytorch(label):
     logits = LOGITS[LOGITS.abs() < LARGEST_LOGIT].float()
     found = found_of("eager", "bce", {}, logits, label)
     assert all(torch.equal(*both) for both in zip(found, expected_of("bce", {}, logits, label), strict=True))
 
 
 @pytest.mark.parametrize(("name", "arguments"), CASES, ids=str)
-def test_logits_that_are_infinite_cost_nothing_or_all_that_there_is(name, arguments):
+def test_infinite_logits_have_the_smallest_or_the_largest_loss(name, arguments):
     logits = torch.tensor([-torch.inf, torch.inf, torch.nan])
     for label, right in ((0.0, 0), (1.0, 1)):
         losses, derivative = found_of("fused", name, arguments, logits, label)
@@ -71,13 +71,13 @@ def test_probabilities_are_those_of_the_histograms():
     assert torch.equal(odds_and_probabilities(logits)[1], probabilities(logits))
 
 
-def test_a_choice_by_numbers_is_a_choice_by_truth():
+def test_choosing_by_numbers_equals_choosing_by_booleans():
     positive = torch.rand(50, 7, generator=torch.Generator().manual_seed(0)) < 0.5
     first, second = torch.linspace(-3, 4, 7), torch.linspace(1e-30, 1e30, 7)
     assert torch.equal(choose(positive, first, second), choose(positive.float(), first, second))
 
 
-def test_other_objectives_are_not_written_by_hand():
+def test_only_bce_and_asymmetric_have_derivatives_written_by_hand():
     found = {name for name in OBJECTIVES if with_derivative(functools.partial(OBJECTIVES[name])) is not None}
     assert found == {"bce", "asymmetric"}
     assert with_derivative(lambda logits, labels: logits) is None

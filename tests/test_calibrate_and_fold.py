@@ -1,4 +1,4 @@
-"""Masked training shifts scores. Calibrating shifts them back, folding moves thresholds to 0.5; decisions stay."""
+"""Masked training shifts scores. Calibrating undoes this, folding moves thresholds to 0.5; no decision changes."""
 
 import json
 
@@ -77,7 +77,7 @@ def test_a_calibrated_model_gives_the_probabilities_of_the_data(trained):
     assert after.max() < 0.01
 
 
-def test_the_shift_is_that_of_the_last_epoch_that_was_trained():
+def test_the_shift_is_that_of_the_last_trained_epoch():
     plm_loss = PLMLoss(LabelCounts([10, 300], [990, 700]), change_rate=1.0)
     state = plm_loss.state
     start = torch.log(state.ideal_ratio / state.ratio)
@@ -90,7 +90,7 @@ def test_the_shift_is_that_of_the_last_epoch_that_was_trained():
     assert not torch.allclose(log_odds_shift(state), start)
 
 
-def test_a_trained_transformer_is_calibrated_once_and_says_so(make_args, tmp_path):
+def test_a_trained_transformer_can_be_calibrated_only_once(make_args, tmp_path):
     trainer = PLMTrainer(scenarios.make_bert(), make_args(), train_dataset=scenarios.make_rows(64))
     trainer.train()
     before = trainer.model.classifier.bias.detach().clone()
@@ -109,7 +109,7 @@ def test_a_trained_transformer_is_calibrated_once_and_says_so(make_args, tmp_pat
 
 @pytest.mark.parametrize("make", TEXT_MODELS.values(), ids=TEXT_MODELS)
 @pytest.mark.parametrize("tuned", [True, False])
-def test_no_decision_changes_by_calibrating(make, tuned):
+def test_calibrating_changes_no_decision(make, tuned):
     torch.manual_seed(0)
     model = make(5)
     thresholds = quantiles_of(model) if tuned else np.zeros(5)
@@ -127,7 +127,7 @@ def test_no_decision_changes_by_calibrating(make, tuned):
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
-def test_thresholds_move_as_far_as_a_rounded_bias_did(dtype):
+def test_thresholds_move_exactly_as_far_as_a_rounded_bias(dtype):
     model = scenarios.make_bert().to(dtype)
     bias = model.classifier.bias.detach().clone().double().numpy()
     write_thresholds(model)
@@ -139,7 +139,7 @@ def test_thresholds_move_as_far_as_a_rounded_bias_did(dtype):
     assert model.dtype == dtype
 
 
-def test_a_state_of_another_order_is_put_in_order_and_one_of_other_labels_is_refused():
+def test_a_state_in_a_different_order_is_reordered_and_one_of_other_labels_is_refused():
     model, order = named_bert(), [4, 2, 0, 1, 3]
     counts = LabelCounts([2, 8, 32, 128, 512], [3000] * 5)
     state = PLMLoss(LabelCounts(counts.positives[order], counts.negatives[order]), temper=0.5).state
@@ -159,7 +159,7 @@ def test_a_state_of_another_order_is_put_in_order_and_one_of_other_labels_is_ref
 
 @pytest.mark.parametrize("make", TEXT_MODELS.values(), ids=TEXT_MODELS)
 @pytest.mark.parametrize("calibrated", [True, False])
-def test_a_folded_model_decides_at_a_half_as_predict_did(make, calibrated):
+def test_a_folded_model_decides_at_a_half_as_predict_did_before(make, calibrated):
     torch.manual_seed(0)
     model = make(5)
     write_thresholds(model, quantiles_of(model), tuned_on="those")
@@ -180,7 +180,7 @@ def test_a_folded_model_decides_at_a_half_as_predict_did(make, calibrated):
     assert_unchanged(model, before)
 
 
-def test_a_pipeline_of_a_folded_model_gives_what_predict_gave(tmp_path):
+def test_a_pipeline_of_a_folded_model_gives_the_results_of_predict(tmp_path):
     model, tokenizer = named_bert(problem_type="multi_label_classification"), scenarios.make_tokenizer()
     texts = [" ".join(np.random.default_rng(seed).choice(scenarios.WORDS[2:], 6)) for seed in range(12)]
     inputs = {"input_ids": tokenizer(texts, return_tensors="pt")["input_ids"]}
@@ -207,7 +207,7 @@ def test_an_image_model_is_calibrated_and_folded(make_vit):
     assert len({tuple(row) for row in decided}) > 2
 
 
-def test_a_single_label_model_decides_alike_after_both():
+def test_a_single_label_model_makes_the_same_decisions_after_both():
     model = named_bert(problem_type="single_label_classification")
     write_thresholds(model)
     decided = predict(model, {"input_ids": TOKENS})

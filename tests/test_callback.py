@@ -25,7 +25,7 @@ def test_ratios_are_updated_at_the_end_of_every_epoch(make_bert, text_data, make
     assert [log["epoch"] for log in logs_with(trainer, "plm/tail_shift")] == [1, 2, 3]
 
 
-def test_ratios_are_updated_every_so_many_steps_instead(make_bert, text_data, make_args):
+def test_ratios_can_be_updated_every_few_steps_instead(make_bert, text_data, make_args):
     args = make_args(num_train_epochs=3, plm_update_steps=5, logging_steps=1)
     trainer = PLMTrainer(make_bert(), args, train_dataset=text_data)
     trainer.train()
@@ -40,7 +40,7 @@ def test_ratios_are_updated_every_so_many_steps_instead(make_bert, text_data, ma
         ({"logging_steps": 5}, [5, 10, 12]),  # 12 is the last step
         ({"logging_steps": 100}, [12]),
         ({"logging_strategy": "epoch"}, [4, 8, 12]),
-        ({"logging_steps": 100, "save_strategy": "steps", "save_steps": 5}, [5, 10, 12]),  # a checkpoint has its log
+        ({"logging_steps": 100, "save_strategy": "steps", "save_steps": 5}, [5, 10, 12]),  # checkpoints hold a log
         ({"logging_strategy": "no"}, []),
         ({"logging_steps": 5, "max_steps": 11}, [5, 10]),  # nothing was updated since
         ({"logging_steps": 5, "plm_update_steps": 11}, [12]),
@@ -56,19 +56,19 @@ def test_updates_by_steps_are_logged_as_often_as_the_loss(arguments, steps, make
     logs = logs_with(trainer, "plm/tail_shift")
     assert [log["step"] for log in logs] == steps
     if "logging_strategy" not in arguments:
-        latest = [step // args.plm_update_steps for step in steps]  # the update that each log is of
+        latest = [step // args.plm_update_steps for step in steps]  # each log and its update
         assert [log["plm/tail_shift"] for log in logs] == [summaries[each - 1]["plm/tail_shift"] for each in latest]
         assert [log["step"] for log in logs_with(trainer, "loss")] == [
             step for step in range(1, trainer.state.global_step + 1) if step % args.logging_steps == 0
         ]
 
 
-def test_a_resumed_run_logs_the_updates_by_steps_that_a_whole_one_logs(make_bert, text_data, make_args):
+def test_a_resumed_run_logs_the_same_updates_by_steps_as_an_uninterrupted_one(make_bert, text_data, make_args):
     arguments = {"num_train_epochs": 3, "plm_update_steps": 2, "logging_steps": 5, "save_strategy": "steps"}
     whole = PLMTrainer(make_bert(), make_args(**arguments, save_steps=3), train_dataset=text_data)
     whole.train()
     resumed = PLMTrainer(make_bert(), make_args(**arguments, save_steps=3), train_dataset=text_data)
-    resumed.train(resume_from_checkpoint=f"{whole.args.output_dir}/checkpoint-3")  # an update behind the last log
+    resumed.train(resume_from_checkpoint=f"{whole.args.output_dir}/checkpoint-3")  # an update after the last log
     steps = [
         [(log["step"], log["plm/tail_shift"]) for log in logs_with(t, "plm/tail_shift")] for t in (whole, resumed)
     ]
@@ -83,7 +83,7 @@ def test_a_resumed_run_logs_the_updates_by_steps_that_a_whole_one_logs(make_bert
         ({"plm_rule": "kl"}, [64, 64, 64]),
         ({"plm_update_steps": 6}, [48, 96]),
         ({"gradient_accumulation_steps": 2}, [32, 64, 64]),
-        ({"per_device_train_batch_size": 64}, [64, 64, 64]),  # one step has no second half
+        ({"per_device_train_batch_size": 64}, [64, 64, 64]),  # a single step has no second half
     ],
 )
 def test_the_rule_marginal_forgets_the_first_half_of_the_first_window(
@@ -121,7 +121,7 @@ def test_without_a_logging_strategy_nothing_is_logged(make_bert, text_data, make
     assert len(trainer.plm_state.history) == 2
 
 
-def test_the_summary_says_what_the_state_holds(make_bert, text_data, make_args):
+def test_the_summary_agrees_with_the_state(make_bert, text_data, make_args):
     trainer = PLMTrainer(make_bert(), make_args(), train_dataset=text_data)
     trainer.train()
     (log,) = logs_with(trainer, "plm/tail_shift")
@@ -142,7 +142,7 @@ def test_a_partial_last_epoch_is_used_too(make_bert, text_data, make_args):
     assert trainer.plm_state.histograms.sum() == 2 * 16 * 5
 
 
-def test_training_twice_begins_anew(make_bert, text_data, make_args):
+def test_training_twice_starts_from_the_start(make_bert, text_data, make_args):
     trainer = PLMTrainer(make_bert(), make_args(num_train_epochs=2), train_dataset=text_data)
     trainer.train()
     trainer.train()
@@ -188,7 +188,7 @@ def test_resume_from_the_last_checkpoint(make_bert, text_data, make_args):
     assert len(resumed.plm_state.history) == 4
 
 
-def test_a_checkpoint_is_a_plain_model_with_the_state_beside_it(make_bert, text_data, make_args):
+def test_a_checkpoint_is_a_plain_model_plus_the_state(make_bert, text_data, make_args):
     trainer = PLMTrainer(make_bert(), make_args(save_strategy="epoch"), train_dataset=text_data)
     trainer.train()
     checkpoint = f"{trainer.args.output_dir}/checkpoint-4"
@@ -209,7 +209,7 @@ def test_a_stock_trainer_resumes_a_checkpoint_with_a_state(make_bert, text_data,
     assert stock.train(resume_from_checkpoint=f"{trainer.args.output_dir}/checkpoint-4").global_step == 8
 
 
-def test_a_checkpoint_without_a_state_is_named(make_bert, text_data, make_args):
+def test_resuming_a_checkpoint_without_a_state_is_an_error(make_bert, text_data, make_args):
     trainer = PLMTrainer(make_bert(), make_args(num_train_epochs=2, save_strategy="epoch"), train_dataset=text_data)
     Trainer(trainer.model, trainer.args, trainer.data_collator, train_dataset=text_data).train()
     with pytest.raises(FileNotFoundError, match="there is no PLM state at .*checkpoint-8.*set plm_restart=True"):
@@ -219,7 +219,7 @@ def test_a_checkpoint_without_a_state_is_named(make_bert, text_data, make_args):
     assert len(trainer.plm_state.history) == 2  # only of the second epoch
 
 
-def test_wrong_labels_behind_the_last_update_end_training_where_a_device_works_on_its_own(
+def test_wrong_labels_after_the_last_update_end_training_on_an_asynchronous_device(
     make_bert, text_data, make_args, monkeypatch
 ):
     monkeypatch.setattr("hf_plm.label_checks.can_read", lambda labels: False)

@@ -1,4 +1,4 @@
-"""The model card explains how labels were masked and weighted, and which frequencies the scores assume."""
+"""The model card explains how labels were masked and weighted, and which class frequencies the scores assume."""
 
 import re
 from pathlib import Path
@@ -69,7 +69,7 @@ def card_of(make_bert, text_data, make_args):
         ),
     ],
 )
-def test_masks_class_weight_and_prior_are_said(settings, introduction, rows, scores, card_of):
+def test_the_card_explains_masks_class_weight_and_prior(settings, introduction, rows, scores, card_of):
     card = card_of(**settings)
     assert introduction in card
     assert scores in card
@@ -81,7 +81,7 @@ def test_masks_class_weight_and_prior_are_said(settings, introduction, rows, sco
         assert found == rows
 
 
-def test_what_preset_default_does_is_said(card_of):
+def test_the_card_explains_the_preset_default(card_of):
     card, preset = card_of(), PRESETS["default"]
     assert ("masks | random" in card) == (preset.mask == "random")
     assert (f"^ -{preset.class_weight:g} |" in card) == (preset.class_weight > 0)
@@ -94,7 +94,7 @@ def test_what_preset_default_does_is_said(card_of):
         (True, "the sigmoid of a logit is the probability of the class for the frequencies of the training data."),
     ],
 )
-def test_what_calibrated_scores_are_is_said(single_label, sentence, card_of):
+def test_the_card_explains_calibrated_scores(single_label, sentence, card_of):
     card = card_of(single_label=single_label, calibrated=True)
     assert sentence in card
     assert "Scores and decisions assume" not in card

@@ -1,4 +1,4 @@
-"""The code of a model card runs, and gives the names, scores and decisions of the saved model."""
+"""The code in a model card runs, and gives the names, scores and decisions of the saved model."""
 
 import re
 from pathlib import Path
@@ -21,7 +21,7 @@ TEXT = "a text"
 
 
 def code_of(trainer, **kwargs):
-    """The code of the card, after the model was saved under its name."""
+    """The code in the card, after the model was saved in the folder that it names."""
     trainer.save_model("mine/tagger")
     trainer.create_model_card(model_name="mine/tagger", **kwargs)
     (code,) = re.findall(r"```python\n(.*?)```", card_of(trainer), re.DOTALL)
@@ -62,7 +62,7 @@ def logits_of(trainer):
 
 
 def logits_by_code(trainer, names, **kwargs):
-    """The probabilities that the card's code finds; those of other copies of the weights differ in the last bit."""
+    """The probabilities that the card's code computes; another copy of the weights differs in the last bit."""
     found = {each["label"]: each["score"] for each in run(code_of(trainer, **kwargs))["logits"]}
     return np.array([found[name] for name in names])
 
@@ -158,7 +158,7 @@ def test_without_a_tokenizer_the_code_loads_the_model(make_trainer):
     assert sentence in card_of(trainer)
 
 
-def test_a_tokenizer_that_lies_in_the_folder_already_counts(make_trainer):
+def test_a_tokenizer_that_is_already_in_the_folder_counts(make_trainer):
     trainer = make_trainer(processor=False)
     for each in (trainer.args.output_dir, "mine/tagger"):
         scenarios.make_tokenizer().save_pretrained(each)
@@ -173,7 +173,7 @@ def test_a_tokenizer_that_lies_in_the_folder_already_counts(make_trainer):
         ("decisions", "The thresholds are in the classifier's bias"),
     ],
 )
-def test_the_card_says_what_the_scores_are(scores, sentence, make_trainer):
+def test_the_card_explains_the_scores(scores, sentence, make_trainer):
     trainer = make_trainer()
     write_decisions(trainer.model.config, Decisions(5, scores=scores))
     code_of(trainer)

@@ -37,7 +37,7 @@ def test_only_the_first_rank_writes(make_trainer, monkeypatch):
     assert not (Path(trainer.args.output_dir) / "README.md").exists()
 
 
-def test_a_card_is_replaced_whole_or_stays(make_trainer, monkeypatch):
+def test_a_card_is_replaced_completely_or_not_at_all(make_trainer, monkeypatch):
     trainer = make_trainer()
     trainer.create_model_card(model_name="first")
     monkeypatch.setattr(ModelCard, "save", lambda self, path: 1 / 0)
@@ -48,17 +48,17 @@ def test_a_card_is_replaced_whole_or_stays(make_trainer, monkeypatch):
     assert [each.name for each in folder.iterdir() if each.name.startswith("_")] == []
 
 
-def test_a_picture_that_cannot_be_drawn_is_a_warning_and_the_card_is_written(make_trainer, monkeypatch):
+def test_a_picture_that_cannot_be_drawn_gives_a_warning_and_the_card_is_written(make_trainer, monkeypatch):
     trainer = make_trainer(save_strategy="epoch", eval_strategy="epoch")
     trainer.train()
     assert "![label scores]" in card_of(trainer).text
     monkeypatch.setattr(Figure, "savefig", no_space)
     card = card_of(trainer)
-    assert "![" not in card.text and "| AP |" in card.text  # and no earlier picture is shown
+    assert "![" not in card.text and "| AP |" in card.text  # nor is an earlier picture shown
     assert [path.name for path in Path(trainer.args.output_dir).iterdir() if path.name.startswith("_")] == []
 
 
-def test_during_training_a_card_that_fails_is_a_warning_and_else_an_error(make_trainer, monkeypatch):
+def test_a_card_that_fails_gives_a_warning_during_training_and_an_error_otherwise(make_trainer, monkeypatch):
     trainer = make_trainer()
     warnings = []
     monkeypatch.setattr(hub.logger, "warning", warnings.append)
@@ -79,12 +79,12 @@ def test_facts_that_cannot_be_gathered_end_no_run(make_trainer, monkeypatch):
     assert (Path(trainer.args.output_dir) / "checkpoint-4" / "model.safetensors").is_file()
 
 
-def test_a_trainer_without_facts_says_so():
+def test_a_trainer_without_facts_raises_an_error():
     with pytest.raises(NotImplementedError, match="HubTrainer has no run_facts"):
         hub.HubTrainer.run_facts(hub.HubTrainer.__new__(hub.HubTrainer))
 
 
-def test_data_are_named_for_a_reader_of_the_card():
+def test_the_card_names_the_data():
     rows = Dataset.from_dict({"labels": [[0], [1]]})
     assert describe_data(rows) == "the evaluation data, 2 rows"
     assert describe_data(concatenate_datasets([rows], split="test")) == "the split 'test', 2 rows"

@@ -61,10 +61,10 @@ def test_the_cards_code_gives_names_probabilities_and_decisions(published, adapt
         torch.testing.assert_close(model(tokens).logits, adapter.model.eval()(tokens).logits)
     expected = predict(adapter.model, {"input_ids": tokens})
     assert predict(model, {"input_ids": tokens}) == expected
-    assert len({tuple(row) for row in expected}) > 1  # they are not all the same
+    assert len({tuple(row) for row in expected}) > 1  # else the test would prove nothing
 
 
-def test_the_base_alone_is_left_as_it_was(adapter):
+def test_the_base_model_is_unchanged(adapter):
     adapter.save_model("adapter")
     assert Path("adapter/config.json").is_file() and Path("adapter/adapter_config.json").is_file()
     assert BertForSequenceClassification.from_pretrained("someone/base").config.num_labels == 2

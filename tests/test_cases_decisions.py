@@ -62,7 +62,7 @@ def test_thresholds_are_logits_in_one_plain_entry(tuned, tmp_path):
     assert not {key for key in loaded.config.to_dict() if key.startswith("plm_")}
 
 
-def test_decisions_end_with_a_new_head_and_the_log_says_so(tuned, make_args, tmp_path, messages):
+def test_a_new_head_removes_the_thresholds_and_logs_it(tuned, make_args, tmp_path, messages):
     trainer = tuned()
     calibrate(trainer.model, trainer.plm_state)
     trainer.save_model(str(tmp_path))
@@ -84,7 +84,7 @@ def test_decisions_end_with_a_new_head_and_the_log_says_so(tuned, make_args, tmp
 
 
 @pytest.mark.parametrize("names", [list("edcba"), list("vwxyz")], ids="".join)
-def test_decisions_end_with_other_names_of_as_many_labels(names, tuned, make_args, tmp_path, messages):
+def test_new_names_for_the_same_number_of_labels_remove_the_thresholds(names, tuned, make_args, tmp_path, messages):
     tuned().save_model(str(tmp_path))
     model = BertForSequenceClassification.from_pretrained(tmp_path, **named(names))
     data = make_rows(32)
@@ -99,7 +99,7 @@ def test_decisions_end_with_other_names_of_as_many_labels(names, tuned, make_arg
 
 
 @pytest.mark.parametrize("how", ["the same trainer", "another trainer"])
-def test_decisions_end_when_training_begins(how, tuned, make_args, messages):
+def test_training_removes_the_thresholds(how, tuned, make_args, messages):
     trainer = tuned()
     calibrate(trainer.model, trainer.plm_state)
     if how == "another trainer":
@@ -110,7 +110,7 @@ def test_decisions_end_when_training_begins(how, tuned, make_args, messages):
     calibrate(trainer.model, trainer.plm_state)
 
 
-def test_evaluating_ends_no_decision(tuned, make_args):
+def test_evaluating_keeps_the_thresholds(tuned, make_args):
     trainer = tuned()
     before, rows = trainer.model.config.plm, decided(trainer)
     again = PLMTrainer(trainer.model, make_args(), train_dataset=make_rows(64), eval_dataset=make_rows(64))
@@ -120,7 +120,7 @@ def test_evaluating_ends_no_decision(tuned, make_args):
 
 
 @pytest.mark.parametrize("change", ["calibrate", "fold_thresholds", "both"])
-def test_no_decision_changes_when_scores_are_shifted(change, tuned):
+def test_shifting_scores_changes_no_decision(change, tuned):
     trainer = tuned()
     rows, scores = decided(trainer), scores_of(trainer)
     assert sum(map(len, rows)) > 0
@@ -177,7 +177,7 @@ def test_thresholds_reach_metrics_that_are_wrapped(tuned, make_args, make_bert):
     assert scores_of(wrapped)["eval_macro_f1"] != scores["eval_macro_f1"]
 
 
-def test_metrics_can_be_extended_and_their_names_are_theirs(tuned):
+def test_extra_scores_are_added_and_may_not_replace_a_score(tuned):
     def extra(prediction):
         return {"rows": len(prediction.predictions)}
 
@@ -191,7 +191,7 @@ def test_metrics_can_be_extended_and_their_names_are_theirs(tuned):
         tuned(clash)
 
 
-def test_metrics_that_know_no_thresholds_are_named(tuned, messages):
+def test_a_warning_names_metrics_without_thresholds(tuned, messages):
     tuned(lambda prediction: {"own": 1.0})
     assert "compute_metrics" in messages.text
 
@@ -206,7 +206,7 @@ SATURATED = {
 
 
 @pytest.mark.parametrize("name", SATURATED)
-def test_logits_of_any_size_are_decided_alike_everywhere(name, make_bert, make_args):
+def test_decisions_on_logits_of_any_size_are_the_same_everywhere(name, make_bert, make_args):
     logits, labels = SATURATED[name]
     expected = tune_thresholds(np.array(logits)[:, None], np.array(labels)[:, None], shrinkage=0.0)
     assert ((np.array(logits) >= expected[0]) == labels).all()
@@ -225,7 +225,7 @@ def test_logits_of_any_size_are_decided_alike_everywhere(name, make_bert, make_a
 
 @pytest.mark.parametrize("objective", ["recall", "precision"])
 @pytest.mark.parametrize("target", [0.5, 0.9, 1.0])
-def test_a_wanted_recall_or_precision_is_reached_where_it_can_be(objective, target, make_bert):
+def test_a_requested_recall_or_precision_is_reached_where_possible(objective, target, make_bert):
     generator = np.random.default_rng(0)
     labels = generator.random((600, 5)) < [0.475, 0.2, 0.08, 0.03, 0.015]
     logits = generator.normal(size=(600, 5)) + 2 * labels
@@ -256,7 +256,7 @@ def test_a_label_without_positives_is_never_nan_and_soft_labels_are_refused():
         tune_thresholds(logits, np.where(labels == 1, 0.95, labels))
 
 
-def test_a_model_of_an_earlier_version_is_named(make_bert, make_args):
+def test_a_model_of_an_earlier_version_is_refused(make_bert, make_args):
     model = make_bert()
     model.config.plm_thresholds = [0.3] * 5
     data = make_rows(16)

@@ -82,7 +82,7 @@ def test_a_model_in_any_order_of_the_names_learns_each_label_by_its_name(order, 
 
 @pytest.mark.parametrize("form", ["class ids", "names"])
 @pytest.mark.parametrize("order", [ANIMALS, OTHER_ORDER, ["yak", "zebra", "ant"]], ids=" ".join)
-def test_given_counts_of_another_order_belong_to_their_names(form, order, make_bert, make_args):
+def test_given_counts_in_a_different_order_are_matched_by_name(form, order, make_bert, make_args):
     mapping = {name: POSITIVES[name] for name in order}
     pairs = {name: (count, 12 - count) for name, count in mapping.items()}
     counts = LabelCounts.from_mapping(pairs)
@@ -91,14 +91,14 @@ def test_given_counts_of_another_order_belong_to_their_names(form, order, make_b
         assert_one_order(trainer, POSITIVES, TRUTH)
 
 
-def test_class_ids_of_a_single_label_model_belong_to_their_names(make_bert, make_args):
+def test_class_ids_of_a_single_label_model_are_matched_by_name(make_bert, make_args):
     trainer = PLMTrainer(make_bert(3, **named(OTHER_ORDER)), make_args(), train_dataset=animals("one class id"))
     assert trainer.model.config.problem_type == "single_label_classification"
     assert_one_order(trainer, POSITIVES, TRUTH)
 
 
 @pytest.mark.parametrize("arguments", [{"plm_class_aware": True}, {"plm_update_steps": 1, "max_steps": 2}])
-def test_rows_that_are_drawn_or_streamed_belong_to_their_names(arguments, make_bert, make_args):
+def test_rows_that_are_drawn_or_streamed_are_matched_by_name(arguments, make_bert, make_args):
     data = animals() if "plm_class_aware" in arguments else animals().to_iterable_dataset()
     trainer = PLMTrainer(make_bert(3, **named(OTHER_ORDER)), make_args(**arguments), train_dataset=data)
     assert model_names(trainer) == OTHER_ORDER
@@ -110,13 +110,13 @@ def test_rows_that_are_drawn_or_streamed_belong_to_their_names(arguments, make_b
 
 
 @pytest.mark.parametrize("given", [{"ant": 1, "gnu": 3, "zebra": 8}, {"ant": 1, "zebra": 8}])
-def test_given_counts_of_other_names_are_refused_with_both(given, make_bert, make_args):
+def test_given_counts_with_different_names_are_refused_and_the_error_shows_both(given, make_bert, make_args):
     with pytest.raises(ValueError) as error:
         PLMTrainer(make_bert(3), make_args(), train_dataset=animals(), label_counts=given)
     assert all(name in str(error.value) for name in {*ANIMALS, *given})
 
 
-def test_label2id_that_contradicts_id2label_is_refused_with_both(make_bert, make_args):
+def test_label2id_that_contradicts_id2label_is_refused_and_the_error_shows_both(make_bert, make_args):
     model = make_bert(3, id2label=dict(enumerate(ANIMALS)), label2id={"ant": 0, "yak": 1, "zebra": 2})
     with pytest.raises(ValueError, match="(?s)id2label.*label2id|label2id.*id2label") as error:
         PLMTrainer(model, make_args(), train_dataset=animals())
@@ -125,7 +125,7 @@ def test_label2id_that_contradicts_id2label_is_refused_with_both(make_bert, make
 
 @pytest.mark.parametrize("id2label", [TEXT_KEYS, dict(reversed(TEXT_KEYS.items())), dict(reversed(INT_KEYS.items()))])
 @pytest.mark.parametrize("given", [None, TWELVE_POSITIVES, dict(reversed(TWELVE_POSITIVES.items()))])
-def test_keys_of_any_kind_and_order_name_the_outputs(id2label, given, make_bert, make_args):
+def test_outputs_are_named_for_keys_of_any_type_and_order(id2label, given, make_bert, make_args):
     ids = [[index] for index, count in enumerate(TWELVE_POSITIVES.values()) for _ in range(count)]
     model = make_bert(12)
     model.config.id2label = dict(id2label)
@@ -138,14 +138,14 @@ def test_keys_of_any_kind_and_order_name_the_outputs(id2label, given, make_bert,
     ("problem_type", "expected"),
     [("multi_label_classification", ["name 4", "name 10"]), ("single_label_classification", ["name 10"])],
 )
-def test_keys_that_are_text_name_what_is_predicted(problem_type, expected, make_bert):
+def test_predictions_have_the_right_names_if_the_keys_are_text(problem_type, expected, make_bert):
     model = set_logits(make_bert(12), [{4: 1.0, 10: 5.0}.get(index, -5.0) for index in range(12)])
     model.config.id2label, model.config.problem_type = TEXT_KEYS, problem_type
     assert predict(model, {"input_ids": torch.tensor([[1, 2]])}) == [expected]
 
 
 @pytest.mark.parametrize("keys", [(1, 2, 3), (0, 1, 3), ("a", "b", "c")])
-def test_keys_that_are_no_ids_of_outputs_are_refused(keys, make_bert, make_args):
+def test_keys_that_are_not_output_ids_are_refused(keys, make_bert, make_args):
     model = make_bert(3)
     model.config.id2label = dict(zip(keys, ANIMALS, strict=True))
     with pytest.raises(ValueError, match="id2label"):
@@ -195,7 +195,7 @@ def test_groups_that_are_given_are_in_the_order_of_their_counts(make_bert, make_
     ],
     ids=["other names", "another number"],
 )
-def test_metrics_of_other_labels_are_refused_when_the_trainer_is_made(counts, shown, make_bert, make_args):
+def test_metrics_for_other_labels_are_refused_when_the_trainer_is_made(counts, shown, make_bert, make_args):
     with pytest.raises(ValueError) as error:
         PLMTrainer(
             make_bert(3),
@@ -211,7 +211,7 @@ EVALUATION = [[0], [0], [0], [2]]  # three ants and a zebra, as ids of OTHER_ORD
 
 
 @pytest.mark.parametrize("door", ["eval_dataset", "dictionary", "DatasetDict", "evaluate", "evaluate a stream"])
-def test_evaluation_data_of_another_order_are_scored_by_name(door, make_bert, make_args):
+def test_evaluation_data_in_a_different_order_are_scored_by_name(door, make_bert, make_args):
     data, rows = animals(), rows_with(EVALUATION, OTHER_ORDER)
     held = {"dictionary": {"x": rows}, "DatasetDict": DatasetDict(x=rows), "eval_dataset": rows}.get(door)
     trainer = PLMTrainer(
@@ -227,7 +227,7 @@ def test_evaluation_data_of_another_order_are_scored_by_name(door, make_bert, ma
 
 
 @pytest.mark.parametrize("form", ["class ids", "one class id"])
-def test_predictions_of_another_order_have_their_labels_by_name(form, make_bert, make_args):
+def test_predictions_in_a_different_order_are_matched_by_name(form, make_bert, make_args):
     labels = EVALUATION if form == "class ids" else [row[0] for row in EVALUATION]
     trainer = PLMTrainer(make_bert(3), make_args(), train_dataset=animals(form))
     found = trainer.predict(rows_with(labels, OTHER_ORDER)).label_ids
@@ -256,7 +256,9 @@ HELD_OUT = {
 
 @pytest.mark.parametrize("train", [animals(), animals("names"), AS_VECTORS], ids=["class ids", "names", "vectors"])
 @pytest.mark.parametrize("held_out", HELD_OUT)
-def test_evaluation_rows_may_be_names_beside_class_ids_and_the_reverse(train, held_out, make_bert, make_args):
+def test_evaluation_rows_may_have_names_if_training_rows_have_class_ids_and_vice_versa(
+    train, held_out, make_bert, make_args
+):
     config = named(ANIMALS) if train is AS_VECTORS else {}
     trainer = PLMTrainer(make_bert(3, **config), make_args(), train_dataset=train, eval_dataset=HELD_OUT[held_out])
     names = model_names(trainer)

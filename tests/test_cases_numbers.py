@@ -1,4 +1,4 @@
-"""Numbers are what their names say."""
+"""Scores and counts have the values that their names promise."""
 
 import re
 
@@ -22,7 +22,7 @@ def scores_of(logits, labels):
     return scores
 
 
-def test_a_label_that_is_never_true_and_always_predicted_costs():
+def test_a_label_that_is_never_true_and_always_predicted_lowers_scores():
     scores = scores_of([[3, 3], [3, 3]], [[1, 0], [1, 0]])
     assert scores["micro_f1"] == pytest.approx(2 / 3)
     assert scores["micro_precision"] == 0.5 and scores["micro_recall"] == 1
@@ -31,13 +31,13 @@ def test_a_label_that_is_never_true_and_always_predicted_costs():
     assert scores["labels_never_predicted"] == 0
 
 
-def test_a_label_that_is_never_true_and_never_predicted_costs_nothing():
+def test_a_label_that_is_never_true_and_never_predicted_lowers_no_score():
     scores = scores_of([[3, -3], [3, -3]], [[1, 0], [1, 0]])
     assert scores["micro_f1"] == scores["exact_match"] == 1
     assert scores["labels_never_predicted"] == 0
 
 
-def test_unknown_labels_of_a_label_that_is_never_true_cost_nothing():
+def test_unknown_entries_of_a_label_that_is_never_true_lower_no_score():
     scores = scores_of([[3, 3], [3, 3], [3, 3]], [[1, np.nan], [1, 0], [1, -100]])
     assert scores["micro_f1"] == pytest.approx(2 * 3 / (4 + 3))
     assert scores["exact_match"] == pytest.approx(2 / 3)
@@ -68,4 +68,4 @@ def test_how_much_more_often_the_most_frequent_label_occurs_is_a_ratio_of_means(
     assert float(said[1].replace(",", "")) == pytest.approx(expected, abs=0.06)
     others = re.findall(r"([\d,.]+) times", text.replace(said[0], ""))
     assert [float(other.replace(",", "")) for other in others] in ([], [pytest.approx(report.mean_ir, abs=0.06)])
-    assert abs(report.mean_ir - expected) > 1  # or this proves nothing
+    assert abs(report.mean_ir - expected) > 1  # else the test would prove nothing

@@ -57,7 +57,7 @@ def test_brackets_may_belong_to_a_name(read_csv):
 
 
 @pytest.mark.parametrize("text", ["['cat' 'dog']", "['cat'\n 'dog']", "['bird', 'cat' 'dog']"])
-def test_names_that_numpy_prints_are_not_joined_to_one(text, read_csv):
+def test_names_in_arrays_printed_by_numpy_are_separate_labels(text, read_csv):
     with pytest.raises(ValueError, match="is not a list of names"):
         read_csv([text, "['dog']"])
 
@@ -76,7 +76,7 @@ TAGS = [[f"tag{index}", f"tag{(index + 1) % 10}", f"tag{(index + 3) % 10}"] for 
 
 
 @pytest.mark.parametrize("separator", ["|", ";", " | ", " "])
-def test_names_that_another_separator_joins_are_taken_apart_or_refused(separator, read_csv):
+def test_names_joined_by_a_different_separator_are_split_or_refused(separator, read_csv):
     try:
         rows = read_csv([separator.join(names) for names in TAGS])
     except ValueError as error:
@@ -86,7 +86,7 @@ def test_names_that_another_separator_joins_are_taken_apart_or_refused(separator
 
 
 @pytest.mark.parametrize("cells", [["cat|dog, owl", "dog"], ["cat;dog", "owl|dog"]])
-def test_names_that_two_separators_join_are_refused(cells, read_csv):
+def test_names_joined_by_two_separators_are_refused(cells, read_csv):
     with pytest.raises(ValueError, match="separat"):
         read_csv(cells)
 
@@ -115,7 +115,7 @@ def make_loss(num_labels=3, **kwargs):
 
 @pytest.mark.parametrize("value", [0.95, 0.05, 0.5, -1, 2, 255, 1.0001, torch.inf, -torch.inf, -99, -101])
 @pytest.mark.parametrize("training", [True, False])
-def test_a_label_that_is_none_of_one_zero_and_unknown_is_refused_with_its_place(value, training):
+def test_a_label_other_than_1_0_or_unknown_is_refused_and_the_error_shows_its_place(value, training):
     labels = torch.zeros(4, 3)
     labels[2, 1] = value
     with pytest.raises(ValueError) as error:
@@ -126,7 +126,7 @@ def test_a_label_that_is_none_of_one_zero_and_unknown_is_refused_with_its_place(
 
 
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.int8, torch.int32, torch.int64, torch.float16, torch.bfloat16])
-def test_wrong_labels_of_every_dtype_are_refused_and_right_ones_taken(dtype):
+def test_wrong_labels_of_every_dtype_are_refused_and_right_ones_accepted(dtype):
     right = torch.tensor([[1, 0, 1], [0, 0, 1]]).to(dtype)
     expected = make_loss()(torch.ones(2, 3), right.float())
     assert torch.equal(make_loss()(torch.ones(2, 3), right), expected)
@@ -138,7 +138,7 @@ def test_wrong_labels_of_every_dtype_are_refused_and_right_ones_taken(dtype):
 
 @pytest.mark.parametrize("ids", [[[0, 3]], [[0, -2]], [[-1, 0]], [[0, 999]]])
 @pytest.mark.parametrize("training", [True, False])
-def test_class_ids_that_are_none_are_refused(ids, training):
+def test_invalid_class_ids_are_refused(ids, training):
     with pytest.raises(ValueError, match="row 0"):
         make_loss(sparse=True).train(training)(torch.zeros(1, 3), torch.tensor(ids))
 

@@ -1,4 +1,4 @@
-"""Odd label names, failing pictures and trackers, full disks, odd evaluations and callbacks do not end a training."""
+"""Unusual label names, evaluations and callbacks, failing pictures and trackers, and full disks end no training."""
 
 import errno
 import re
@@ -64,7 +64,7 @@ def test_label_names_may_be_any_text(names, make_trainer, tmp_path, monkeypatch)
     card = (folder / "README.md").read_text()
     rows = re.findall(r"^\| (?!label|---|setting|score).*\|$", card.split("## Labels")[1].split("\n## ")[0], re.M)
     assert len(rows) == 5
-    assert len({len(re.findall(r"(?<!\\)\|", row)) for row in rows}) == 1  # no name adds a column
+    assert len({len(re.findall(r"(?<!\\)\|", row)) for row in rows}) == 1  # no name adds a table column
     assert "plm/label_scores" in EventAccumulator(str(tmp_path / "board")).Reload().Tags()["images"]
 
 
@@ -118,7 +118,9 @@ class BrokenTracker(TensorBoardCallback):
 
 
 @pytest.mark.parametrize("trouble", ["disk", "drawing", "tracker", "folder"])
-def test_a_picture_that_fails_is_a_warning_and_the_model_is_saved(trouble, make_trainer, monkeypatch, messages):
+def test_a_picture_that_cannot_be_drawn_causes_a_warning_and_the_model_is_saved(
+    trouble, make_trainer, monkeypatch, messages
+):
     callbacks = [BrokenTracker()] if trouble == "tracker" else []
     trainer = make_trainer(callbacks=callbacks)
     if trouble == "disk":
@@ -126,7 +128,7 @@ def test_a_picture_that_fails_is_a_warning_and_the_model_is_saved(trouble, make_
     if trouble == "drawing":
         monkeypatch.setattr("matplotlib.axes.Axes.plot", fail_to_draw)
     folder = Path(trainer.args.output_dir)
-    if trouble == "folder":  # a file has the name of the pictures' folder
+    if trouble == "folder":  # a file is where the folder of the pictures should be
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "plots").write_text("")
     assert trainer.train().global_step == 4
@@ -160,7 +162,7 @@ def test_a_model_saved_in_the_middle_changes_nothing(make_trainer):
     assert load_file(f"{trainer.args.output_dir}/middle-2/model.safetensors")
 
 
-def test_an_evaluation_without_positives_is_nan_and_said(make_trainer, messages):
+def test_an_evaluation_without_positives_gives_nan_and_a_warning(make_trainer, messages):
     empty = make_rows(16).remove_columns("labels").add_column("labels", [[0.0] * 5] * 16)
     trainer = make_trainer(eval_dataset=empty)
     trainer.train()
@@ -173,7 +175,7 @@ def test_an_evaluation_without_positives_is_nan_and_said(make_trainer, messages)
 
 
 @pytest.mark.parametrize("rows", ["all", "one"])
-def test_logits_that_are_nan_give_nan_and_are_said(rows, make_trainer, messages):
+def test_nan_logits_give_nan_scores_and_a_warning(rows, make_trainer, messages):
     trainer = make_trainer()
 
     def spoil(module, args, kwargs, outputs):
@@ -191,7 +193,7 @@ def test_logits_that_are_nan_give_nan_and_are_said(rows, make_trainer, messages)
 
 
 @pytest.mark.parametrize("by_batch", [True, False])
-def test_nothing_of_an_interrupted_evaluation_stays(by_batch, make_trainer):
+def test_nothing_remains_of_an_interrupted_evaluation(by_batch, make_trainer):
     trainer = make_trainer(batch_eval_metrics=by_batch, per_device_eval_batch_size=8)
     expected = trainer.evaluate()["eval_macro_f1"]
     calls = []
@@ -215,7 +217,7 @@ def test_nothing_of_an_interrupted_evaluation_stays(by_batch, make_trainer):
     assert np.isfinite(trainer.evaluate(make_rows(8))["eval_macro_f1"])
 
 
-def test_a_best_model_by_a_score_that_is_nan_is_said(make_trainer, messages):
+def test_choosing_the_best_model_by_a_nan_score_gives_a_warning(make_trainer, messages):
     empty = make_rows(16).remove_columns("labels").add_column("labels", [[0.0] * 5] * 16)
     arguments = {"load_best_model_at_end": True, "metric_for_best_model": "macro_f1"}
     trainer = make_trainer(eval_dataset=empty, **arguments)
@@ -237,7 +239,7 @@ def test_picture_and_table_of_the_card_are_of_the_same_evaluation(make_trainer, 
     )
     trainer.train()
     logged = [log["eval_macro_recall"] for log in trainer.state.log_history if "eval_macro_recall" in log]
-    assert max(logged) != logged[-1]  # else the test would prove nothing: the best is not the last
+    assert max(logged) != logged[-1]  # else the test would prove nothing: the best model is not the last
     trainer.create_model_card(model_name="m")
     card = Path(trainer.args.output_dir, "README.md").read_text()
     recall = float(re.search(r"\| macro recall \| ([\d.e-]+) \|", card)[1])

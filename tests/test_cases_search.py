@@ -14,12 +14,12 @@ from hf_plm import PLMLoss, PLMTrainer, PLMTrainingArguments, multilabel_compute
 
 @pytest.fixture(autouse=True)
 def without_collecting(monkeypatch):
-    """Skip garbage collection: each trial does it several times, and it takes longer than the trial."""
+    """Skips garbage collection, which takes longer than a trial and happens several times in each."""
     monkeypatch.setattr("gc.collect", lambda *args: 0)
 
 
 class Watch(TrainerCallback):
-    """Keeps the settings that each trial really has."""
+    """Keeps the settings that each trial was trained with."""
 
     def __init__(self):
         self.trials = []
@@ -69,7 +69,7 @@ def test_what_a_search_sets_is_in_force_in_its_trial(name, tmp_path, monkeypatch
         assert after[key] == TRIED[name] != before[key]
 
 
-def test_a_wrong_value_of_a_search_is_named(tmp_path):
+def test_an_error_names_a_wrong_value_of_a_search(tmp_path):
     data = make_rows(16)
     args = make_args(tmp_path)
     trainer = PLMTrainer(model_init=lambda: make_bert(), args=args, train_dataset=data, eval_dataset=data)
@@ -104,12 +104,12 @@ def test_a_search_that_maximizes_looks_for_macro_f1(search):
     assert objective == scores["eval_macro_f1"] != scores["eval_micro_f1"]
 
 
-def test_a_search_looks_for_macro_f1_unless_it_is_told_otherwise(search):
+def test_a_search_looks_for_macro_f1_by_default(search):
     objective, scores = search()
     assert objective == scores["eval_macro_f1"]
 
 
-def test_a_search_looks_for_what_it_is_told(search):
+def test_a_search_uses_the_objective_that_it_is_given(search):
     objective, scores = search(direction="maximize", compute_objective=lambda metrics: metrics["eval_tail_recall"])
     assert objective == scores["eval_tail_recall"]
 

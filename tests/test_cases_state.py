@@ -39,7 +39,7 @@ SETTINGS = {
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory):
-    """A function that returns a checkpoint in the middle of the second of three epochs on 64 rows, and its state."""
+    """A function that returns a checkpoint from the middle of the second of three epochs on 64 rows, and its state."""
 
     @functools.cache
     def make(names, **kwargs):
@@ -67,22 +67,22 @@ def resume(checkpoint, tmp_path):
 
 
 @pytest.mark.parametrize("names", ["edcba", "abced", "abcdx"])
-def test_a_state_of_other_names_or_another_order_is_refused_with_both(names, resume):
+def test_a_state_with_other_names_or_order_is_refused_and_the_error_shows_both(names, resume):
     with pytest.raises(ValueError, match="plm_restart") as error:
         resume(names)
     shown = str(error.value)
     assert all(name in shown for name in {*names, *NAMES})
-    assert "plm_keep_ratios" not in shown  # the ratios are of other labels
+    assert "plm_keep_ratios" not in shown  # the ratios belong to other labels
     assert ("order" in shown) is (set(names) == set(NAMES))
 
 
-def test_a_state_of_the_same_names_or_of_none_is_resumed(resume):
+def test_a_state_with_the_same_names_or_without_names_is_resumed(resume):
     assert resume().plm_state.label_names == list(NAMES)
     assert len(resume(names=(), earlier=()).plm_state.history) == 4
 
 
 @pytest.mark.parametrize("name", SETTINGS)
-def test_a_state_of_other_settings_is_refused_with_both_values(name, resume):
+def test_a_state_with_other_settings_is_refused_and_the_error_shows_both_values(name, resume):
     with pytest.raises(ValueError, match="plm_restart|plm_keep_ratios") as error:
         resume(**{name: SETTINGS[name]})
     field = {"plm_preset": "rule"}.get(name, name.removeprefix("plm_"))
@@ -98,7 +98,7 @@ def test_a_state_of_other_training_data_is_refused(rows, resume):
         resume(rows=rows)
 
 
-def test_a_state_of_another_objective_of_ones_own_is_refused(checkpoint, tmp_path):
+def test_a_state_of_a_different_custom_objective_is_refused(checkpoint, tmp_path):
     def own(logits, labels):
         return (logits - labels) ** 2
 
@@ -121,22 +121,22 @@ def test_a_state_of_another_objective_of_ones_own_is_refused(checkpoint, tmp_pat
     ],
     ids=lambda changes: next(iter(changes)),
 )
-def test_what_is_none_of_the_method_may_change(changes, resume, checkpoint):
+def test_settings_outside_the_method_may_change(changes, resume, checkpoint):
     state = resume(**changes).plm_state
     assert torch.equal(state.history[:2], checkpoint(NAMES)[1].history)
 
 
 @pytest.mark.parametrize("changes", [{"plm_change_rate": 0.9}, {"plm_num_bins": 10}, {"plm_preset": "off"}])
-def test_a_restart_begins_anew_with_the_new_settings(changes, resume):
+def test_a_restart_begins_from_the_start_with_the_new_settings(changes, resume):
     trainer = resume(plm_restart=True, **changes)
     state = trainer.plm_state
     start = PLMLoss(trainer.label_counts, **trainer.args.plm_settings()).state.ideal_ratio
     assert torch.equal(state.history[0], start)
-    assert len(state.history) == 3  # of the second and the third epoch
+    assert len(state.history) == 3  # after the second and the third epoch
 
 
 @pytest.mark.parametrize("changes", [{"plm_change_rate": 0.0}, {"plm_num_bins": 10, "plm_rule": "kl"}, {"rows": 96}])
-def test_kept_ratios_go_on_under_new_settings_and_counts(changes, resume, checkpoint):
+def test_kept_ratios_continue_with_new_settings_and_counts(changes, resume, checkpoint):
     trainer = resume(plm_keep_ratios=True, **changes)
     state = trainer.plm_state
     earlier = checkpoint(NAMES)[1].history[1]
@@ -190,7 +190,7 @@ def test_a_label_first_seen_in_the_last_window_has_no_shift():
     assert (plm_loss.state.shifts[:2, 1] == 0).all() and plm_loss.state.shifts[2, 1] > 1
 
 
-def test_the_shift_is_that_of_the_batches_not_of_the_update_behind_them():
+def test_the_shift_is_that_of_the_batches_not_of_the_later_update():
     plm_loss = PLMLoss(LabelCounts([10, 300], [990, 700]), change_rate=1.0)
     start = torch.log(plm_loss.state.ideal_ratio / plm_loss.state.ratio)
     plm_loss(torch.ones(4, 2), torch.tensor([[1.0, 0], [0, 1], [0, 0], [0, 0]]))
@@ -230,7 +230,7 @@ def test_a_state_dict_carries_the_ratios(nested, half, tmp_path):
         (LabelCounts([10, 300], [990, 700], ["a", "b"]), {"change_rate": 0.1}, "change_rate"),
     ],
 )
-def test_a_state_dict_of_another_loss_is_refused(counts, settings, shown):
+def test_a_state_dict_of_a_different_loss_is_refused(counts, settings, shown):
     plm_loss = PLMLoss(LabelCounts([10, 300], [990, 700], ["a", "b"]))
     other = PLMLoss(counts, **settings)
     with pytest.raises(ValueError, match=shown):
@@ -239,14 +239,14 @@ def test_a_state_dict_of_another_loss_is_refused(counts, settings, shown):
         other.state = plm_loss.state
 
 
-def test_a_state_of_another_number_of_labels_is_refused_with_the_way_on(checkpoint, tmp_path):
+def test_a_state_with_a_different_number_of_labels_is_refused_and_the_error_says_what_to_do(checkpoint, tmp_path):
     data = make_rows(32).map(lambda row: {"labels": row["labels"][:3]})
     trainer = PLMTrainer(make_bert(3), make_args(tmp_path, **TRAINING), train_dataset=data)
     with pytest.raises(ValueError, match="5 labels there and 3 here.*plm_restart"):
         trainer.train(resume_from_checkpoint=checkpoint(())[0])
 
 
-def test_a_run_that_is_resumed_behind_its_last_step_ends_as_it_did(tmp_path):
+def test_a_run_resumed_after_its_last_step_ends_as_before(tmp_path):
     runs = []
     for resumed in (False, True):
         args = make_args(tmp_path, **TRAINING, save_strategy="steps", save_steps=12)

@@ -1,4 +1,4 @@
-"""The state of several ranks in the files of a checkpoint; `test_distributed.py` has two real ones."""
+"""The state of several ranks in the files of a checkpoint; `test_distributed.py` runs two real ranks."""
 
 import os
 
@@ -33,7 +33,7 @@ def on_ranks(monkeypatch):
 
 
 def saved_by(num_ranks, folder, on_ranks, ranks=None, batches=1):
-    """Rank r saw r + 1 rows in each batch, the logit of one of them NaN."""
+    """Rank r saw r + 1 rows in each batch; one of them has a NaN logit."""
     for rank in range(num_ranks) if ranks is None else ranks:
         on_ranks(rank, num_ranks)
         plm_loss = PLMLoss(LabelCounts([1], [3]))
@@ -43,7 +43,7 @@ def saved_by(num_ranks, folder, on_ranks, ranks=None, batches=1):
 
 
 @pytest.mark.parametrize("num_ranks", [1, 2, 3, 5])
-def test_any_number_of_ranks_goes_on_with_what_three_measured(num_ranks, tmp_path, on_ranks):
+def test_any_number_of_ranks_continues_with_the_measurements_of_three(num_ranks, tmp_path, on_ranks):
     saved_by(3, tmp_path, on_ranks)
     assert sorted(os.listdir(tmp_path)) == [
         "plm_state.safetensors",
@@ -62,7 +62,7 @@ def test_any_number_of_ranks_goes_on_with_what_three_measured(num_ranks, tmp_pat
     assert nonfinite == 3
 
 
-def test_a_rank_whose_measurements_are_missing_or_of_another_moment_is_named(tmp_path, on_ranks):
+def test_an_error_names_a_rank_whose_measurements_are_missing_or_from_another_batch(tmp_path, on_ranks):
     saved_by(2, tmp_path, on_ranks, ranks=[0])
     for rank in (0, 1):
         on_ranks(rank, 2)

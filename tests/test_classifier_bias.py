@@ -1,4 +1,4 @@
-"""The classifier's bias is found by its effect, not its name. Every other head is refused and left unchanged."""
+"""The classifier's bias is found by its effect, not by its name. Heads without such a bias are refused, unchanged."""
 
 import numpy as np
 import pytest
@@ -92,7 +92,7 @@ def test_a_bias_that_shifts_logits_exactly_is_found_by_its_effect(kind):
     ["tanh", "scale", "scale of each", "cosine", "clamped", "rectified", "permuted", "softmax", "halves", "no bias"],
 )
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_a_head_whose_bias_does_more_or_less_is_refused_unchanged(kind, dtype):
+def test_a_head_whose_bias_does_not_only_shift_logits_is_refused_and_unchanged(kind, dtype):
     model = Head(kind).to(dtype)
     before = weights_of(model)
     with pytest.raises(ValueError, match=r"no bias that shifts the logits by exactly.*; subtract log_odds_shift\("):
@@ -102,14 +102,14 @@ def test_a_head_whose_bias_does_more_or_less_is_refused_unchanged(kind, dtype):
 
 @pytest.mark.parametrize("kind", ["tanh", "cosine", "clamped", "softmax", "halves", "no bias"])
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-def test_low_precision_hides_no_head_that_bends_its_logits(kind, dtype):
+def test_a_nonlinear_head_is_found_in_low_precision_too(kind, dtype):
     with pytest.raises(ValueError, match="no bias that shifts the logits"):
         calibrate(Head(kind).to(dtype), state_of(4), ROWS.to(dtype))
     calibrate(Head("plain").to(dtype), state_of(4), ROWS.to(dtype))
 
 
 @pytest.mark.parametrize("bounds", [(-20, None), (None, 20)])
-def test_a_head_that_bends_one_way_alone_is_refused(bounds):
+def test_a_head_that_is_nonlinear_on_one_side_only_is_refused(bounds):
     class Bounded(nn.Linear):
         def forward(self, inputs):
             return super().forward(inputs).clamp(*bounds)
@@ -139,7 +139,7 @@ def test_a_classifier_without_a_bias_keeps_its_thresholds():
 
 @pytest.mark.parametrize("num_labels", [1, 16])
 @pytest.mark.parametrize("make", TEXT_MODELS.values(), ids=TEXT_MODELS)
-def test_layers_as_wide_as_there_are_labels_are_not_mistaken(make, num_labels):
+def test_only_the_bias_of_the_head_changes_even_if_other_layers_are_as_wide(make, num_labels):
     torch.manual_seed(0)
     model = make(num_labels)
     write_thresholds(model, np.linspace(-1, 1, num_labels))
@@ -150,14 +150,14 @@ def test_layers_as_wide_as_there_are_labels_are_not_mistaken(make, num_labels):
     assert changed[0].endswith(("classifier.bias", "classifier.out_proj.bias", "modules_to_save.default.bias"))
 
 
-def test_a_model_under_autocast_is_no_exception():
+def test_a_bias_is_found_under_autocast_too():
     model = scenarios.make_bert()
     forward = model.forward
 
     def autocast(*args, **kwargs):
         with torch.autocast("cpu", torch.bfloat16):
             outputs = forward(*args, **kwargs)
-        outputs["logits"] = outputs.logits.float()  # as accelerate does
+        outputs["logits"] = outputs.logits.float()  # as accelerate does it
         return outputs
 
     model.forward = autocast
@@ -174,7 +174,7 @@ def test_a_model_under_autocast_is_no_exception():
         (torch.ones(0, 6), r"the model's logits have shape \(0, 4\)"),
     ],
 )
-def test_inputs_that_show_nothing_are_named(inputs, message):
+def test_errors_name_unusable_inputs(inputs, message):
     model = Head("plain")
     before = weights_of(model)
     with pytest.raises(ValueError, match=message):
@@ -182,7 +182,7 @@ def test_inputs_that_show_nothing_are_named(inputs, message):
     assert_unchanged(model, before)
 
 
-def test_where_no_inputs_can_be_made_up_they_are_asked_for():
+def test_an_error_asks_for_inputs_that_cannot_be_made_up():
     with pytest.raises(ValueError, match=r"cannot be tested with random inputs .*; pass inputs="):
         calibrate(nn.Sequential(nn.LayerNorm(4)), state_of(4))
     with pytest.raises(ValueError, match=r"does not run on random inputs: pass inputs="):
@@ -197,7 +197,7 @@ def test_inputs_may_be_a_batch_as_the_tokenizer_gives_it():
     torch.testing.assert_close(model.classifier.bias.detach(), expected)
 
 
-def test_a_model_without_a_configuration_is_calibrated_and_has_nothing_to_record():
+def test_a_model_without_a_configuration_is_calibrated_without_a_record():
     model = Head("plain")
     calibrate(model, state_of(4), ROWS)
     assert read_decisions(None) == Decisions()

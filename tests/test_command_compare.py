@@ -26,7 +26,7 @@ def comparison_of(**macro_f1):
     return Comparison([1, 2, 3], scores, {"train": 100, "validation": 10, "test": 10}, 60.0)
 
 
-def test_the_sentence_says_whether_the_lead_is_more_than_chance():
+def test_the_last_sentence_says_if_the_difference_is_more_than_chance():
     sure = comparison_of(bce=[10.0, 20, 30], default=[12.0, 22.1, 32.0])
     assert sure.conclusion() == (
         "By macro-F1, 'default' suits these data best (22.0), and its lead over the next, 'bce' (by 2.0 ± 0.1), is "
@@ -63,7 +63,7 @@ def test_a_score_that_is_nan_is_null_in_the_json():
     assert stored["comparison"]["macro_f1"]["lead"]["bce"]["mean"] == pytest.approx(2)
 
 
-def test_methods_begin_alike_and_differ_by_their_loss_alone(text_data, tmp_path):
+def test_methods_start_with_the_same_seed_and_differ_only_by_the_loss(text_data, tmp_path):
     seeds = []
 
     def make_model():
@@ -88,7 +88,7 @@ def test_methods_begin_alike_and_differ_by_their_loss_alone(text_data, tmp_path)
 
 @pytest.fixture
 def counted(monkeypatch, tmp_path):
-    """`compare(...)` with a folder for its runs: what it finds, and which trainings it made (here of no model)."""
+    """`compare(...)` with a folder for its runs: its comparison, and which trainings it made (no model is trained)."""
     trainings = []
 
     def train(make_model, args, *others):
@@ -111,7 +111,7 @@ def counted(monkeypatch, tmp_path):
     return compare
 
 
-def test_a_comparison_goes_on_where_it_stopped_and_with_more_methods_and_seeds(counted, tmp_path):
+def test_a_comparison_continues_where_it_stopped_and_with_more_methods_and_seeds(counted, tmp_path):
     first, trainings = counted(["bce"], 2, model="a")
     assert trainings == [(42, "off"), (43, "off")]
     more, trainings = counted(["bce", "default"], 3, model="a")
@@ -120,7 +120,7 @@ def test_a_comparison_goes_on_where_it_stopped_and_with_more_methods_and_seeds(c
     assert more.scores["bce"]["map"][:2] == first.scores["bce"]["map"]
     again, trainings = counted(["bce", "default"], 3, model="a")
     assert trainings == [] and again.scores == more.scores
-    (tmp_path / "runs" / "bce-43.json").unlink()  # as if it had been stopped there
+    (tmp_path / "runs" / "bce-43.json").unlink()  # as if it had been stopped then
     repeated, trainings = counted(["bce", "default"], 3, model="a")
     assert trainings == [(43, "off")] and repeated.scores == more.scores
 
@@ -133,7 +133,7 @@ def test_a_comparison_with_other_settings_is_refused(counted):
         counted(["bce"], 2, model="b")
 
 
-def test_the_methods_are_what_they_are_called():
+def test_each_method_has_the_settings_of_its_name():
     losses = {}
     logits, labels = torch.tensor([[1.0, -2.0]] * 4), torch.tensor([[1.0, 0], [0, 1], [0, 0], [0, 0]])
     for method, settings in METHODS.items():

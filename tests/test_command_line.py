@@ -1,4 +1,4 @@
-"""The command itself: its help and its version, as `hf-plm` and as `python -m hf_plm`."""
+"""Help and version of the command, as `hf-plm` and as `python -m hf_plm`."""
 
 import runpy
 import sys

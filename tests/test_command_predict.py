@@ -1,4 +1,4 @@
-"""`hf-plm predict` writes what `predict` gives, from files of every kind, in bounded memory."""
+"""`hf-plm predict` writes the results of `predict` for files of every kind, in bounded memory."""
 
 import csv
 import json
@@ -48,7 +48,7 @@ def read(path):
 
 
 @pytest.mark.parametrize("suffix", ["csv", "csv.gz", "tsv", "jsonl", "parquet"])
-def test_a_file_of_any_kind_gets_what_predict_gives(suffix, model, folder):
+def test_a_file_of_any_kind_gets_the_results_of_predict(suffix, model, folder):
     table = pd.DataFrame({"number": range(7), "comment": TEXTS})
     path = f"rows.{suffix}"
     if suffix == "jsonl":
@@ -70,7 +70,7 @@ def test_a_file_of_any_kind_gets_what_predict_gives(suffix, model, folder):
     assert [[name for name in NAMES if row[f"predicted_{name}"] == "1"] for row in rows] == names
 
 
-def test_the_column_of_training_is_taken_where_none_is_named(model, folder):
+def test_the_column_used_in_training_is_the_default(model, folder):
     pd.DataFrame({"comment": TEXTS, "title": ["x"] * 7, "tags": ["red"] * 7}).to_csv("rows.csv", index=False)
     with pytest.raises(SystemExit):
         main(["predict", model, "rows.csv", "--output", "out.csv"])
@@ -150,7 +150,7 @@ def test_pictures_are_read_from_their_files(make_vit, folder):
     assert [row["labels"].split("|") if row["labels"] else [] for row in rows] == expected
 
 
-def test_a_broken_line_is_named(model, folder, capsys):
+def test_an_error_names_a_broken_line(model, folder, capsys):
     (folder / "rows.csv").write_text("text,n\na,1\nb,2,3\n")
     with pytest.raises(SystemExit):
         main(["predict", model, "rows.csv", "--output", "o.csv"])

@@ -17,7 +17,7 @@ SHORT = ["--use-cpu", "--disable-tqdm", "true", "--report-to", "none", "--per-de
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    """With `rows.csv`, texts with the labels a, b and c, and a tiny model, `bert`."""
+    """Has `rows.csv`, texts with the labels a, b and c, and a tiny model, `bert`."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "cache"))
     words = {"a": "editor", "b": "game", "c": "library"}
@@ -41,7 +41,7 @@ def test_a_file_becomes_a_model_with_thresholds_card_and_pictures(folder, capsys
     assert len(config["plm"]["thresholds"]) == 3
     card = (folder / "outputs/rows/README.md").read_text()
     origin = "On the split 'test', 8 rows, after 4 steps of training. The thresholds were chosen on other data."
-    assert origin in card  # the reported part is used neither for training nor for tuning
+    assert origin in card  # the reported part is not used for training or tuning
     assert (folder / "outputs/rows/plots/label_scores.png").is_file()
     assert "eval_macro_f1" in json.loads((folder / "outputs/rows/eval_results.json").read_text())
     printed = capsys.readouterr().out
@@ -49,7 +49,7 @@ def test_a_file_becomes_a_model_with_thresholds_card_and_pictures(folder, capsys
     assert printed.endswith("hf-plm predict outputs/rows FILE --output labels.csv\n")
     (line,) = [each for each in printed.splitlines() if each.startswith("Epoch")]
     assert re.fullmatch(r"Epoch 1 of 1: on validation macro-F1 0\.\d{3}, micro-F1 0\.\d{3}, mAP 0\.\d{3}", line)
-    assert "{" not in printed and "plm/" not in printed  # no logs as Python prints them
+    assert "{" not in printed and "plm/" not in printed  # no logs as Python dictionaries
     record = json.loads((folder / "outputs/rows/hf_plm_train.json").read_text())
     assert record["columns"] == {"text_column": "text"}
 
@@ -77,7 +77,7 @@ def test_thresholds_are_chosen_on_other_rows_than_those_reported(folder, monkeyp
 
 
 @pytest.mark.slow
-def test_the_same_command_goes_on_where_it_was_stopped(folder, monkeypatch, capsys):
+def test_the_same_command_continues_where_it_was_stopped(folder, monkeypatch, capsys):
     train("--num-train-epochs", "3", "--output-dir", "whole")
     evaluate, calls = PLMTrainer.evaluate, []
 
@@ -101,7 +101,7 @@ def test_the_same_command_goes_on_where_it_was_stopped(folder, monkeypatch, caps
 
 
 @pytest.mark.slow
-def test_the_folder_of_another_run_is_refused(folder, capsys):
+def test_the_folder_of_a_different_run_is_refused(folder, capsys):
     train("--num-train-epochs", "1")
     with pytest.raises(SystemExit):
         train("--num-train-epochs", "2")
@@ -143,7 +143,7 @@ def test_errors_are_one_line(flags, message, folder, capsys):
     assert len(error) == 1 and message in error[0]
 
 
-def test_the_help_is_short_and_help_all_is_whole(capsys):
+def test_help_is_short_and_help_all_is_complete(capsys):
     for flag, has in (("--help", False), ("--help-all", True)):
         with pytest.raises(SystemExit) as exit_info:
             main(["train", flag])

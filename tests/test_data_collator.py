@@ -56,7 +56,7 @@ def test_sparse_labels_are_class_ids(labels):
     assert collator([{"input_ids": [1]}]).keys() == {"input_ids"}
 
 
-def test_integers_are_class_ids_where_labels_are_sparse():
+def test_integers_are_class_ids_if_labels_are_sparse():
     rows = rows_of([[0, 1], [1, 0]])
     assert MultiLabelCollator(2, sparse=True)(rows)["labels"].tolist() == [[0, 1], [1, 0]]
 
@@ -104,7 +104,7 @@ def test_rows_are_not_changed_and_rows_without_labels_give_a_batch_without():
     assert set(batch) == {"input_ids"}
 
 
-def test_another_column_can_hold_the_labels():
+def test_labels_may_be_in_a_different_column():
     batch = MultiLabelCollator(3, column="tags")([{"input_ids": [1], "tags": [2, 0]}])
     assert batch["tags"].tolist() == [[1, 0, 1]]
 
@@ -135,7 +135,7 @@ def test_another_column_can_hold_the_labels():
         ([[0], ["a"]], {}, r"row 1 of the batch: \['a'\] is not a label row of the same kind as those before"),
     ],
 )
-def test_wrong_rows_are_named_with_the_remedy(labels, arguments, message):
+def test_errors_name_wrong_rows_and_the_remedy(labels, arguments, message):
     collator = MultiLabelCollator(3, **{"label_names": ["a", "b", "c"], **arguments})
     with pytest.raises(ValueError, match=message):
         collator(rows_of(labels))
@@ -146,7 +146,7 @@ def test_a_batch_in_which_only_some_rows_have_labels_is_refused():
         MultiLabelCollator(3)([{"input_ids": [1], "labels": [0]}, {"input_ids": [2]}])
 
 
-def test_a_wrapped_collator_that_wants_the_labels_is_told_so():
+def test_a_wrapped_collator_that_reads_the_labels_is_an_error():
     def collate(rows):
         return {"labels": torch.stack([row["labels"] for row in rows])}
 
@@ -167,6 +167,6 @@ def test_a_wrapped_collator_that_wants_the_labels_is_told_so():
         ({"num_labels": 2, "label_names": ["a", "a"]}, "1 of them distinct"),
     ],
 )
-def test_wrong_arguments_are_named(arguments, message):
+def test_errors_name_wrong_arguments(arguments, message):
     with pytest.raises(ValueError, match=message):
         MultiLabelCollator(**arguments)

@@ -1,4 +1,4 @@
-"""Thresholds belong to a model and are removed with its head. Predicting and evaluating decide in the same way."""
+"""Thresholds belong to a model and are removed with its head. Prediction and evaluation decide in the same way."""
 
 import json
 
@@ -49,7 +49,7 @@ def test_the_entry_is_plain_json_and_comes_back(tmp_path):
     np.testing.assert_array_equal(thresholds_of(again.config), THRESHOLDS)
 
 
-def test_decisions_end_with_another_head(tmp_path, caplog):
+def test_a_different_head_removes_the_thresholds(tmp_path, caplog):
     model = scenarios.make_bert()
     write_thresholds(model)
     calibrate(model, state_of())
@@ -63,7 +63,7 @@ def test_decisions_end_with_another_head(tmp_path, caplog):
 
 
 @pytest.mark.parametrize("names", [["green", "red", *NAMES[2:]], ["new", *NAMES[1:]], None])
-def test_decisions_end_with_other_names_or_another_order(names, caplog):
+def test_other_names_or_another_order_remove_the_thresholds(names, caplog):
     model = named_bert()
     write_thresholds(model)
     model.config.id2label = dict(enumerate(names or [f"LABEL_{index}" for index in range(5)]))
@@ -75,7 +75,7 @@ def test_decisions_end_with_other_names_or_another_order(names, caplog):
     assert len(caplog.messages) == 1
 
 
-def test_decisions_for_generic_names_fit_the_names_that_come_later():
+def test_thresholds_for_generic_names_fit_the_names_that_are_set_later():
     model = scenarios.make_bert()
     write_thresholds(model)
     model.config.id2label = dict(enumerate(NAMES))
@@ -83,14 +83,14 @@ def test_decisions_for_generic_names_fit_the_names_that_come_later():
     np.testing.assert_array_equal(thresholds_of(model.config), THRESHOLDS)
 
 
-def test_keys_that_json_made_text_are_the_same_names():
+def test_keys_that_json_turned_into_text_are_the_same_names():
     model = named_bert()
     write_thresholds(model, [-9.0, 9, 9, 9, -9])
     model.config.id2label = json.loads(json.dumps(model.config.id2label))
     assert predict(model, {"input_ids": TOKENS[:2]}) == [["red", "square"]] * 2
 
 
-def test_decisions_end_when_training_begins(make_args, caplog):
+def test_training_removes_the_thresholds(make_args, caplog):
     trainer = PLMTrainer(scenarios.make_bert(), make_args(), train_dataset=scenarios.make_rows(64))
     write_thresholds(trainer.model)
     trainer.train()
@@ -103,7 +103,7 @@ def test_decisions_end_when_training_begins(make_args, caplog):
 
 
 @pytest.mark.parametrize("name", ["plm_thresholds", "plm_calibrated"])
-def test_an_entry_of_the_earlier_format_is_refused_and_can_be_ended(name, caplog):
+def test_an_entry_in_the_earlier_format_is_refused_and_can_be_removed(name, caplog):
     model = scenarios.make_bert()
     setattr(model.config, name, [0.5] * 5 if name == "plm_thresholds" else True)
     for read in (read_decisions, thresholds_of):
@@ -125,7 +125,7 @@ def test_an_entry_of_the_earlier_format_is_refused_and_can_be_ended(name, caplog
         {"limits": [0] * 5},
     ],
 )
-def test_a_damaged_entry_is_named(entry):
+def test_a_damaged_entry_is_an_error(entry):
     model = scenarios.make_bert()
     model.config.plm = entry
     with pytest.raises(ValueError, match=r"model\.config\.plm is damaged .*restore it from a copy"):
@@ -158,7 +158,7 @@ class Fixed(nn.Module):
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
 @pytest.mark.parametrize("values", [(70, 68, 45, 44), (22, 21, 18, 17.5), (-70, -71, -80, -81), "neighbours"])
-def test_predict_and_metrics_decide_alike_for_every_logit(values, dtype):
+def test_predict_and_metrics_decide_the_same_for_every_logit(values, dtype):
     if values == "neighbours":
         low = torch.tensor(3.0, dtype=dtype)
         high = torch.nextafter(low, torch.tensor(9.0, dtype=dtype))
@@ -176,7 +176,7 @@ def test_predict_and_metrics_decide_alike_for_every_logit(values, dtype):
     assert scores["micro_f1"] == scores["exact_match"] == 1
 
 
-def test_infinite_logits_are_decided():
+def test_infinite_logits_are_above_or_below_every_threshold():
     model = Fixed(torch.tensor([[torch.inf, -torch.inf]]), scenarios.make_bert(2).config)
     assert predict(model, {"input_ids": torch.zeros(1, 1)}) == [["LABEL_0"]]
     write_thresholds(model, [1e300, -1e300])

@@ -1,6 +1,6 @@
-"""The loss is the same on every device: each test runs on the CPU, and on the GPU where there is one.
+"""The loss is the same on every device: each test runs on the CPU, and on the GPU if there is one.
 
-`tests/reference.py` and the eager loss on the CPU say what is right.
+The expected values come from `tests/reference.py` and from the eager loss on the CPU.
 """
 
 import math
@@ -27,7 +27,7 @@ PRESETS = {
     "default": lambda logit, label: reference.asymmetric(logit, label, 1.0, 0.0, 0.05),
 }
 ROUNDING = {torch.float64: 1e-6, torch.float32: 1e-5, torch.bfloat16: 2**-7, torch.float16: 2**-10}
-"""By how much gradients may differ, relative to each; counts and probabilities to be kept are float32."""
+"""The allowed relative difference of gradients; counts and keep probabilities are float32."""
 DTYPES = list(ROUNDING)
 WAYS = ["eager", "compiled"]
 EVERY_WAY = [
@@ -45,7 +45,7 @@ def make_loss(way, preset="default", **kwargs):
 
 
 def slow_loss(plm_loss, objective, logits, labels):
-    """The loss of a batch in plain Python; the random numbers of the mask are those of the CPU."""
+    """The loss of a batch in plain Python; the random numbers of the mask are drawn on the CPU."""
     positives, negatives = COUNTS.positives.tolist(), COUNTS.negatives.tolist()
     ideal = plm_loss.state.ideal_ratio.tolist()
     keep = reference.keep_probabilities(reference.label_ratio(positives, negatives), ideal)
@@ -76,7 +76,7 @@ def test_random_numbers_are_the_same_bits(way, device):
 
 
 @pytest.mark.parametrize(("way", "preset", "dtype"), EVERY_WAY)
-def test_loss_gradient_and_counts_are_those_of_the_slow_twin(way, preset, dtype, device):
+def test_loss_gradient_and_counts_equal_the_slow_reference(way, preset, dtype, device):
     plm_loss = make_loss(way, preset)
     logits, labels = make_batch(48, dtype)
     loss, gradient = loss_and_gradient(plm_loss, logits, labels, device)
@@ -128,7 +128,7 @@ def test_under_autocast_the_loss_is_that_of_its_logits(way, dtype, device):
 
 
 @pytest.mark.parametrize("way", COMPILED_IS_SLOW)
-def test_a_scaled_gradient_of_float16_trains(way, device):
+def test_a_scaled_float16_gradient_trains(way, device):
     network, inputs = make_network().to(device), torch.randn(32, 8).to(device)
     plm_loss, labels = make_loss(way), make_batch(32)[1].to(device)
     before = network.weight.detach().clone()
@@ -145,8 +145,8 @@ def test_a_scaled_gradient_of_float16_trains(way, device):
 
 
 @pytest.mark.parametrize("way", COMPILED_IS_SLOW)
-def test_a_wrong_label_is_refused_at_the_latest_at_the_end_of_the_epoch(way, device, monkeypatch):
-    for module in ("eager_loss", "label_checks"):  # the CPU as if it were another device
+def test_a_wrong_label_is_refused_by_the_end_of_the_epoch(way, device, monkeypatch):
+    for module in ("eager_loss", "label_checks"):  # treat the CPU as a GPU
         monkeypatch.setattr(f"hf_plm.{module}.can_read", lambda labels: False)
     plm_loss = make_loss(way)
     logits, labels = make_batch(16)
@@ -176,7 +176,7 @@ def test_class_ids_are_the_labels_that_they_name(way, device, monkeypatch):
 
 
 @pytest.mark.parametrize("rule", ["marginal", "kl"])
-def test_the_ideal_ratios_move_as_those_of_the_slow_twin(rule, device):
+def test_the_ideal_ratios_move_as_in_the_slow_reference(rule, device):
     plm_loss = make_loss("eager", rule=rule, change_rate=0.3)
     before = plm_loss.state.ideal_ratio.tolist()
     logits, labels = make_batch(300)
@@ -190,7 +190,7 @@ def test_the_ideal_ratios_move_as_those_of_the_slow_twin(rule, device):
 
 
 @pytest.mark.parametrize("way", COMPILED_IS_SLOW)
-def test_a_state_goes_on_whichever_device_it_comes_from_and_goes_to(way, device, tmp_path):
+def test_a_state_continues_on_any_device(way, device, tmp_path):
     whole, part, other = (make_loss(way) for _ in range(3))
     for seed in (0, 1):
         for plm_loss in (whole, part):
@@ -201,7 +201,7 @@ def test_a_state_goes_on_whichever_device_it_comes_from_and_goes_to(way, device,
     part.state.save(tmp_path / "state.safetensors")
     loaded = PLMState.load(tmp_path / "state.safetensors")
     assert loaded.ideal_ratio.device.type == "cpu"
-    part.state = loaded  # in place of one on the device
+    part.state = loaded  # replaces one on the device
     other.to(device).load_state_dict(whole.state_dict())
     assert other.state.ideal_ratio.device.type == device
     assert other.cpu().state.histograms.device.type == "cpu"
@@ -214,7 +214,7 @@ def test_a_state_goes_on_whichever_device_it_comes_from_and_goes_to(way, device,
         torch.testing.assert_close(result, results[0], rtol=0, atol=0)
 
 
-def test_deterministic_algorithms_suffice(device):
+def test_it_works_with_deterministic_algorithms(device):
     torch.use_deterministic_algorithms(True)
     try:
         results = [loss_and_gradient(make_loss("eager", mask="random"), *make_batch(64), device) for _ in range(2)]
@@ -233,10 +233,10 @@ def test_no_step_of_the_loss_waits_for_the_device(way, preset, device, monkeypat
     logits, labels = make_batch(100)
     labels = torch.tensor([[0, 2, -100]] * 100) if sparse else labels
     logits, labels = logits.to(where).requires_grad_(), labels.to(where)
-    for _ in range(3):  # moves the state, and compiles
+    for _ in range(3):  # moves the state and compiles
         plm_loss(logits, labels).backward()
     with never_waiting(device):
-        for _ in range(4):  # counters of 8 bits are emptied on the way
+        for _ in range(4):  # counters of 8 bits are emptied between
             plm_loss(logits, labels).backward()
         with pytest.raises((RuntimeError, NotImplementedError)):
             logits.sum().item()

@@ -1,4 +1,4 @@
-"""`PLMTrainer` on every device: each test runs on the CPU, and on the GPU where there is one."""
+"""`PLMTrainer` on every device: each test runs on the CPU, and on the GPU if there is one."""
 
 import numpy as np
 import pytest
@@ -23,7 +23,7 @@ PRECISIONS = [{}, {"bf16": True}, {"fp16": True}]
 
 
 def make_trainer(folder, device, compute_metrics=None, callbacks=None, sparse=False, **kwargs):
-    """A tiny BERT on 64 rows, without dropout; the rows come in their order."""
+    """A tiny BERT on 64 rows, without dropout or shuffling."""
     settings = {"per_device_train_batch_size": 16, "learning_rate": 1e-2, "logging_steps": 1}
     rows = scenarios.make_rows(64)
     rows = scenarios.with_class_ids(rows) if sparse else rows
@@ -44,7 +44,7 @@ def losses_of(trainer):
 
 @pytest.mark.parametrize("preset", ["default", "paper"])
 @pytest.mark.parametrize("precision", PRECISIONS, ids=["float32", "bf16", "fp16"])
-def test_training_is_that_of_a_cpu(precision, preset, device, tmp_path):
+def test_training_is_the_same_as_on_a_cpu(precision, preset, device, tmp_path):
     if device == "cpu" and "fp16" in precision:
         pytest.skip("Trainer refuses fp16 on a CPU")
     trainers = [make_trainer(tmp_path, "cpu", plm_preset=preset, num_train_epochs=2)]
@@ -56,7 +56,7 @@ def test_training_is_that_of_a_cpu(precision, preset, device, tmp_path):
     assert len(losses_of(found)) == 8
     rounding = 0.02 if precision else 1e-4
     np.testing.assert_allclose(losses_of(found)[0], losses_of(expected)[0], rtol=rounding)
-    if "fp16" in precision:  # leaves out steps until the scale of the loss suits it
+    if "fp16" in precision:  # skips steps until the loss scale fits
         assert np.isfinite(losses_of(found)).all()
     else:
         np.testing.assert_allclose(losses_of(found), losses_of(expected), rtol=0.05 if precision else 0.01)
@@ -78,7 +78,7 @@ def test_the_compiled_loss_trains_as_the_eager_one(precision, device, tmp_path):
     assert trainers[0].plm_loss.fused
 
 
-def test_what_comes_after_training_works_on_the_device(device, tmp_path):
+def test_thresholds_evaluation_and_prediction_work_on_the_device(device, tmp_path):
     trainer = make_trainer(tmp_path, device, multilabel_compute_metrics(COUNTS))
     trainer.train()
     assert np.isfinite(trainer.evaluate()["eval_loss"])
@@ -95,7 +95,7 @@ def test_what_comes_after_training_works_on_the_device(device, tmp_path):
     assert next(trainer.model.parameters()).device.type == device
 
 
-def test_scores_batch_by_batch_take_what_lies_on_the_device(device, tmp_path):
+def test_scores_are_computed_batch_by_batch_on_the_device(device, tmp_path):
     scores = []
     for where in ("cpu", device):
         metrics = RankingComputeMetrics(COUNTS, top=(1, 3))
@@ -115,7 +115,7 @@ def test_a_run_that_resumes_within_an_epoch_ends_as_the_whole_one(device, tmp_pa
     if device == "cpu":
         scenarios.assert_identical(resumed, whole)
     losses = [[log["loss"] for log in each["logs"] if "loss" in log] for each in (resumed, whole)]
-    np.testing.assert_allclose(*losses, rtol=0.01)  # on a GPU sums may add up in any order
+    np.testing.assert_allclose(*losses, rtol=0.01)  # a GPU may sum in any order
     torch.testing.assert_close(resumed["history"], whole["history"], rtol=0.05, atol=0)
     assert resumed["histograms"].sum() == whole["histograms"].sum()
 
@@ -142,8 +142,8 @@ def test_loss_and_count_of_known_labels_wait_for_no_device(way, preset, device, 
 def test_no_step_of_training_waits_for_cuda(way, precision, tmp_path):
     """Forward, backward, clipping, optimizer and schedule of a real run.
 
-    `logging_nan_inf_filter` makes `Trainer` wait in every step for the value of the loss, and fp16 for whether a
-    gradient was infinite: without the first, and in float32 and bfloat16, nothing else waits.
+    Not tested: with `logging_nan_inf_filter`, `Trainer` waits in every step for the value of the loss; with fp16, it
+    waits to check the gradients.
     """
     never_waits = NeverWaits()
     trainer = make_trainer(

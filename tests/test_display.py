@@ -1,4 +1,4 @@
-"""Label names with any characters can be read in a terminal, a message and a card."""
+"""Label names with any characters are readable in a terminal, a message and a card."""
 
 import random
 
@@ -58,11 +58,11 @@ def test_text_of_random_characters_is_printable_and_never_too_long():
         ("a\nb", "a&#92;nb"),
     ],
 )
-def test_nothing_of_a_name_is_markdown(name, shown):
+def test_markdown_in_names_is_escaped(name, shown):
     assert markdown(name) == shown
 
 
-def test_rich_shows_a_name_as_it_stands():
+def test_rich_shows_a_name_unchanged():
     console = Console(width=80, record=True)
     console.print(Text(printable("[bold]x[/bold] [/] :smile:")))
     assert console.export_text() == "[bold]x[/bold] [/] :smile:\n"

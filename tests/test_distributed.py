@@ -1,4 +1,4 @@
-"""Two processes give the same results as one; they run on the CPU with gloo."""
+"""Two processes, on the CPU with gloo, give the same results as one."""
 
 import subprocess
 import sys
@@ -39,7 +39,7 @@ def test_accumulation_changes_neither_gradients_nor_losses(name, tmp_path):
 
 @pytest.mark.parametrize("name", scenarios.OBJECTIVES)
 @pytest.mark.parametrize("cut", ["2 x 8", "2 x 2 x 4"])
-def test_two_ranks_compute_what_one_computes(name, cut, ranks, tmp_path):
+def test_two_ranks_give_the_results_of_one(name, cut, ranks, tmp_path):
     whole = scenarios.run_scale(tmp_path, name, 16, 1)
     for result in ranks:
         scenarios.assert_same(result[name, cut], whole)
@@ -50,14 +50,14 @@ def test_it_does_not_matter_whether_the_trainer_averages_over_devices(ranks, tmp
     scenarios.assert_same(ranks[0]["not averaged"], whole)
 
 
-def test_rows_that_only_even_out_the_ranks_count_once(ranks, tmp_path):
+def test_rows_repeated_to_even_out_the_ranks_count_once(ranks, tmp_path):
     whole = scenarios.run_scale(tmp_path, "default", 16, 1, rows=37)
     for result in ranks:
         scenarios.assert_same(result["uneven"], whole)
 
 
 @pytest.mark.parametrize("cut", ["4 x 4", "2 x 2 x 4"])
-def test_losses_of_a_subclass_that_the_documents_scale_are_the_same_of_any_cut(cut, ranks, tmp_path):
+def test_the_loss_of_the_documented_subclass_does_not_depend_on_how_the_batch_is_split(cut, ranks, tmp_path):
     def run(*size):
         trainer_class = scenarios.documented_trainer()
         return scenarios.run_scale(tmp_path, "default", *size, rows=37, trainer_class=trainer_class)
@@ -70,8 +70,8 @@ def test_losses_of_a_subclass_that_the_documents_scale_are_the_same_of_any_cut(c
         scenarios.assert_same(result, whole)
 
 
-def test_the_train_loss_is_that_of_all_ranks(ranks, tmp_path):
-    """Two of the three steps are logged; of the last, each rank has the loss of its own rows."""
+def test_the_train_loss_includes_all_ranks(ranks, tmp_path):
+    """Two of the three steps are logged; the loss of the last is still on each rank, for its own rows."""
     whole = scenarios.run_scale(tmp_path, "default", 16, 1, logging_steps=2)
     assert len(whole["losses"]) == 1
     for result in ranks:
@@ -89,7 +89,7 @@ def test_each_row_of_a_stream_counts_once(name, ranks, tmp_path):
         scenarios.assert_same(result["stream", name], whole)
 
 
-def test_shards_that_each_rank_reads_count_once_where_they_end_together(ranks, tmp_path):
+def test_shards_that_each_rank_reads_count_once_if_they_end_together(ranks, tmp_path):
     whole = scenarios.run_scale(tmp_path, "paper", 16, 1, rows=37)
     for result in ranks:
         assert torch.equal(result["shards"]["histograms"], whole["histograms"])
@@ -147,8 +147,8 @@ def test_two_killed_ranks_resume_to_the_last_bit(case, ranks):
     assert torch.equal(ranks[0]["whole", case]["history"], ranks[1]["whole", case]["history"])
 
 
-def test_a_run_resumed_on_another_number_of_ranks_has_the_right_totals(ranks, killed_runs, tmp_path):
-    """Three steps on two ranks, then five on one, and vice versa: every row of the epoch is counted once."""
+def test_a_run_resumed_on_a_different_number_of_ranks_has_the_right_totals(ranks, killed_runs, tmp_path):
+    """Three steps on two ranks, then five on one, and the reverse: every row of the epoch is counted once."""
     checkpoint = scenarios.killed_folder(killed_runs, MIDDLE, 2) / "checkpoint-3"
     two_then_one = scenarios.run_resumable(tmp_path, MIDDLE, resume=str(checkpoint), max_steps=8)
     counts = count_labels(scenarios.make_rows(64))
@@ -161,7 +161,7 @@ def test_a_run_resumed_on_another_number_of_ranks_has_the_right_totals(ranks, ki
 
 
 def test_one_rank_may_save_the_model_in_the_middle_of_an_epoch(ranks, killed_runs):
-    """One rank saves without waiting for the other. A later save by all ranks is complete, and is resumed exactly."""
+    """One rank saves without waiting for the other. A later save by all ranks is complete and resumes exactly."""
     for result in ranks:
         for name in ("saved by one", "resumed"):
             for key in ("history", "histograms"):
@@ -172,8 +172,8 @@ def test_one_rank_may_save_the_model_in_the_middle_of_an_epoch(ranks, killed_run
     assert middle["histograms"].sum() == 2 * 4 * 5  # the batches of the first rank
 
 
-def test_one_rank_may_save_in_the_middle_of_an_epoch_and_both_may(ranks):
-    """Two batches of 2 rows on one rank and of 5 on the other, with 3 labels; no rank waits for the other."""
+def test_one_rank_or_both_may_save_the_state_in_the_middle_of_an_epoch(ranks):
+    """Two batches, with 2 rows on one rank and 5 on the other, and 3 labels; no rank waits for the other."""
     first, second = (result["saved in the middle"] for result in ranks)
     assert (first["own"], second["own"]) == (12, 30)  # DDP has not broadcast them
     for seen in (first, second):
@@ -183,7 +183,7 @@ def test_one_rank_may_save_in_the_middle_of_an_epoch_and_both_may(ranks):
 
 
 @pytest.mark.skipif(not hasattr(DistributedConfig, "fsdp_plan"), reason="sharding plans begin with transformers 5.23")
-def test_a_model_sharded_by_fsdp2_learns_what_a_copied_one_learns(ranks, killed_runs):
+def test_a_model_sharded_by_fsdp2_learns_the_same_as_with_ddp(ranks, killed_runs):
     for result in ranks:
         assert result["sharded"]["losses"] == pytest.approx(result["copied"]["losses"], rel=1e-6)
         assert len(result["sharded"]["losses"]) == 3
@@ -197,8 +197,8 @@ def test_a_model_sharded_by_fsdp2_learns_what_a_copied_one_learns(ranks, killed_
     assert "a model that distributed_config shards cannot be resumed" in ranks[0]["refusal"]
 
 
-def test_several_visible_devices_without_a_launcher_compute_what_one_computes(tmp_path, monkeypatch):
-    """`nn.DataParallel`, as `Trainer` wraps the model in it; on a CPU it passes the batch to its one module."""
+def test_several_visible_devices_without_a_launcher_give_the_results_of_one(tmp_path, monkeypatch):
+    """`Trainer` wraps the model in `nn.DataParallel`; on a CPU this passes the batch to its only module."""
     whole = scenarios.run_scale(tmp_path, "default", 16, 1)
     original = scenarios.make_args
 

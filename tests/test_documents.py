@@ -1,7 +1,7 @@
 """Every code block of README, CONTRIBUTING and docs runs, in order, with small stand-ins for data and models.
 
-The Python blocks of a document share their names. A line of a shell block is run if it takes a few seconds. Otherwise
-the test checks that its target, its files and its arguments exist.
+The Python blocks of a document share their names. Lines of shell blocks are run if they take only a few seconds.
+Otherwise the test checks that their target, files and arguments exist.
 """
 
 import re
@@ -75,7 +75,7 @@ def save_image_model(path):
 
 @pytest.fixture(scope="module")
 def examples(tmp_path_factory):
-    """`examples/`, with only the first rows of its descriptions."""
+    """`examples/` with only the first rows of its data."""
     folder = tmp_path_factory.mktemp("short") / "examples"
     (folder / "data" / "debtags").mkdir(parents=True)
     for path in (ROOT / "examples").iterdir():
@@ -88,7 +88,7 @@ def examples(tmp_path_factory):
 
 @pytest.fixture
 def stand_ins(tmp_path, monkeypatch, examples):
-    """A folder with the files that the documents read, and the Python names that they use; few rows of each table."""
+    """A folder with the files that the documents read (few rows of each table), and the Python names that they use."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "cache"))
     (tmp_path / "examples").symlink_to(examples)
@@ -132,7 +132,7 @@ def reported(monkeypatch):
     seen = {"tuned": set(), "trained": set(), "reported": set(), "held out": set()}
     tune, evaluate = PLMTrainer.tune_thresholds, PLMTrainer.evaluate
 
-    def keys(rows):  # texts, or the colours of the pictures: each row has another
+    def keys(rows):  # texts, or the colours of the pictures: different in each row
         rows = rows.with_format(None)
         return set(rows["text"] if "text" in rows.column_names else (np.asarray(each).max() for each in rows["image"]))
 
@@ -161,7 +161,7 @@ def reported(monkeypatch):
         if blocks(each, "python")
     ],
 )
-def test_python_blocks_run_and_do_what_their_comments_state(document, stand_ins, reported):
+def test_python_blocks_run_and_agree_with_their_comments(document, stand_ins, reported):
     torch.manual_seed(0)
     names, other, used = dict(stand_ins), STATED.get(document.name, {}), set()
     for block in blocks(document, "python"):
@@ -173,7 +173,7 @@ def test_python_blocks_run_and_do_what_their_comments_state(document, stand_ins,
 
 
 def check_filled_class_ids(names):
-    """Padding with -100, and a row of -1 (none of its labels is known), do not change the loss."""
+    """Padding with -100 and a row of -1 (none of its labels is known) do not change the loss."""
     counts, logits = names["counts"], torch.randn(2, names["counts"].num_labels)
     loss = PLMLoss(counts, sparse=True).eval()
     one = loss(logits[:1], torch.tensor([[1]]))
@@ -204,7 +204,7 @@ STATED = {
     },
     "sharing.md": {"True for a model of 2 GB and more": None},
 }
-"""By document: comments that are sentences with numbers, and the function that checks each; None if none can."""
+"""Document -> comment with numbers in a sentence -> the function that checks it; None if nothing can check it."""
 
 
 def check_settings(names):
@@ -276,7 +276,7 @@ def test_shell_lines_run_or_exist(document, command, stand_ins):
 
 
 def run_command(words):
-    """`hf-plm` with these words; a training has two steps on the CPU, and a prediction a tiny model."""
+    """Runs `hf-plm` with these words; training takes two steps on the CPU, and prediction uses a tiny model."""
     if words[0] == "predict":
         scenarios.make_bert(3, **scenarios.named(NAMES)).save_pretrained(words[1])
         scenarios.make_tokenizer().save_pretrained(words[1])
@@ -285,7 +285,7 @@ def run_command(words):
 
 
 def run_example(script, arguments):
-    """As on the command line, for three steps, on the CPU."""
+    """Runs an example as on the command line, for three steps, on the CPU."""
     sys.path.insert(0, str(ROOT / Path(script).parent))
     try:
         main = __import__(Path(script).stem).main

@@ -1,4 +1,4 @@
-"""The edge cases of the specification, each by its name."""
+"""The edge cases of the specification."""
 
 import warnings
 
@@ -39,8 +39,8 @@ def test_class_without_positives_or_without_negatives_keeps_everything_and_its_i
     assert_finite(plm_loss.state)
 
 
-def test_class_without_positives_takes_no_part_in_the_z_scores():
-    # The rule kl moves the ordinary classes in the same way with and without the empty classes.
+def test_class_without_positives_is_left_out_of_the_z_scores():
+    # The rule `kl` moves the ordinary classes in the same way with and without the empty classes.
     with_empty = PLMLoss(COUNTS, "paper", initial_ratio="dataset")
     alone = PLMLoss(LabelCounts([10, 30], [90, 70]), "paper", initial_ratio="dataset")
     logits = torch.randn(64, 4, generator=torch.Generator().manual_seed(0))
@@ -68,7 +68,7 @@ def test_class_not_seen_in_an_epoch_keeps_its_ideal_ratio(preset):
 
 
 @pytest.mark.parametrize("preset", PRESETS)
-def test_epoch_without_a_batch_leaves_the_ideal_ratios(preset):
+def test_epoch_without_a_batch_keeps_the_ideal_ratios(preset):
     plm_loss = PLMLoss(COUNTS, preset)
     before = plm_loss.state.ideal_ratio.clone()
     plm_loss.end_epoch()
@@ -124,7 +124,7 @@ def test_the_rule_marginal_stays_near_its_start():
 @pytest.mark.parametrize("rule", ["kl", "marginal"])
 def test_ideal_ratio_is_bounded_after_every_update(rule):
     plm_loss = PLMLoss(LabelCounts([10, 50, 20], [90, 50, 80]), rule=rule, change_rate=3.0, max_shift=4.0)
-    for _ in range(12):  # the network does not learn, so the ratios move on in every epoch
+    for _ in range(12):  # the network does not learn, so the ratios move in every epoch
         run_epoch(plm_loss)
         shift = plm_loss.state.ideal_ratio / plm_loss.state.ratio
         assert (shift >= 0.999 / 4).all()
@@ -187,7 +187,7 @@ def test_unknown_labels_have_no_loss_no_gradient_and_no_count(preset, unknown):
     loss = plm_loss(logits, torch.tensor([[1.0, unknown], [unknown, 0.0]]))
     loss.backward()
     assert logits.grad[0, 1] == logits.grad[1, 0] == 0
-    assert (logits.grad[[0, 1], [0, 1]] != 0).all() or preset == "default"  # the margin may leave out a sure negative
+    assert (logits.grad[[0, 1], [0, 1]] != 0).all() or preset == "default"  # the margin can drop a sure negative
     expected = plm_loss.objective(logits, torch.tensor([[1.0, 0.0], [0.0, 0.0]]))[[0, 1], [0, 1]].mean()
     torch.testing.assert_close(loss, expected)
     plm_loss.train()(logits, torch.full((2, 2), unknown))

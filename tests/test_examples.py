@@ -1,4 +1,4 @@
-"""Both examples run for a few steps as users start them, on the data of the repository and on users' own files."""
+"""Both examples run for a few steps as users start them, on the repository's data and on users' files."""
 
 import json
 import subprocess
@@ -42,7 +42,7 @@ def run(name, output_dir, *flags):
 
 
 def first_rows(name, rows):
-    """The first rows of a data set of the examples, and its label names."""
+    """The first rows of an example data set, and its label names."""
     data = load_dataset("parquet", data_files=str(EXAMPLES / "data" / name / "train.parquet"), split=f"train[:{rows}]")
     return data, data.features["labels"].feature.names
 
@@ -61,7 +61,7 @@ def test_without_arguments_it_trains_on_the_data_of_the_repository(name, tmp_pat
 
 
 @pytest.mark.parametrize("suffix", ["csv", "json"])
-def test_text_of_ones_own_comes_from_csv_or_json(suffix, tmp_path):
+def test_users_texts_come_from_csv_or_json(suffix, tmp_path):
     data, names = first_rows("debtags", 60)
     rows = [{"comment": row["text"], "tags": [names[index] for index in row["labels"]]} for row in data]
     rows[0]["tags"] = []  # no positive label; an empty field in a csv file
@@ -80,14 +80,14 @@ def test_text_of_ones_own_comes_from_csv_or_json(suffix, tmp_path):
     assert list(trainer.model.config.id2label.values()) == used
     assert trainer.label_counts.positives[used.index("only in the validation data")] == 0
 
-    # What it saved is a plain model: it loads, and a pipeline gives every label by its name.
+    # It saved a plain model: it can be loaded, and a pipeline gives every label by its name.
     model = AutoModelForSequenceClassification.from_pretrained(tmp_path / "model")
     assert model.config.problem_type == "multi_label_classification"
     (scores,) = pipeline("text-classification", str(tmp_path / "model"), top_k=None)(["an editor for LaTeX"])
     assert {score["label"] for score in scores} == set(used)
 
 
-def test_a_trained_model_and_own_pictures_from_csv(tmp_path):
+def test_a_trained_model_and_the_users_pictures_from_csv(tmp_path):
     data, names = first_rows("clipart", 40)
     rows = []
     for index, row in enumerate(data):
@@ -111,13 +111,13 @@ def test_accelerate_launch_runs_the_example_on_two_processes(tmp_path):
     script = [str(EXAMPLES / "train_text.py"), "--output_dir", str(tmp_path), *flags]
     subprocess.run([*launch, *script], check=True, capture_output=True)
     state = json.loads((tmp_path / "checkpoint-2" / "trainer_state.json").read_text())
-    assert state["global_step"] == 2  # 256 rows: two steps of 2 x 64, and not four of 64
+    assert state["global_step"] == 2  # 256 rows: two steps of 2 x 64, not four of 64
     plm_state = PLMState.load(tmp_path / "plm_state.safetensors", num_labels=365)
     assert plm_state.histograms.sum() == 256 * 365
     assert len(plm_state.history) == 2
 
 
-def test_one_file_alone_is_refused(tmp_path):
+def test_a_single_file_is_refused(tmp_path):
     with pytest.raises(ValueError, match="give both --train_file and --validation_file"):
         run("text", tmp_path, "--train_file", "own.csv")
 

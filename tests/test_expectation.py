@@ -1,4 +1,4 @@
-"""Expected masks, class weights and priors in the loss: as the reference, random masks, and the compiled loss."""
+"""Expected masks, class weights and priors agree with the reference, with random masks, and with the compiled loss."""
 
 import itertools
 
@@ -34,7 +34,7 @@ def loss_and_gradient(plm_loss, logits, labels, num_known=None):
 
 
 @pytest.mark.parametrize(("mask", "class_weight", "prior"), COMBINATIONS)
-def test_the_loss_is_the_slow_twins(mask, class_weight, prior):
+def test_the_loss_equals_the_slow_reference(mask, class_weight, prior):
     plm_loss = PLMLoss(COUNTS, temper=0.5, objective="bce", mask=mask, class_weight=class_weight, prior=prior)
     logits, labels = batch()
     counts = COUNTS.positives.tolist(), COUNTS.negatives.tolist()
@@ -68,9 +68,9 @@ def test_it_is_the_mean_of_many_random_masks_in_loss_and_gradient(class_weight):
 
 @pytest.mark.parametrize("fused", [False, True])
 @pytest.mark.parametrize("class_weight", [0.0, 0.5, 1.0])
-def test_the_effective_ratio_is_exactly_the_ideal_one_whatever_the_class_weight(class_weight, fused):
+def test_the_effective_ratio_is_exactly_the_ideal_one_for_every_class_weight(class_weight, fused):
     rows = 1000
-    labels = (torch.arange(rows)[:, None] < COUNTS.positives).float()  # with the frequencies of the counts
+    labels = (torch.arange(rows)[:, None] < COUNTS.positives).float()  # with the class frequencies of the counts
     plm_loss = PLMLoss(
         COUNTS, temper=0.5, objective="bce", mask="expected", class_weight=class_weight, prior="ideal", fused=fused
     )
@@ -80,7 +80,7 @@ def test_the_effective_ratio_is_exactly_the_ideal_one_whatever_the_class_weight(
     state = plm_loss.state
     torch.testing.assert_close(effective[:3], state.ideal_ratio[:3], rtol=1e-5, atol=0)
     assert (state.ideal_ratio[1:3] / state.ratio[1:3] > 2).all()
-    assert (weights[:, 3] == 1).all()  # a class without a positive has no weight but 1
+    assert (weights[:, 3] == 1).all()  # a class without a positive has the weight 1
     if class_weight == 1:  # every class has its full share
         torch.testing.assert_close(weights.sum(0), torch.full((4,), float(rows)), rtol=1e-5, atol=0)
 
@@ -133,7 +133,7 @@ def test_the_compiled_loss_equals_the_eager_one(mask, class_weight, prior):
 
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize("prior", PRIORS)
-def test_objective_and_histograms_see_the_models_logits_plus_the_offset(prior, training):
+def test_objective_and_histograms_get_the_models_logits_plus_the_offset(prior, training):
     def recording(logits, labels):
         seen.append(logits.detach().clone())
         return OBJECTIVES["bce"](logits, labels)
@@ -165,7 +165,7 @@ def test_evaluation_neither_weights_nor_masks():
 
 
 @pytest.mark.parametrize("preset", ["paper", "off"])
-def test_the_presets_paper_and_off_are_to_the_last_bit_what_they_were(preset):
+def test_presets_paper_and_off_are_bit_identical_to_the_plain_computation(preset):
     plm_loss = PLMLoss(COUNTS, preset, seed=3)
     for seed in range(6):
         logits, labels = batch(seed=seed)

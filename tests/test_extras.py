@@ -1,4 +1,4 @@
-"""Without a package of the extra `all` everything else works, and what needs it says what to install."""
+"""If a package of the extra `all` is missing, the rest works, and an error says what to install."""
 
 import json
 import subprocess
@@ -23,7 +23,7 @@ INSTALL = 'is not installed; run: pip install "hf_plm[all]"'
 
 @pytest.fixture
 def without(monkeypatch):
-    """A function that hides a package, as if it were not installed, and forgets the files that imported it."""
+    """A function that hides a package, as if it were not installed, and unloads the modules that imported it."""
 
     def hide(package):
         for name in list(sys.modules):
@@ -38,7 +38,7 @@ def without(monkeypatch):
 
 
 @pytest.mark.parametrize("package", USES)
-def test_the_error_names_the_package_and_what_to_install(package, without):
+def test_the_error_says_which_package_is_missing_and_what_to_install(package, without):
     without(package)
     with pytest.raises(ModuleNotFoundError) as error, needed(package):
         __import__(package)
@@ -52,7 +52,7 @@ def test_another_error_is_left_as_it_is():
         raise ValueError("mine")
 
 
-def test_the_extra_brings_every_package_and_no_other():
+def test_the_extra_all_has_exactly_the_optional_packages():
     brought = {each.split(">=")[0].lower() for each in requires("hf_plm") or () if 'extra == "all"' in each}
     assert brought == {"pillow" if package == "PIL" else package for package in USES}
 
@@ -77,7 +77,7 @@ def test_without_matplotlib_a_training_saves_model_and_card_and_warns_once(witho
 
 
 @pytest.mark.parametrize("file", USERS["matplotlib"] + USERS["rich"])
-def test_a_file_that_needs_a_package_says_so(file, without):
+def test_an_error_says_which_package_a_file_needs(file, without):
     package = "rich" if file in USERS["rich"] else "matplotlib"
     without(package)
     with pytest.raises(ModuleNotFoundError, match=r"hf_plm\[all\]"):
@@ -101,7 +101,7 @@ def test_without_rich_inspect_is_an_error_of_one_line_and_json_works(without, ta
     assert json.loads(capsys.readouterr().out)["rows"] == 16
 
 
-def test_without_matplotlib_inspect_draws_nothing_and_says_so(without, table, tmp_path, capsys):
+def test_without_matplotlib_inspect_prints_its_report_and_refuses_to_draw(without, table, tmp_path, capsys):
     without("matplotlib")
     main(["inspect", table])
     assert "16 rows" in capsys.readouterr().out
@@ -157,7 +157,7 @@ for use, name in ((image_processor, None), (image_processor, folder), (load_clas
 
 
 @pytest.mark.slow
-def test_without_all_three_texts_are_read_and_pictures_say_what_is_missing(table, make_vit, tmp_path):
+def test_without_the_extra_texts_can_be_read_and_pictures_raise_an_error(table, make_vit, tmp_path):
     make_vit().save_pretrained(tmp_path)
     (tmp_path / "preprocessor_config.json").write_text('{"image_processor_type": "ViTImageProcessor"}')
     process = subprocess.run(

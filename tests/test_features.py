@@ -19,7 +19,7 @@ def data():
 
 
 def assert_trained(trainer, updates=1, rows=ROWS):
-    """Check that the state counted every row of the last epoch once, that its ratios moved, and that they are finite.
+    """Check that the state counted every row of the last epoch once, and that its ratios moved and are finite.
 
     The rule `marginal` counts only the second half of the first epoch.
     """
@@ -56,7 +56,7 @@ def test_it_trains_with(arguments, data, make_bert, make_args):
     assert trainer.evaluate()["eval_loss"] < before
 
 
-def test_a_lora_model_trains_its_adapters_alone_and_its_head(data, make_bert, make_args, tmp_path):
+def test_a_lora_model_trains_only_its_adapters_and_its_head(data, make_bert, make_args, tmp_path):
     model = get_peft_model(make_bert(), LoraConfig(task_type=TaskType.SEQ_CLS, r=2, target_modules=["query", "value"]))
     before = {name: parameter.clone() for name, parameter in model.named_parameters()}
     trainer = PLMTrainer(model, make_args(num_train_epochs=2), train_dataset=data)
@@ -70,13 +70,13 @@ def test_a_lora_model_trains_its_adapters_alone_and_its_head(data, make_bert, ma
     assert (tmp_path / "adapter" / "plm_state.safetensors").is_file()
 
 
-def test_a_smaller_batch_found_by_auto_find_batch_size_begins_anew(data, make_bert, make_args):
+def test_training_restarts_with_the_smaller_batch_of_auto_find_batch_size(data, make_bert, make_args):
     model = make_bert()
     sizes = []
 
     def fail_on_large_batches(module, args, kwargs):
         sizes.append(len(kwargs["input_ids"]))
-        if len(sizes) == 3:  # two batches are measured at this point
+        if len(sizes) == 3:  # two batches were measured before this
             raise RuntimeError("CUDA out of memory.")
 
     model.register_forward_pre_hook(fail_on_large_batches, with_kwargs=True)
@@ -134,7 +134,7 @@ def test_the_last_rows_may_be_dropped(data, make_bert, make_args):
     assert_trained(trainer, rows=48)
 
 
-def test_several_evaluation_sets_have_each_their_loss(data, make_bert, make_args):
+def test_each_of_several_evaluation_sets_has_its_own_loss(data, make_bert, make_args):
     sets = {"first": data.select(range(20)), "second": data.select(range(20, 64))}
     trainer = PLMTrainer(make_bert(), make_args(eval_strategy="epoch"), train_dataset=data, eval_dataset=sets)
     trainer.train()
@@ -156,7 +156,7 @@ def test_metrics_batch_by_batch_are_the_same(data, make_bert, make_args):
     assert "eval_macro_f1" in scores[0]
 
 
-def test_labels_may_have_another_name(data, make_bert, make_args):
+def test_the_label_column_may_have_a_different_name(data, make_bert, make_args):
     renamed = data.rename_column("labels", "tags")
     args = make_args(label_names=["tags"])
     trainer = PLMTrainer(make_bert(), args, train_dataset=renamed, eval_dataset=renamed)
@@ -165,7 +165,7 @@ def test_labels_may_have_another_name(data, make_bert, make_args):
     assert trainer.predict(renamed).label_ids.shape == (64, 5)
 
 
-def test_a_model_alone_is_saved_with_the_whole_state(data, make_bert, make_args):
+def test_saving_only_the_model_saves_the_whole_state(data, make_bert, make_args):
     trainer = PLMTrainer(make_bert(), make_args(save_strategy="epoch", save_only_model=True), train_dataset=data)
     trainer.train()
     state = PLMState.load(f"{trainer.args.output_dir}/checkpoint-4/plm_state.safetensors")
@@ -173,7 +173,7 @@ def test_a_model_alone_is_saved_with_the_whole_state(data, make_bert, make_args)
 
 
 @pytest.mark.filterwarnings("default")
-def test_a_batch_that_is_not_finite_spoils_nothing_and_is_said(data, make_bert, make_args):
+def test_a_batch_with_nan_leaves_the_state_finite_and_gives_a_warning(data, make_bert, make_args):
     model = make_bert()
     calls = []
 
@@ -185,7 +185,7 @@ def test_a_batch_that_is_not_finite_spoils_nothing_and_is_said(data, make_bert, 
 
     model.register_forward_hook(spoil_the_second)
     trainer = PLMTrainer(model, make_args(plm_rule="kl"), train_dataset=data)
-    # From the second of four steps on, the weights are NaN, and so are all logits.
+    # From the second of four steps on, the weights and all logits are NaN.
     with pytest.warns(UserWarning, match="^240 known labels had a logit or a loss that was NaN or infinite"):
         trainer.train()
     assert trainer.plm_state.histograms.sum() == 16 * 5

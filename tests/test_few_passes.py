@@ -1,4 +1,4 @@
-"""The eager loss in few passes against the plain one: the same loss, gradient, masks and histograms."""
+"""The eager loss in few passes has the same loss, gradient, masks and histograms as the plain one."""
 
 import numpy as np
 import pytest
@@ -32,7 +32,7 @@ def known_batch(rows=64, seed=0):
 
 @pytest.fixture
 def plain(monkeypatch):
-    """A function that makes losses that go the plain way."""
+    """A function that makes losses with one pass for each equation."""
 
     def make(**settings):
         plm_loss = PLMLoss(COUNTS, fused=False, **settings)
@@ -109,7 +109,7 @@ def test_it_has_its_gradient_twice_if_the_graph_is_kept():
 
 
 @pytest.mark.parametrize("value", [torch.inf, -torch.inf, torch.nan, 1e4, -1e4, 2 * LARGEST_LOGIT])
-def test_logits_that_are_far_out_go_the_plain_way(value, plain):
+def test_extreme_logits_use_the_plain_loss(value, plain):
     results = []
     for plm_loss in (PLMLoss(COUNTS), plain()):
         logits, labels = known_batch()
@@ -121,7 +121,7 @@ def test_logits_that_are_far_out_go_the_plain_way(value, plain):
 
 @pytest.mark.parametrize("objective", ["bce", "asymmetric"])
 @pytest.mark.parametrize("rows", [1, 50])
-def test_evaluation_in_parts_is_that_of_the_whole(objective, rows, monkeypatch, plain):
+def test_evaluation_in_parts_equals_evaluation_of_the_whole(objective, rows, monkeypatch, plain):
     monkeypatch.setattr("hf_plm.eager_loss.PART_SIZE", 7 * NUM_LABELS + 1)
     logits, labels = batch(rows)
     expected = plain(objective=objective, prior="balanced").eval()
@@ -138,7 +138,7 @@ def test_an_empty_batch_has_the_loss_0(training):
     assert PLMLoss(COUNTS).train(training)(*batch(0)) == 0
 
 
-def test_evaluation_has_a_gradient_where_one_is_asked_for():
+def test_evaluation_has_a_gradient_if_logits_require_one():
     gradients = []
     for training in (False, True):
         loss = PLMLoss(COUNTS, "off").train(training)
@@ -154,7 +154,7 @@ def test_no_random_number_is_drawn_where_nothing_is_masked(monkeypatch):
 
 
 @pytest.mark.parametrize("seed", [0, 7, 2**40 + 3])
-def test_the_seeds_of_the_rows_are_what_numpys_generator_draws(seed):
+def test_the_seeds_of_rows_come_from_numpys_generator(seed):
     plm_loss = PLMLoss(COUNTS, seed=seed)
     for rows in (1, 2, 33):
         rng = np.random.default_rng((seed, plm_loss.state.num_batches, 0))

@@ -1,6 +1,6 @@
-"""The figures that README and docs state about the code, the data and the results are right.
+"""The figures in README and docs about the code, the data and the results are right.
 
-Figures of speed are measured by hand: the page names the command.
+Figures of speed are measured by hand, with the command that the page names.
 """
 
 import re
@@ -25,7 +25,7 @@ TUNED = "macro-F1, tuned thresholds"
 
 
 def text_of(page):
-    """A page with one space for every line break, so that a sentence is found however it is wrapped."""
+    """A page with spaces instead of line breaks, so that sentences are found however they are wrapped."""
     return " ".join((ROOT / page).read_text().split())
 
 

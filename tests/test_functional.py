@@ -34,7 +34,7 @@ def close(actual, expected, tolerance=1e-5):
 
 @pytest.mark.parametrize("seed", range(5))
 @pytest.mark.parametrize("start", ["tempered", "mean", "dataset", 0.2])
-def test_ratios_and_keep_probabilities_equal_the_slow_twin(seed, start):
+def test_ratios_and_keep_probabilities_equal_the_slow_reference(seed, start):
     positives, negatives, _, _ = random_case(seed)
     ratio = functional.label_ratio(positives, negatives)
     close(ratio, reference.label_ratio(positives.tolist(), negatives.tolist()))
@@ -49,7 +49,7 @@ def test_ratios_and_keep_probabilities_equal_the_slow_twin(seed, start):
 
 @pytest.mark.parametrize("seed", range(5))
 @pytest.mark.parametrize("num_bins", [2, 7, 20])
-def test_histograms_equal_the_slow_twin(seed, num_bins):
+def test_histograms_equal_the_slow_reference(seed, num_bins):
     _, _, logits, labels = random_case(seed)
     histograms = functional.probability_histograms(logits.double(), labels, num_bins)
     assert histograms.dtype == torch.int32
@@ -58,7 +58,7 @@ def test_histograms_equal_the_slow_twin(seed, num_bins):
 
 @pytest.mark.parametrize("seed", range(5))
 @pytest.mark.parametrize("rule", RULES)
-def test_many_updates_equal_the_slow_twin(seed, rule):
+def test_many_updates_equal_the_slow_reference(seed, rule):
     positives, negatives, _, _ = random_case(seed)
     ratio = functional.label_ratio(positives, negatives)
     valid = functional.has_ratio(positives, negatives)
@@ -118,7 +118,7 @@ def test_rule_marginal_by_hand(monkeypatch):
 
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("exponent", [0.0, 0.5, 1.0])
-def test_class_weights_equal_the_slow_twin(seed, exponent):
+def test_class_weights_equal_the_slow_reference(seed, exponent):
     positives, negatives, _, _ = random_case(seed)
     positives[3] = negatives[3] = 0
     ratio = functional.label_ratio(positives, negatives)
@@ -127,11 +127,11 @@ def test_class_weights_equal_the_slow_twin(seed, exponent):
     weights = functional.class_weights(positives, negatives, keep, exponent)
     expected = reference.class_weights(positives.tolist(), negatives.tolist(), *(k.tolist() for k in keep), exponent)
     close(weights, expected)
-    assert weights[3] == weights[0] == weights[1] == 1  # none of their labels is masked
+    assert weights[3] == weights[0] == weights[1] == 1  # nothing is masked for them
 
 
 @pytest.mark.parametrize("prior", PRIORS)
-def test_what_is_added_to_the_logits_and_the_shift_that_is_left_make_up_the_masks(prior):
+def test_offset_and_remaining_shift_add_up_to_the_effect_of_the_masks(prior):
     positives, negatives, _, _ = random_case(0)
     ratio = functional.label_ratio(positives, negatives)
     ideal = functional.initial_ideal_ratio(ratio, functional.has_ratio(positives, negatives), "tempered", 0.5, 10.0)
@@ -150,7 +150,7 @@ def test_the_effective_ratio_is_the_ideal_one(ideal):
     mask = functional.sample_mask(labels, *keep, torch.rand(rows, 1, generator=generator))
     kept_positives = (mask & (labels == 1)).sum().item()
     kept_negatives = (mask & (labels == 0)).sum().item()
-    # Binomial standard errors of the kept counts give that of their quotient.
+    # The standard error of the quotient, from the binomial standard errors of the kept counts.
     variance = sum(
         (1 - probability.item()) / kept
         for probability, kept in zip(keep, (kept_positives, kept_negatives), strict=True)
@@ -167,7 +167,7 @@ def random_seeds(count, seed):
     return torch.from_numpy(np.random.default_rng(seed).integers(-(2**31), 2**31, count, np.int32))
 
 
-def test_the_hash_is_its_slow_twins():
+def test_the_hash_equals_the_slow_reference():
     values = random_seeds(2000, 0)
     assert functional.scramble(values).tolist() == [reference.scramble(value) for value in values.tolist()]
     assert len(functional.scramble(torch.arange(100_000, dtype=torch.int32)).unique()) == 100_000
@@ -191,7 +191,7 @@ def test_draws_are_uniform_and_independent():
     counts = torch.histc(draws, 100, 0, 1)
     expected = draws.numel() / 100
     chi_square = ((counts - expected) ** 2 / expected).sum().item()
-    assert 49 < chi_square < 170  # 99 degrees of freedom: all but one of 100,000 cases
+    assert 49 < chi_square < 170  # 99 degrees of freedom: outside once in 100,000 cases
     for means, size in ((draws.mean(0), 2000), (draws.mean(1), 300)):
         assert (means - 0.5).abs().max() < 5 * math.sqrt(1 / 12 / size)
     deviations = draws - 0.5
@@ -202,7 +202,7 @@ def test_draws_are_uniform_and_independent():
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_the_shift_equals_the_slow_twin_and_is_0_where_nothing_is_masked(seed):
+def test_the_shift_equals_the_slow_reference_and_is_0_where_nothing_is_masked(seed):
     positives, negatives, _, _ = random_case(seed)
     ratio, valid = functional.label_ratio(positives, negatives), functional.has_ratio(positives, negatives)
     ideal = functional.initial_ideal_ratio(ratio, valid, "tempered", 0.6, 100.0)
@@ -221,7 +221,7 @@ def test_one_hot_labels_mark_an_unknown_class_as_unknown():
     assert labels[2].tolist() == [1, 0, 0]
 
 
-def test_a_class_that_there_is_not_makes_a_row_of_wrong_labels():
+def test_a_class_id_out_of_range_makes_a_row_of_wrong_labels():
     labels = label_tensors.one_hot_labels(torch.tensor([3, 1, -1]), 3)
     assert label_tensors.wrong_labels(labels).all(1).tolist() == [True, False, True]
     assert labels[0, 0] == 3
@@ -232,11 +232,11 @@ def test_multi_hot_labels_of_class_ids():
     labels = label_tensors.multi_hot_labels(class_ids, 4)
     assert labels.dtype == torch.int8
     assert labels.tolist() == [[1, 0, 1, 0], [0, 0, 0, 0], [-100] * 4, [1, 1, 1, 0]]
-    ids = torch.full((1, 300), 2)  # an id may come twice
+    ids = torch.full((1, 300), 2)  # an id may occur twice
     assert label_tensors.multi_hot_labels(ids, 4).tolist() == [[0, 0, 1, 0]]
 
 
-def test_what_is_no_class_id_is_found_and_reaches_no_memory():
+def test_invalid_class_ids_are_found_and_never_used_as_indices():
     class_ids = torch.tensor([[4, 0], [-1, -1], [-100, -100], [-1, 2], [1, -7], [10**12, 3]])
     assert label_tensors.wrong_class_ids(class_ids, 4).tolist() == [
         [True, False],
@@ -280,7 +280,7 @@ def test_the_first_of_each_row():
         ("packed_histograms", set()),
     ],
 )
-def test_the_mathematics_needs_torch_alone(name, others):
+def test_the_equations_need_only_torch(name, others):
     source = Path(functional.__file__).with_name(f"{name}.py").read_text()
     imported = set()
     for node in ast.walk(ast.parse(source)):

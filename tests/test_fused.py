@@ -75,7 +75,7 @@ def test_it_equals_the_eager_loss_in_every_precision(dtype):
 
 def test_the_gradient_of_float16_is_scaled_before_it_is_rounded():
     def small(logits, labels):
-        return logits * 1e-6  # half precision can hold 1.01e-6
+        return logits * 1e-6  # float16 can represent 1.01e-6
 
     logits, labels = batch(16, torch.float16)
     gradients = []
@@ -101,8 +101,8 @@ def test_logits_that_are_not_finite_are_treated_as_in_the_eager_loss():
     assert torch.equal(fused.state.histograms, eager.state.histograms)
 
 
-def test_a_logit_of_minus_infinity_that_is_kept_has_no_gradient():
-    # The compiler's derivative of BCE is NaN there.
+def test_a_kept_label_with_a_logit_of_minus_infinity_has_no_gradient():
+    # The derivative of BCE by the compiler is NaN here.
     gradients = []
     for plm_loss in both(objective="bce", initial_ratio="dataset"):  # nothing is masked
         logits, labels = torch.zeros(4, NUM_LABELS), torch.zeros(4, NUM_LABELS)
@@ -160,7 +160,7 @@ def test_an_empty_batch_is_a_loss_of_zero_and_counts_as_a_batch():
     assert fused.state.num_batches == eager.state.num_batches == 2
 
 
-def test_nothing_is_compiled_anew_for_a_smaller_batch():
+def test_a_smaller_batch_is_not_compiled_again():
     fused, eager = both()
     loss_and_gradient(fused, *batch(64))
     loss_and_gradient(eager, *batch(64))

@@ -1,4 +1,4 @@
-"""When the loss is compiled, when it is not (with a message), and what it refuses."""
+"""When the loss is compiled, when it is not (with a warning), and which states it refuses."""
 
 import logging
 
@@ -14,7 +14,7 @@ from hf_plm.loss import ObjectiveHasParameters
 from hf_plm.objectives import OBJECTIVES
 
 
-def test_it_is_used_for_many_labels_and_says_why_the_first_step_is_slow(caplog):
+def test_it_is_used_for_many_labels_and_a_message_explains_the_slow_first_step(caplog):
     few, many = torch.ones(hf_plm.loss.MANY_LABELS - 1), torch.ones(hf_plm.loss.MANY_LABELS)
     assert not PLMLoss(LabelCounts(few, few)).fused
     assert not PLMLoss(LabelCounts(many, many), fused=False).fused
@@ -26,7 +26,7 @@ def test_it_is_used_for_many_labels_and_says_why_the_first_step_is_slow(caplog):
     assert caplog.messages == ["The loss of 37 labels is compiled now, which takes some seconds"]
 
 
-def test_without_a_compiler_the_loss_is_eager_and_says_so(monkeypatch, caplog):
+def test_without_a_compiler_the_loss_is_eager_with_a_warning(monkeypatch, caplog):
     def fail(*args):
         raise TorchDynamoException("no compiler")
 
@@ -62,7 +62,7 @@ def branching(logits, labels):
         (branching, Unsupported, "Data-dependent branching"),
     ],
 )
-def test_an_objective_that_cannot_be_fused_is_eager_and_says_so(objective, error, reason, monkeypatch, caplog):
+def test_an_objective_that_cannot_be_compiled_is_eager_with_a_warning(objective, error, reason, monkeypatch, caplog):
     monkeypatch.setattr("hf_plm.loss.MANY_LABELS", NUM_LABELS)
     found, expected = PLMLoss(COUNTS, objective=objective), PLMLoss(COUNTS, objective=objective, fused=False)
     gradients = []
@@ -80,7 +80,7 @@ def test_an_objective_that_cannot_be_fused_is_eager_and_says_so(objective, error
         PLMLoss(COUNTS, objective=objective, fused=True)(*batch(16))
 
 
-def test_more_objectives_than_are_compiled_in_a_process_are_eager_and_say_so(monkeypatch, caplog):
+def test_objectives_beyond_the_limit_of_compilations_are_eager_with_a_warning(monkeypatch, caplog):
     monkeypatch.setattr("hf_plm.loss.MANY_LABELS", NUM_LABELS)
     torch._dynamo.reset()
     with torch._dynamo.config.patch(recompile_limit=1):

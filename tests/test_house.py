@@ -16,7 +16,7 @@ LONGEST_FILE, LONGEST_FUNCTION = 300, 60
 
 
 def long_functions(source):
-    """The name and the number of lines of each function that is too long, its decorators included."""
+    """The name and the number of lines (with decorators) of each function that is too long."""
     found = []
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
@@ -28,7 +28,7 @@ def long_functions(source):
 
 
 def imported_modules(source, modules):
-    """Which modules of the package a file imports, wherever in it; `__init__` for the package root."""
+    """Which modules of the package a file imports, at any place in it; `__init__` for the package root."""
     found = set()
     for node in ast.walk(ast.parse(source)):
         names = []
@@ -46,7 +46,7 @@ def imported_modules(source, modules):
 
 
 def circles(graph):
-    """Each circle of imports that is found, as a list of modules; from every module, so that none is overlooked."""
+    """Each circle of imports, as a list of modules; the search starts from every module."""
     found = []
 
     def follow(module, path):
@@ -70,15 +70,15 @@ def test_no_file_and_no_function_is_long(name):
     assert long_functions(source) == []
 
 
-def test_imports_inside_the_package_run_one_way_and_none_is_of_the_root():
+def test_imports_inside_the_package_run_one_way_and_never_from_the_root():
     modules = {path.stem for path in PACKAGE.values()}
     graph = {path.stem: imported_modules(path.read_text(), modules) for path in PACKAGE.values()}
-    assert "trainer" in graph["__init__"]  # they are found at all
+    assert "trainer" in graph["__init__"]  # the imports are found
     assert [module for module, imported in graph.items() if "__init__" in imported] == []
     assert circles(graph) == []
 
 
-def test_what_is_checked_is_found():
+def test_the_checks_find_violations():
     long = "def f():\n" + "    x = 1\n" * 60
     assert long_functions(long) == [("f", 61)]
     assert long_functions("class A:\n" + "".join(f"    {line}\n" for line in ["@g", *long.splitlines()])) == [

@@ -35,13 +35,13 @@ def test_what_was_pushed_comes_back_byte_by_byte_and_works(results, strategy):
     assert {"micro_f1", "macro_f1", "map", "tail_recall"} <= set(result["results"])
 
 
-def test_a_push_during_training_has_a_card_of_that_moment(results):
+def test_a_push_during_training_has_the_current_card(results):
     card = results["every_save"]["card during"]
     assert "| steps | 8 |" in card and "## Labels" in card
-    assert "## Scores" not in card  # there was no evaluation yet
+    assert "## Scores" not in card  # there is no evaluation yet
 
 
-def test_training_goes_on_from_a_checkpoint_that_was_downloaded(results):
+def test_training_continues_from_a_downloaded_checkpoint(results):
     assert "last-checkpoint/plm_state.safetensors" in results["checkpoint"]["files"]
     assert results["checkpoint"]["resumed"] is True
 
@@ -50,14 +50,14 @@ def test_training_goes_on_from_a_checkpoint_that_was_downloaded(results):
     ("case", "cause"),
     [("no token", "401"), ("server error at the end", "500"), ("no network", "Connection refused")],
 )
-def test_an_upload_that_fails_says_why_and_where_the_model_is(results, case, cause):
+def test_an_error_says_why_an_upload_failed_and_where_the_model_is(results, case, cause):
     message = results[case]["message"]
     assert "the model could not be uploaded" in message and cause in message
     assert "Nothing is lost: it is in '" in message and "push_to_hub() again" in message
     assert {"model.safetensors", "plm_state.safetensors"} <= set(results[case]["saved"])
 
 
-def test_an_upload_that_fails_during_training_does_not_stop_it_and_is_told(results):
+def test_an_upload_that_fails_during_training_gives_a_warning_and_does_not_stop_it(results):
     result = results["server error during training"]
     assert "An upload during training failed" in result["message"] and "500" in result["message"]
     assert {f"checkpoint-{step}/plm_state.safetensors" for step in (4, 8)} <= set(result["saved"])

@@ -1,4 +1,4 @@
-"""Importing the package is quick: a public name brings its file when it is first used."""
+"""Importing the package is quick: the file of a public name is imported when the name is first used."""
 
 import ast
 import json
@@ -15,7 +15,7 @@ TRAINER = "import datasets\nfrom transformers import Trainer\n"
 
 
 def imported_by(code, before=""):
-    """Which modules are imported by `code`, in a process of its own, that are not by what comes `before` it."""
+    """The modules that `code` imports in addition to those that `before` imports, in a new process."""
     lines = [
         "import json, sys",
         before,
@@ -29,11 +29,11 @@ def imported_by(code, before=""):
 
 
 def among(modules, packages):
-    """The `packages` of which a module is among `modules`."""
+    """Those of `packages` that have a module among `modules`."""
     return [name for name in packages if any(f"{each}.".startswith(f"{name}.") for each in modules)]
 
 
-def test_the_package_alone_imports_nothing():
+def test_importing_only_the_package_imports_no_dependency():
     modules = imported_by("import hf_plm")
     assert "hf_plm" in modules and among(modules, HEAVY) == []
     assert [name for name in modules if name.startswith("hf_plm.")] == []
@@ -69,21 +69,21 @@ def test_every_public_name_is_found_and_listed():
     assert set(hf_plm.__all__) <= set(names)
 
 
-def test_type_checkers_find_the_names_where_they_are():
+def test_type_checkers_find_the_names_in_the_right_files():
     (block,) = (node for node in ast.parse(Path(hf_plm.__file__).read_text()).body if isinstance(node, ast.If))
     assert ast.unparse(block.test) == "TYPE_CHECKING"
     seen = {alias.name: node.module for node in block.body for alias in node.names}
     assert seen == {name: getattr(hf_plm, name).__module__.removeprefix("hf_plm.") for name in hf_plm.__all__}
 
 
-def test_another_name_is_an_attribute_error():
+def test_an_unknown_name_is_an_attribute_error():
     with pytest.raises(AttributeError, match="module 'hf_plm' has no attribute 'PLMTrianer'"):
         hf_plm.PLMTrianer  # noqa: B018
     with pytest.raises(ImportError, match="PLMTrianer"):
         from hf_plm import PLMTrianer  # noqa: F401
 
 
-def test_a_dependency_that_lacks_something_is_named(monkeypatch):
+def test_an_import_error_names_a_dependency_that_lacks_an_attribute(monkeypatch):
     def fail(*args):
         raise AttributeError("module 'numpy' has no attribute 'float'")
 

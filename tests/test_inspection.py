@@ -1,4 +1,4 @@
-"""The report on a data set's labels before training is right, in Python and on the command line."""
+"""The report on a data set's labels is right, in Python and on the command line."""
 
 import json
 import math
@@ -21,7 +21,7 @@ IDS = [[0], [0, 1], [0, 2], [], [0, 1], [0], [0, 1, 2], [0]]
 
 
 def slow_measures(rows, num_labels):
-    """MeanIR, CVIR and SCUMBLE in loops."""
+    """MeanIR, CVIR and SCUMBLE with loops."""
     positives = [sum(label in row for row in rows) for label in range(num_labels)]
     ratios = [max(positives) / count for count in positives if count]
     mean = sum(ratios) / len(ratios)
@@ -35,7 +35,7 @@ def slow_measures(rows, num_labels):
 
 
 @pytest.mark.parametrize("form", ["ids", "multi_hot", "names"])
-def test_measures_equal_the_slow_twin_in_every_form(form):
+def test_measures_equal_the_slow_reference_in_every_form(form):
     generator = np.random.default_rng(0)
     ids = [np.flatnonzero(row).tolist() for row in generator.random((500, 6)) < [0.6, 0.3, 0.2, 0.05, 0.02, 0.01]]
     rows = {
@@ -54,7 +54,7 @@ def test_measures_equal_the_slow_twin_in_every_form(form):
     assert report.form == form
 
 
-def test_masked_labels_are_what_an_epoch_masks_on_average():
+def test_masked_labels_are_the_mean_number_that_an_epoch_masks():
     report = inspect_labels(Dataset.from_dict({"labels": IDS}))
     labels = torch.tensor([[float(label in row) for label in range(3)] for row in IDS])
     for preset in ("default", "paper", "off"):
@@ -64,7 +64,7 @@ def test_masked_labels_are_what_an_epoch_masks_on_average():
         assert report.masked_labels(preset) == pytest.approx(24 * (1 - kept), abs=0.3)
 
 
-def test_unknown_labels_and_labels_without_positives_are_counted_and_said():
+def test_unknown_labels_and_labels_without_positives_are_counted_and_reported():
     rows = [[1.0, math.nan, 0.0, 1.0], [0.0, 1.0, 0.0, 1.0]] * 100
     report = inspect_labels(Dataset.from_dict({"labels": rows}).cast_column("labels", List(Value("float32"))))
     assert report.unknown.tolist() == [0, 100, 0, 0]
@@ -93,7 +93,7 @@ def test_unknown_labels_and_labels_without_positives_are_counted_and_said():
         ([[0], [1], [2]] * 20, "Every row has exactly one label"),
     ],
 )
-def test_what_is_odd_is_said(rows, warning):
+def test_unusual_labels_get_warnings(rows, warning):
     found = inspect_labels(Dataset.from_dict({"labels": rows}), 3, label_format="ids").warnings()
     assert any(warning in text for text in found), found
 
@@ -176,7 +176,7 @@ def test_a_long_list_of_labels_is_cut_in_the_middle():
         (["none.parquet"], "none.parquet"),
     ],
 )
-def test_what_cannot_be_inspected_is_named(arguments, message, files, capsys):
+def test_errors_say_why_a_file_cannot_be_inspected(arguments, message, files, capsys):
     with pytest.raises(SystemExit) as exit_info:
         main(["inspect", str(files / arguments[0]), *arguments[1:]])
     assert exit_info.value.code == 2
@@ -201,7 +201,7 @@ def odd_file(tmp_path, monkeypatch):
     return str(tmp_path / "odd.parquet")
 
 
-def test_names_of_any_text_are_shown_as_they_stand_or_escaped(odd_file, rendered, capsys, tmp_path):
+def test_names_of_any_text_are_shown_unchanged_or_escaped(odd_file, rendered, capsys, tmp_path):
     main(["inspect", odd_file, "--plot", str(tmp_path / "counts.svg")])
     printed = capsys.readouterr().out
     for name in ("$x$", "[bold]b[/bold]", "[/]", "a|b", r"line\nbreak", '"q"', "''", "😀", ":smile:", r"\x1b[31mred"):
@@ -211,7 +211,7 @@ def test_names_of_any_text_are_shown_as_they_stand_or_escaped(odd_file, rendered
     assert (tmp_path / "counts.svg").stat().st_size > 10_000
 
 
-def test_warnings_show_names_as_they_stand():
+def test_warnings_show_names_unchanged():
     report = inspect_labels(Dataset.from_dict({"labels": [["[bold]b[/bold]", "a\nb"]] * 10 + [["c"]] * 2}))
     console = Console(width=200, record=True)
     print_report(report, console)
@@ -222,7 +222,7 @@ def test_warnings_show_names_as_they_stand():
     assert r"! '', [bold]b[/bold], a\nb are positive in fewer than 10 rows" in console.export_text()
 
 
-def test_json_has_the_names_whole(odd_file, capsys):
+def test_json_has_the_complete_names(odd_file, capsys):
     main(["inspect", odd_file, "--json"])
     report = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert report["names"] == sorted(ODD)
@@ -238,7 +238,7 @@ def test_a_terminal_without_these_characters_shows_them_escaped(odd_file):
 
 
 @pytest.mark.parametrize("file", ["counts.nothing", "missing/counts.png"])
-def test_a_picture_that_cannot_be_written_is_named(file, files, rendered, capsys):
+def test_an_error_names_a_picture_that_cannot_be_written(file, files, rendered, capsys):
     with pytest.raises(SystemExit) as exit_info:
         main(["inspect", str(files / "data.parquet"), "--plot", str(files / file)])
     assert exit_info.value.code == 2
@@ -255,14 +255,14 @@ def test_a_picture_that_cannot_be_written_is_named(file, files, rendered, capsys
         (["cat dog", "cow", ""], ["--separator", ""], ["cat dog", "cow"]),
     ],
 )
-def test_text_is_taken_apart_as_it_is_written(cells, arguments, names, tmp_path, capsys, monkeypatch):
+def test_text_is_split_at_its_separator(cells, arguments, names, tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "cache"))
     Dataset.from_dict({"labels": cells * 20}).to_parquet(tmp_path / "data.parquet")
     main(["inspect", str(tmp_path / "data.parquet"), "--json", *arguments])
     assert json.loads(capsys.readouterr().out.splitlines()[-1])["names"] == names
 
 
-def test_text_that_does_not_tell_its_separator_is_refused(tmp_path, capsys):
+def test_text_without_a_clear_separator_is_refused(tmp_path, capsys):
     Dataset.from_dict({"labels": ["cat dog", "cow"]}).to_parquet(tmp_path / "data.parquet")
     with pytest.raises(SystemExit):
         main(["inspect", str(tmp_path / "data.parquet")])

@@ -56,11 +56,11 @@ def test_a_wrong_label_is_refused_with_value_and_place_before_it_counts(value, d
         plm_loss(*batch(value, dtype))
     assert plm_loss.state.num_batches == 0
     assert plm_loss.state.histograms.sum() == 0
-    plm_loss.raise_for_wrong_labels()  # it has been said
+    plm_loss.raise_for_wrong_labels()  # it was reported once
 
 
 @pytest.mark.parametrize(("value", "dtype", "shown", "mode"), IN_ALL_MODES)
-def test_where_a_look_would_wait_a_wrong_label_is_refused_at_the_end_of_the_epoch(
+def test_where_reading_values_would_wait_a_wrong_label_is_refused_at_the_end_of_the_epoch(
     value, dtype, shown, mode, cannot_read
 ):
     plm_loss = make(mode)
@@ -73,11 +73,11 @@ def test_where_a_look_would_wait_a_wrong_label_is_refused_at_the_end_of_the_epoc
     with pytest.raises(ValueError, match=rf"row 3 of .*label 'c\\nat': the label is {shown}.* \(2 rows have wrong"):
         plm_loss.end_epoch()
     assert torch.equal(plm_loss.state.history, before)
-    plm_loss.raise_for_wrong_labels()  # it has been said
+    plm_loss.raise_for_wrong_labels()  # it was reported once
 
 
-def test_nothing_is_looked_at_where_a_look_would_wait(cannot_read):
-    """On the device "meta" there is no value to look at: any look is an error."""
+def test_no_value_is_read_where_reading_would_wait(cannot_read):
+    """On the device "meta" there are no values: reading one is an error."""
     checks = LabelChecks(3, None, are_class_ids=False)
     for _ in range(2):
         labels = torch.zeros(4, 3, device="meta")

@@ -66,7 +66,7 @@ def test_rows_are_counted_after_select_and_shuffle():
     assert_counts(count_labels(dataset), [4, 2, 6], [6, 8, 4])
 
 
-def test_many_chunks_add_up(monkeypatch):
+def test_the_counts_of_many_chunks_add_up(monkeypatch):
     monkeypatch.setattr("hf_plm.label_columns.CHUNK_ROWS", 1)
     for rows in (IDS, MULTI_HOT, NAMES, [[], *IDS[:2], *IDS[3:]]):
         assert_counts(count_labels(Dataset.from_dict({"labels": rows})))
@@ -98,7 +98,7 @@ def test_one_class_id_per_row():
         assert_counts(count_labels([{"labels": row} for row in rows]), [1, 1, 2], [3, 3, 2])
 
 
-def test_another_column_can_be_named():
+def test_labels_may_be_in_a_different_column():
     assert_counts(count_labels(Dataset.from_dict({"tags": IDS}), column="tags"))
 
 
@@ -130,8 +130,8 @@ def test_two_labels_as_zero_and_one_need_a_declared_form():
     assert_counts(count_labels(rows, label_format="multi_hot"), [1, 1], [1, 1])
 
 
-def test_one_telling_row_decides_between_two_readings():
-    # A list of ids has no class twice, so these can only be multi-hot.
+def test_one_unambiguous_row_decides_between_two_readings():
+    # A list of ids has no class twice, so these rows must be multi-hot.
     assert_counts(count_labels([[0, 1], [1, 1]]), [1, 2], [1, 0])
     assert_counts(count_labels([[0, 1], [0, 0]]), [0, 1], [2, 1])
 
@@ -178,12 +178,12 @@ def test_one_telling_row_decides_between_two_readings():
         ({"a": (3, 2, 1)}, {}, r"the count of label 'a' is \(3, 2, 1\)"),
     ],
 )
-def test_bad_data_are_named(dataset, arguments, message):
+def test_errors_name_bad_data(dataset, arguments, message):
     with pytest.raises(ValueError, match=message):
         count_labels(dataset, **arguments)
 
 
-def test_names_in_another_order_than_the_columns_are_put_in_theirs_and_others_are_refused():
+def test_names_in_a_different_order_than_the_columns_are_reordered_and_other_names_are_refused():
     dataset = with_type(IDS, List(ClassLabel(names=["ant", "bee", "cat"])))
     counts = count_labels(dataset, label_names=["bee", "ant", "cat"])
     assert_counts(counts, [1, 2, 3], [4, 3, 2])
@@ -203,7 +203,7 @@ def test_names_in_another_order_than_the_columns_are_put_in_theirs_and_others_ar
         (([1, 2], [3, 4], ["a", "a"]), "label_names has 2 names, 1 of them distinct, for 2 labels"),
     ],
 )
-def test_impossible_counts_are_named(arguments, message):
+def test_errors_name_impossible_counts(arguments, message):
     with pytest.raises(ValueError, match=message):
         LabelCounts(*arguments)
 
@@ -215,13 +215,13 @@ def test_groups_are_cut_by_frequency_and_hold_each_label_once():
     assert groups["medium"].nonzero().flatten().tolist() == [3, 4, 6, 7]
     assert groups["tail"].nonzero().flatten().tolist() == [0, 2, 5, 8, 9]
     wider = LabelCounts(positives, 100 - positives).groups(head=0.3, tail=0.2)
-    assert wider["head"].nonzero().flatten().tolist() == [1, 3, 6]  # the first of two equally frequent labels
+    assert wider["head"].nonzero().flatten().tolist() == [1, 3, 6]  # the first of two labels with the same frequency
     assert wider["tail"].nonzero().flatten().tolist() == [2, 9]
     with pytest.raises(ValueError, match="a sum of at most 1"):
         LabelCounts(positives, 100 - positives).groups(head=0.6, tail=0.6)
 
 
-def test_torch_rows_that_take_long_to_count_are_shown(monkeypatch, messages, capsys):
+def test_slow_counting_of_torch_rows_shows_its_progress(monkeypatch, messages, capsys):
     assert_counts(count_labels(TorchData()))
     assert messages.text == "" and "Counting labels" not in capsys.readouterr().err  # it was quick
     monkeypatch.setattr(label_columns, "SLOW_SECONDS", 0.0)

@@ -1,4 +1,4 @@
-"""Labels of tables so large that rows times labels exceed 32 bits."""
+"""Labels of tables in which rows times labels exceed 32 bits."""
 
 import pyarrow as pa
 import pytest
@@ -11,14 +11,14 @@ ROWS, LABELS = 40_000, 2**17
 
 
 def one_label_each(last_row):
-    """Label 7 in all rows but the last, whose labels are given; the last label is in the first row, too."""
+    """Label 7 in all rows except the last, whose labels are given; the first row has also the last label."""
     values = [7] * (ROWS - 1) + last_row
     offsets = [*range(ROWS), ROWS - 1 + len(last_row)]
     labels = pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), pa.array(values, pa.int64()))
     return Dataset(pa.table({"labels": labels}))
 
 
-def test_equal_labels_of_different_rows_are_no_duplicates():
+def test_equal_labels_of_different_rows_are_not_duplicates():
     counts = count_labels(one_label_each([LABELS - 1]), label_format="ids")
     assert counts.num_labels == LABELS
     assert counts.positives[7] == ROWS - 1

@@ -82,7 +82,7 @@ def test_few_labels_without_positives_are_shown_as_such():
     for axis in figure.axes:
         assert ("no positives", 1) in texts_beside(axis)
     assert [text.get_text() for text in figure.axes[0].get_yticklabels()] == ["a  n=2", "b  n=0"]
-    assert figure.legends == []  # one run needs none
+    assert figure.legends == []  # one run needs no legend
 
 
 def test_a_score_that_is_nan_is_shown_as_such():
@@ -118,13 +118,13 @@ def test_many_labels_are_dots_with_a_mean_that_ends_half_a_window_before_the_edg
     assert f"{200 - len(order)} of 200 labels are left out: no positives" in figure.get_suptitle()
 
 
-def test_a_rolling_mean_is_of_whole_windows_without_what_is_unknown():
+def test_a_rolling_mean_uses_whole_windows_and_skips_unknown_values():
     assert rolling_mean(np.array([1.0, 2.0, 3.0, 4.0, np.nan]), 3).tolist() == [2.0, 3.0, 3.5]
     assert np.isnan(rolling_mean(np.array([np.nan] * 3), 3)).all()
     assert [rolling_window(number) for number in (41, 113, 365)] == [5, 7, 25]
 
 
-def test_of_many_labels_few_that_have_positives_are_named():
+def test_few_labels_with_positives_among_many_are_named():
     labels = np.zeros((4, 100), np.float32)
     labels[:2, :3] = 1
     names = [f"topic {index}" for index in range(100)]
@@ -133,7 +133,7 @@ def test_of_many_labels_few_that_have_positives_are_named():
     assert "97 of 100 labels are left out: no positives" in figure.get_suptitle()
 
 
-def test_data_without_any_positive_are_said(tmp_path):
+def test_a_picture_says_that_the_data_have_no_positive(tmp_path):
     labels = np.zeros((4, 100), np.float32)
     figure = plot_label_scores({"run": label_scores(labels, labels)}, LabelCounts([1] * 100, [1] * 100))
     save(figure, tmp_path)
@@ -187,7 +187,7 @@ def test_names_of_any_text_are_drawn_without_a_warning(num_labels, offset, tmp_p
 
 
 def ticks_out_of_sight(figure):
-    """Tick texts that are not drawn: beyond the limits of an axis, or of an axis that shares its names."""
+    """Texts of ticks that are not drawn: outside the limits of an axis, or on an axis that shares its names."""
     found = []
     for axis in (each for axes in figure.axes for each in (axes.xaxis, axes.yaxis)):
         low, high = sorted(axis.get_view_interval())
@@ -198,8 +198,8 @@ def ticks_out_of_sight(figure):
 
 
 @pytest.mark.parametrize("num_labels", [2, 40, 113])
-def test_no_text_is_cut_and_no_text_lies_on_another(num_labels):
-    """Texts at bars, names, ticks, titles, legends and groups do not overlap, even the longest names and numbers."""
+def test_no_text_is_cut_off_and_no_texts_overlap(num_labels):
+    """Texts of bars, names, ticks, titles, legends and groups do not overlap, even with long names and numbers."""
     generator = np.random.default_rng(0)
     rows = (generator.random((3000, num_labels)) < np.geomspace(0.5, 0.01, num_labels)).astype(np.float32)
     rows[:, -1] = 0
@@ -228,13 +228,13 @@ def test_characters_that_no_font_has_are_escaped():
     assert len(drawable("x" * 2000)) == 32
 
 
-def test_a_font_of_ones_own_has_more_characters():
+def test_a_users_font_can_have_more_characters():
     assert drawable("⌒ 1") == r"\u2312 1"
     with rc_context({"font.family": ["DejaVu Sans", "STIXGeneral"]}):
         assert drawable("⌒ 1") == "⌒ 1"
 
 
-def test_a_picture_of_scores_says_what_is_good_and_of_what_data_they_are(labels, counts):
+def test_a_picture_of_scores_says_which_values_are_good_and_names_the_data(labels, counts):
     run = {"one": label_scores(labels, labels)}
     title = plot_label_scores(run, counts, "validation, 300 rows").get_suptitle()
     good = "longer bars are better" if labels.shape[1] <= 40 else "higher is better"

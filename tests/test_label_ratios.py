@@ -1,4 +1,4 @@
-"""Counts and ideal ratios decide the weights, the offset of the logits, and the shift that remains."""
+"""Weights, the offset of the logits, and the remaining shift follow from counts and ideal ratios."""
 
 import pytest
 import reference
@@ -32,11 +32,11 @@ def test_the_weights_are_those_of_the_class_times_the_expected_mask(mask, class_
     for found, kept in zip(state.weights(), keep, strict=True):
         expected = [w * (k if mask == "expected" else 1) for w, k in zip(weights, kept, strict=True)]
         torch.testing.assert_close(found, torch.tensor(expected), rtol=1e-5, atol=0)
-    assert state.weights()[0][3] == state.weights()[1][3] == 1  # it lacks positives
+    assert state.weights()[0][3] == state.weights()[1][3] == 1  # it has no positives
 
 
 @pytest.mark.parametrize("prior", PRIORS)
-def test_the_shift_is_that_of_the_ratio_that_the_logits_assume(prior):
+def test_the_shift_is_that_of_the_ratio_assumed_by_the_logits(prior):
     state = adapt(PLMLoss(COUNTS, prior=prior))
     assumed = {"ideal": state.history, "balanced": torch.ones(3, 4), "data": RATIO.expand(3, 4)}[prior]
     shifts = torch.log(assumed / RATIO)
@@ -51,13 +51,13 @@ def test_the_shift_is_that_of_the_ratio_that_the_logits_assume(prior):
     assert (state.offset() is None) == (prior == "ideal")
 
 
-def test_what_is_kept_follows_the_ideal_ratios():
+def test_shares_weights_and_offset_follow_the_ideal_ratios():
     state = PLMLoss(COUNTS, mask="expected", class_weight=1.0, prior="balanced").state
     before = [*state.keep_probabilities(), *state.weights(), state.offset()]
     state.ideal_ratio = state.ideal_ratio * torch.tensor([0.5, 2.0, 3.0, 1.0])
     after = [*state.keep_probabilities(), *state.weights(), state.offset()]
     assert not any(torch.equal(*pair) for pair in zip(before, after, strict=True))
-    assert state.weights()[0] is state.weights()[0]  # and is computed once
+    assert state.weights()[0] is state.weights()[0]  # computed only once
 
 
 def test_a_stream_is_neither_weighted_nor_shifted_in_its_first_window():
@@ -71,7 +71,7 @@ def test_a_stream_is_neither_weighted_nor_shifted_in_its_first_window():
 
 
 @pytest.mark.parametrize("preset", PRESETS)
-def test_what_a_saved_state_gives_is_the_same(preset, tmp_path):
+def test_a_saved_state_gives_the_same_values(preset, tmp_path):
     state = adapt(PLMLoss(COUNTS, preset, prior="balanced"))
     state.save(tmp_path / "state.safetensors")
     found = type(state).load(tmp_path / "state.safetensors")

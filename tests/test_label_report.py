@@ -1,4 +1,4 @@
-"""A trainer's table of labels: the frequency, the scores and the threshold of each."""
+"""A trainer's table of labels: frequency, scores and threshold of each."""
 
 import numpy as np
 import pandas as pd
@@ -42,7 +42,7 @@ def make_trainer(data, make_args):
 
 
 def assert_is_of(report, trainer, rows, thresholds):
-    """The scores of each label in the table are those that scikit-learn computes from the trainer's logits."""
+    """The table has the scores that scikit-learn computes from the trainer's logits."""
     output = trainer.predict(rows)
     scores = label_scores(output.predictions, output.label_ids, thresholds)
     assert list(report.columns) == COLUMNS and report.index.name == "label"
@@ -64,7 +64,7 @@ def test_the_last_evaluation_is_reported_with_its_thresholds(make_trainer, data)
     trainer.evaluate()
     assert_is_of(trainer.label_report(), trainer, data[1], 0)
     thresholds = trainer.tune_thresholds(data[1], shrinkage=0)
-    assert (trainer.label_report().threshold == 0).all()  # that of the evaluation
+    assert (trainer.label_report().threshold == 0).all()  # the threshold of the evaluation
     trainer.evaluate()
     assert_is_of(trainer.label_report(), trainer, data[1], thresholds)
 
@@ -77,7 +77,7 @@ def test_a_data_set_is_reported_with_metrics_and_without(metrics, make_trainer, 
     assert_is_of(trainer.label_report(data[0]), trainer, data[0], thresholds)
 
 
-def test_a_reported_data_set_is_no_evaluation(make_trainer, data):
+def test_reporting_a_data_set_does_not_replace_the_last_evaluation(make_trainer, data):
     trainer = make_trainer()
     trainer.evaluate()
     before = trainer.label_report()
@@ -85,7 +85,7 @@ def test_a_reported_data_set_is_no_evaluation(make_trainer, data):
     pd.testing.assert_frame_equal(trainer.label_report(), before)
 
 
-def test_the_thresholds_of_the_metrics_are_shown_where_the_model_has_none(make_trainer, data):
+def test_the_thresholds_of_the_metrics_are_shown_if_the_model_has_none(make_trainer, data):
     trainer = make_trainer(lambda counts: multilabel_compute_metrics(counts, threshold=0.3))
     assert_is_of(trainer.label_report(data[1]), trainer, data[1], np.log(0.3 / 0.7))
 
@@ -120,7 +120,7 @@ def test_without_training_data_their_positives_are_unknown():
     assert list(report.index) == ["LABEL_0", "LABEL_1", "LABEL_2"]
 
 
-def test_what_is_missing_for_a_report_is_said(make_trainer, data, make_args):
+def test_errors_say_what_is_missing_for_a_report(make_trainer, data, make_args):
     trainer = make_trainer()
     with pytest.raises(ValueError, match=r"not been evaluated since .*; call trainer.evaluate\(\) first"):
         trainer.label_report()

@@ -1,4 +1,4 @@
-"""Names, their order and their number are decided once; a different order is corrected, errors name differences."""
+"""Names, order and number of labels are decided once; a different order is corrected, errors name differences."""
 
 import inspect
 import json
@@ -29,7 +29,7 @@ def classes(rows, names, column="labels"):
     return Dataset.from_dict({column: rows}).cast_column(column, List(ClassLabel(names=names)))
 
 
-def test_an_order_says_where_each_name_stands():
+def test_an_order_gives_the_position_of_each_name():
     order = label_order(NAMES, "one", ["ant", "yak", "zebra"], "other")
     assert [["ant", "yak", "zebra"][index] for index in order] == NAMES
     assert label_order(NAMES, "one", tuple(NAMES), "other") is None
@@ -52,7 +52,7 @@ def test_other_names_are_an_error_that_shows_both(names, message):
 
 
 @pytest.mark.parametrize("as_text", [False, True])
-def test_names_are_read_by_their_ids_whatever_the_keys_are(as_text):
+def test_names_are_read_by_id_for_every_type_of_key(as_text):
     names = [f"name {index}" for index in range(12)]
     config = BertConfig(num_labels=12)
     config.id2label = dict(enumerate(names))
@@ -64,7 +64,7 @@ def test_names_are_read_by_their_ids_whatever_the_keys_are(as_text):
     assert config.label2id == {name: index for index, name in enumerate(names)}
 
 
-def test_generic_names_are_none():
+def test_generic_names_count_as_no_names():
     assert read_id2label(BertConfig(num_labels=3)) is None
     assert read_id2label(None) is None
     config = BertConfig(num_labels=2)
@@ -83,7 +83,7 @@ def test_generic_names_are_none():
         ({0: "a", 1: "b"}, {"a": 1, "b": 0}, r"id2label has the label names \['a', 'b'\], and .* \['b', 'a'\]"),
     ],
 )
-def test_a_configuration_that_contradicts_itself_is_named(id2label, label2id, message):
+def test_a_configuration_that_contradicts_itself_is_an_error(id2label, label2id, message):
     config = BertConfig(num_labels=2)
     config.id2label = id2label
     config.label2id = label2id
@@ -91,7 +91,7 @@ def test_a_configuration_that_contradicts_itself_is_named(id2label, label2id, me
         read_id2label(config)
 
 
-def test_a_fingerprint_is_of_names_and_order():
+def test_a_fingerprint_depends_on_names_and_order():
     prints = {names_fingerprint(names) for names in (NAMES, NAMES[::-1], [*NAMES, ""], None)}
     assert len(prints) == 4
     assert names_fingerprint(tuple(NAMES)) == names_fingerprint(NAMES)
@@ -106,14 +106,14 @@ def test_the_space_of_several_sets_has_the_names_of_all():
         "label2id": {"a": 0, "b": 1, "c": 2},
     }
     assert label_space_of([[0], [2]], [[4], []]) == LabelSpace(5, None, "labels", "ids")
-    # the second set alone could be read in two ways
+    # without the first set, the second could be read in two ways
     assert label_space_of([[1, 1], [0, 1]], [[0, 1], [1, 0]]).form == "multi_hot"
     assert label_space_of(Dataset.from_dict({"labels": [[0], [1]]}), classes([[0]], ["b", "a"])).names == ("b", "a")
     with pytest.raises(ValueError, match=r"data set 1 are \['a', 'c'\], those of data set 0 are \['a', 'b'\]"):
         label_space_of(classes([[0]], ["a", "b"]), classes([[1]], ["a", "c"]))
 
 
-def test_rows_of_a_column_in_another_order_are_counted_in_the_order_of_the_names():
+def test_a_column_in_a_different_order_is_counted_in_the_order_of_the_names():
     data = classes([[0]] * 8 + [[1], [2, 0]], NAMES)
     counts = count_labels(data, label_names=["ant", "yak", "zebra"])
     assert counts.positives.tolist() == [1, 1, 9]
@@ -142,7 +142,7 @@ def test_rows_of_a_column_in_another_order_are_counted_in_the_order_of_the_names
         ),
     ],
 )
-def test_data_with_other_labels_are_named_with_what_differs(space, data, message):
+def test_an_error_says_how_the_labels_of_the_data_differ(space, data, message):
     with pytest.raises(ValueError, match=message):
         check_labels(data, space, "the test set")
 
@@ -154,7 +154,7 @@ def test_data_of_the_same_labels_or_without_any_fit():
     check_labels(None, space, "the test set")
 
 
-def test_a_collator_is_given_names_form_and_order_and_stays_itself():
+def test_fitting_a_collator_sets_names_form_and_order_in_a_copy():
     collator = MultiLabelCollator(3)
     space = LabelSpace(3, ("ant", "yak", "zebra"), form="ids")
     fitted = collator.fitted(space, label_order(NAMES, "rows", space.names, "model"))
@@ -174,12 +174,12 @@ def test_a_collator_is_given_names_form_and_order_and_stays_itself():
         ({"num_labels": 3, "label_names": ["a", "b", "c"]}, "the label names of the data_collator are"),
     ],
 )
-def test_a_collator_that_disagrees_is_named(arguments, message):
+def test_an_error_says_how_a_collator_disagrees(arguments, message):
     with pytest.raises(ValueError, match=message):
         MultiLabelCollator(**arguments).fitted(LabelSpace(3, ("ant", "yak", "zebra"), form="ids"))
 
 
-def test_whatever_takes_a_label_column_takes_the_same_arguments_in_the_same_order():
+def test_all_functions_with_a_label_column_have_the_same_arguments_in_the_same_order():
     wanted = ["num_labels", "column", "label_format", "label_names"]
     functions = [
         count_labels,

@@ -1,4 +1,4 @@
-"""docs/licences.md names every dependency, the tables are of what metadata state, and each example row its source."""
+"""docs/licences.md names every dependency, its tables follow the metadata, and each example row names its source."""
 
 import importlib.util
 import re
@@ -18,7 +18,7 @@ spec.loader.exec_module(licences)
 
 @pytest.fixture
 def install(tmp_path, monkeypatch):
-    """Makes a package installed, as far as its metadata tell."""
+    """Fakes the metadata of an installed package."""
     monkeypatch.syspath_prepend(str(tmp_path))
 
     def install(name, *lines):
@@ -30,7 +30,7 @@ def install(tmp_path, monkeypatch):
 
 
 def rows_of(text):
-    """Package -> its licence and what needs it, of the tables in a text."""
+    """Package -> its licence and what needs it, from the tables in a text."""
     rows = [line.strip("| ").split(" | ") for line in text.splitlines() if line.startswith("| ")]
     return {name: (licence, by) for name, licence, by in rows if name != "package"}
 
@@ -42,12 +42,12 @@ def test_the_page_names_every_dependency_and_extra_of_pyproject():
     asked = [project["dependencies"], *project["optional-dependencies"].values()]
     names = {canonicalize_name(Requirement(line).name) for lines in asked for line in lines} - {licences.ROOT}
     assert len(names) > 20
-    assert names - set(rows_of(page)) == set(), "make licences makes the tables anew"
+    assert names - set(rows_of(page)) == set(), "make licences updates the tables"
     headings = set(re.findall(r"^## What the extra `(.+)` adds$", page, re.MULTILINE))
-    assert headings == set(project["optional-dependencies"]), "make licences makes the tables anew"
+    assert headings == set(project["optional-dependencies"]), "make licences updates the tables"
 
 
-def test_a_table_holds_what_is_brought_and_who_brings_it(install):
+def test_a_table_lists_the_required_packages_and_what_needs_them(install):
     extras = ["e; extra == 'more'", "a[more]; extra == 'all'"]
     asked = [f"Requires-Dist: {each}" for each in ("b", "C_c[fast]>=2", *extras)]
     install("a", *asked, *(f"Provides-Extra: {extra}" for extra in ("more", "all", "none")))
@@ -61,11 +61,11 @@ def test_a_table_holds_what_is_brought_and_who_brings_it(install):
     assert "Copyleft among them: c-c (LGPL-3.0-only)." in alone
     assert rows_of(for_all) == rows_of(for_more) == {"e": ("MIT", "a")}
     assert "Copyleft among them: none." in for_all
-    assert "Nothing that is not there without it." in for_none
+    assert "Nothing new." in for_none
     assert made == licences.sections("a")
 
 
-def test_a_package_that_is_missing_or_states_no_licence_is_named(install):
+def test_an_error_names_a_package_that_is_missing_or_states_no_licence(install):
     install("a", "Requires-Dist: b", "License: UNKNOWN")
     with pytest.raises(ValueError, match="b is not installed; make install"):
         licences.needed("a")
@@ -78,7 +78,7 @@ def test_a_package_that_is_missing_or_states_no_licence_is_named(install):
     [
         (["License: MIT License", "License-Expression: ISC"], "ISC"),
         (["License: MIT License", "Classifier: License :: OSI Approved :: BSD License"], "MIT"),
-        (["License: Apache"], "Apache"),  # of which version, it does not say
+        (["License: Apache"], "Apache"),  # without a version
         (["License: UNKNOWN", "Classifier: License :: OSI Approved :: BSD License"], "BSD License"),
         (
             ["License: Copyright of somebody", "        All rights", "Classifier: License :: Public Domain"],
@@ -86,12 +86,12 @@ def test_a_package_that_is_missing_or_states_no_licence_is_named(install):
         ),
     ],
 )
-def test_a_licence_is_what_the_metadata_state(install, lines, licence):
+def test_a_licence_is_read_from_the_metadata(install, lines, licence):
     install("a", *lines)
     assert licences.licence_of("a") == licence
 
 
-def test_only_what_stands_between_the_marks_is_made_anew():
+def test_only_the_text_between_the_marks_is_replaced():
     page = "before\n<!-- licences -->\nold\n<!-- end -->\nbehind"
     made = licences.fill(page, r"new \1")
     assert made == "before\n<!-- licences -->\n\nnew \\1\n\n<!-- end -->\nbehind"
@@ -99,7 +99,7 @@ def test_only_what_stands_between_the_marks_is_made_anew():
 
 
 def test_every_row_of_the_examples_names_its_source():
-    """By its package or its file, a row can be found and left out."""
+    """A row can be found and removed by its package or its file."""
     for folder, column, total in (("debtags", "package", 24_816), ("clipart", "name", 5_496)):
         parts = [
             pq.read_table(DATA / folder / f"{part}.parquet", columns=[column]) for part in ("train", "validation")

@@ -40,7 +40,7 @@ def test_ideal_ratio_equal_to_the_ratio_keeps_every_label():
     assert torch.allclose(plm_loss(logits, labels), nn.BCEWithLogitsLoss()(logits, labels), rtol=1e-6, atol=0)
 
 
-def test_masked_entries_have_exactly_zero_gradient_and_the_loss_is_the_slow_twins():
+def test_masked_entries_have_exactly_zero_gradient_and_the_loss_equals_the_slow_reference():
     plm_loss = PLMLoss(COUNTS, "paper")
     logits, labels = batch()
     labels[0, 0] = torch.nan
@@ -55,7 +55,7 @@ def test_masked_entries_have_exactly_zero_gradient_and_the_loss_is_the_slow_twin
 
 
 @pytest.mark.parametrize("preset", ["default", "paper", "off"])
-def test_no_gradient_comes_of_a_masked_entry_even_where_the_objective_has_none(preset):
+def test_an_unknown_label_has_no_gradient_even_if_the_objective_gives_nan(preset):
     def naive(logits, labels):  # log(0) and its infinite derivative for sure predictions
         p = torch.sigmoid(logits)
         return -(labels * torch.log(p) + (1 - labels) * torch.log(1 - p))
@@ -132,7 +132,7 @@ def test_labels_may_be_class_ids(fused):
 
 
 @pytest.mark.parametrize("labels", [torch.zeros(4, 3), torch.zeros(4, dtype=torch.int64)], ids=["multi-hot", "1-d"])
-def test_what_is_no_class_ids_is_named(labels):
+def test_an_error_says_what_class_ids_must_be(labels):
     with pytest.raises(ValueError, match="with sparse=True, give the class ids of each row, int64"):
         PLMLoss(LabelCounts([30, 5, 1], [70, 95, 99]), sparse=True)(torch.zeros(4, 3), labels)
 
@@ -193,7 +193,7 @@ def test_an_objective_that_is_already_reduced_is_refused(objective, message):
         PLMLoss(COUNTS, objective=objective)(*batch())
 
 
-def test_an_objective_that_gives_nan_does_not_pass_unnoticed():
+def test_an_objective_that_gives_nan_causes_a_warning():
     plm_loss = PLMLoss(COUNTS, objective=lambda logits, labels: logits / 0 * 0)
     assert plm_loss(*batch()).isnan()
     with pytest.warns(UserWarning, match="^192 known labels had a logit or a loss that was NaN or infinite"):
@@ -209,7 +209,7 @@ def test_an_objective_that_gives_nan_does_not_pass_unnoticed():
         (torch.zeros(4, 3), torch.zeros(4), r"labels have shape \(4,\) and logits \(4, 3\)"),
     ],
 )
-def test_wrong_shapes_are_named(logits, labels, message):
+def test_errors_name_wrong_shapes(logits, labels, message):
     with pytest.raises(ValueError, match=message):
         PLMLoss(COUNTS)(logits, labels)
 
@@ -233,7 +233,7 @@ def test_wrong_shapes_are_named(logits, labels, message):
         ({"update_steps": 2.5}, "update_steps is 2.5; it must be 1 or more, or None"),
     ],
 )
-def test_wrong_arguments_are_named_at_construction(arguments, message):
+def test_wrong_arguments_are_an_error_at_construction(arguments, message):
     with pytest.raises(ValueError, match=message):
         PLMLoss(COUNTS, **arguments)
 

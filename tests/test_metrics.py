@@ -1,4 +1,4 @@
-"""Metrics use the label order and thresholds of the evaluated model, and nothing of a different evaluation."""
+"""Metrics use the label order and thresholds of the evaluated model, and nothing from a different evaluation."""
 
 import functools
 
@@ -46,7 +46,7 @@ def test_groups_and_thresholds_that_are_given_are_put_in_the_order_of_the_model(
     assert (scores["striped_f1"], scores["rest_f1"]) == (1, 0)
 
 
-def test_labels_that_the_metrics_counts_lack_are_rare_ones():
+def test_labels_missing_from_the_metrics_counts_are_tail_labels():
     some = LabelCounts([1, 8], [9, 2], ["yak", "zebra"])
     explicit = {"striped": np.array([False, True])}
     with evaluating(MODEL, None):
@@ -98,7 +98,7 @@ def test_a_wrapped_metrics_object_scores_each_model_with_its_own_thresholds(wrap
     assert compute_metrics(prediction)["labels_never_predicted"] == 0  # its own scores again, at the threshold 0.5
 
 
-def test_a_record_without_a_scorer_says_so():
+def test_a_record_says_whether_scores_were_computed():
     with evaluating(MODEL, None) as record:
         pass
     assert not record.was_scored
@@ -111,7 +111,7 @@ def test_a_record_without_a_scorer_says_so():
 
 
 @pytest.mark.parametrize("with_record", [True, False])
-def test_nothing_of_an_interrupted_evaluation_stays(data, with_record):
+def test_nothing_remains_of_an_interrupted_evaluation(data, with_record):
     logits, references = data
     compute_metrics = multilabel_compute_metrics(COUNTS)
     expected = multilabel_compute_metrics(COUNTS)(EvalPrediction(*data))
@@ -133,7 +133,7 @@ def test_nothing_of_an_interrupted_evaluation_stays(data, with_record):
     assert compute_metrics(EvalPrediction(*data)) == expected
 
 
-def test_after_bad_labels_the_next_evaluation_starts_anew(data):
+def test_after_bad_labels_the_next_evaluation_starts_from_zero(data):
     compute_metrics = multilabel_compute_metrics(COUNTS)
     expected = compute_metrics(EvalPrediction(*data))
     with pytest.raises(ValueError, match="references hold a value"):
@@ -160,7 +160,7 @@ def test_extra_scores_are_added_after_the_last_batch_and_may_not_share_a_name(da
         shared(EvalPrediction(*data))
 
 
-def test_a_digest_tells_labels_apart_whatever_their_dtype():
+def test_a_digest_depends_on_the_labels_and_not_on_their_dtype():
     labels = np.array([[1, 0, -100], [0, 1, 1]])
     digest = labels_digest(labels)
     assert digest == labels_digest(np.where(labels == -100, np.nan, labels).astype(np.float16))
@@ -171,7 +171,7 @@ def test_a_digest_tells_labels_apart_whatever_their_dtype():
     assert len(digest) == 64
 
 
-def test_a_label_that_the_counts_lack_has_the_propensity_of_one_without_positives():
+def test_a_label_missing_from_the_counts_has_the_propensity_of_one_without_positives():
     counts = LabelCounts([9, 1], [11, 19], ["often", "rare"])
     model = LabelCounts([1] * 3, [1] * 3, ["new", "rare", "often"])
     with evaluating(model, None):
@@ -189,7 +189,7 @@ def test_a_model_that_lacks_a_name_is_refused():
 @pytest.mark.parametrize(
     "make", [multilabel_compute_metrics, lambda counts: RankingComputeMetrics(counts, top=(1, 3))]
 )
-def test_batches_that_the_trainer_does_not_put_together_are_scored_as_one(make, make_bert, make_args):
+def test_batches_that_the_trainer_does_not_concatenate_are_scored_as_one(make, make_bert, make_args):
     counts, rows = LabelCounts([9, 7, 5, 3, 1], [9] * 5), scenarios.make_rows(40, unknown=0.1)
     found = []
     for together in (True, False):

@@ -1,4 +1,4 @@
-"""The model card has what is known and leaves out the rest."""
+"""The model card has all that is known and omits the rest."""
 
 import re
 from dataclasses import replace
@@ -87,7 +87,7 @@ def test_before_training_and_without_metrics_it_is_shorter(make_trainer):
     assert "![" not in card.text and "## Citation" not in card.text
 
 
-def test_a_custom_objective_and_class_aware_sampling_are_named(make_bert, text_data, make_args):
+def test_the_card_names_a_custom_objective_and_class_aware_sampling(make_bert, text_data, make_args):
     def own_loss(logits, labels):
         return (logits - labels) ** 2
 
@@ -102,7 +102,7 @@ def test_more_than_fifty_labels_are_folded(make_trainer, num_labels, folded):
     trainer = make_trainer(num_labels, names=[f"a|b {index}" for index in range(num_labels)], metrics=False)
     card = card_of(trainer)
     assert ("<details><summary>" in card.text) is folded
-    assert card.text.count("a\\|b ") == num_labels  # and the table is complete
+    assert card.text.count("a\\|b ") == num_labels  # the table is complete
 
 
 def test_the_code_for_adapters_loads_them(make_bert, text_data, make_args, tmp_path, monkeypatch):
@@ -120,7 +120,7 @@ def test_the_code_for_adapters_loads_them(make_bert, text_data, make_args, tmp_p
     exec(code, names)
     tokens = torch.tensor(text_data["input_ids"][:4])
     torch.testing.assert_close(names["model"].eval()(tokens).logits, trainer.model.eval()(tokens).logits)
-    assert "## Use" not in card_of(trainer).text  # the base model is not known
+    assert "## Use" not in card_of(trainer).text  # the base model is unknown
 
 
 def test_an_image_model_shows_its_own_pipeline(make_vit, image_data, make_args):
@@ -158,7 +158,7 @@ def test_the_scores_are_those_of_the_best_model_once_it_is_loaded(make_trainer):
         save_strategy="epoch",
         load_best_model_at_end=True,
         metric_for_best_model="macro_f1",
-        learning_rate=0.3,  # so high that the last epoch is not the best
+        learning_rate=0.3,  # high, so that the last epoch is not the best
         plm_preset="paper",
     )
     trainer.train()
@@ -190,7 +190,7 @@ def test_scores_that_are_not_finite_are_left_out_of_the_model_index(make_trainer
 
 @pytest.fixture
 def facts_of(make_trainer):
-    """The facts of a trained model, with another evaluation and other decisions."""
+    """The facts of a trained model, with a different evaluation and different decisions."""
     trainer = make_trainer()
     trainer.train()
     trainer.evaluate()
@@ -216,7 +216,7 @@ TUNED = Decisions(5, thresholds=(0.0, 0.5, 1.0, -1.0, -2.0), tuned_on="digest of
         (Decisions(5), Decisions(5), "digest of texts", False, False, False),
     ],
 )
-def test_the_scores_say_of_what_data_they_are_and_whether_those_flatter(
+def test_the_card_names_the_data_of_the_scores_and_says_if_they_are_optimistic(
     facts_of, then, now, digest, flattering, otherwise, elsewhere
 ):
     facts = facts_of(now, data="the split 'texts|$x$', 64 rows", decisions=then, labels_digest=digest)
@@ -258,7 +258,7 @@ def test_the_picture_and_the_table_are_of_the_same_evaluation(make_trainer, monk
     assert "64 rows, after 8 steps" in drawn["title"]
 
 
-def test_batch_is_that_of_an_optimizer_step_over_all_ranks(make_trainer, monkeypatch):
+def test_the_batch_size_is_that_of_an_optimizer_step_over_all_ranks(make_trainer, monkeypatch):
     trainer = make_trainer(metrics=False, per_device_train_batch_size=3, gradient_accumulation_steps=5)
     assert "| batch | 15 |" in card_of(trainer).text
     monkeypatch.setattr(type(trainer.args), "world_size", 4)
@@ -283,7 +283,7 @@ ODD_NAMES = [
 ]
 
 
-def test_names_of_any_text_stay_in_their_cell(make_trainer):
+def test_names_with_any_text_stay_in_their_table_cell(make_trainer):
     names = ODD_NAMES + [f"name {index}" for index in range(60 - len(ODD_NAMES))]
     card = card_of(make_trainer(60, names=names, metrics=False))
     table = [line for line in card.text.splitlines() if re.match(r"\| .* \| 5 \|$", line)]

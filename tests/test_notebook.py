@@ -1,4 +1,4 @@
-"""The notebook of the examples runs from its first cell to its last, offline, and ends with a model that predicts."""
+"""The example notebook runs offline from its first cell to its last, and its model predicts."""
 
 import json
 from pathlib import Path
@@ -26,7 +26,7 @@ def test_the_cells_run_in_their_order(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "cache"))
     names = {"__name__": "__main__"}
-    for number, cell in enumerate(cells("code")[1:], 2):  # the first installs
+    for number, cell in enumerate(cells("code")[1:], 2):  # the first cell installs
         exec(compile("".join(cell["source"]), f"cell {number}", "exec"), names)
 
     parts = {part: set(rows["text"]) for part, rows in names["data"].items()}

@@ -1,4 +1,4 @@
-"""One label needs no list; if the model and the data differ in the number of labels, the error gives the right one."""
+"""A single label needs no list; if model and data differ in the number of labels, an error gives the right one."""
 
 import math
 
@@ -23,7 +23,7 @@ def test_the_value_of_one_label_needs_no_list(values, make_bert, make_args):
     [[[9, 0], [1]], [[1.0] + [0.0] * 9] * 2, [list("abcde"), list("fghij")], [9, 0]],
     ids=["ids", "multi-hot", "names", "class ids"],
 )
-def test_a_model_made_without_the_number_of_labels_is_told_it(labels, make_bert, make_args):
+def test_an_error_gives_the_number_of_labels_that_a_model_needs(labels, make_bert, make_args):
     rows = Dataset.from_list([{"input_ids": [5, 6], "labels": row} for row in labels])
     with pytest.raises(
         ValueError, match=r"num_labels=2: make the model with num_labels=10, or .*config_arguments\(\)"

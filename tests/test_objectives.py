@@ -11,7 +11,7 @@ from hf_plm import LabelCounts, PLMLoss, PLMTrainingArguments
 from hf_plm.objectives import OBJECTIVES, asymmetric, focal, needs_counts
 
 COUNTS = (torch.tensor([50.0, 500, 3, 0, 1000]), torch.tensor([950.0, 500, 997, 1000, 0]))
-"""Positives and negatives; the last two labels lack one or the other."""
+"""Positives and negatives; the last two labels have none of one kind."""
 
 COUNTED = {
     "weighted_bce": [{"max_weight": 50.0}, {"max_weight": 10.0}],
@@ -27,7 +27,7 @@ LOGITS = torch.linspace(-8, 8, 33, dtype=torch.float64)
 
 @pytest.mark.parametrize("gamma", [0.0, 0.5, 2.0])
 @pytest.mark.parametrize("label", [0.0, 1.0])
-def test_focal_equals_the_slow_twin(gamma, label):
+def test_focal_equals_the_slow_reference(gamma, label):
     losses = focal(LOGITS, torch.full_like(LOGITS, label), gamma=gamma)
     expected = [reference.focal(logit, label, gamma) for logit in LOGITS.tolist()]
     torch.testing.assert_close(losses, torch.tensor(expected, dtype=torch.float64))
@@ -36,7 +36,7 @@ def test_focal_equals_the_slow_twin(gamma, label):
 @pytest.mark.parametrize("gammas", [(1.0, 0.0), (4.0, 1.0), (0.0, 0.0)])
 @pytest.mark.parametrize("margin", [0.0, 0.05])
 @pytest.mark.parametrize("label", [0.0, 1.0])
-def test_asymmetric_equals_the_slow_twin(gammas, margin, label):
+def test_asymmetric_equals_the_slow_reference(gammas, margin, label):
     losses = asymmetric(LOGITS, torch.full_like(LOGITS, label), *gammas, margin)
     expected = [reference.asymmetric(logit, label, *gammas, margin) for logit in LOGITS.tolist()]
     torch.testing.assert_close(losses, torch.tensor(expected, dtype=torch.float64))
@@ -45,7 +45,7 @@ def test_asymmetric_equals_the_slow_twin(gammas, margin, label):
 @pytest.mark.parametrize("gammas", [(1.0, 0.0), (4.0, 1.0), (0.0, 0.0)])
 @pytest.mark.parametrize("margin", [0.0, 0.05])
 @pytest.mark.parametrize("label", [0.0, 1.0])
-def test_asymmetric_is_exact_in_float32_however_far_the_logits(gammas, margin, label):
+def test_asymmetric_is_exact_in_float32_for_extreme_logits(gammas, margin, label):
     results = []
     for dtype in (torch.float32, torch.float64):
         logits = torch.linspace(-100, 100, 801).to(dtype).requires_grad_()
@@ -98,7 +98,7 @@ def random_batch():
 
 
 @pytest.mark.parametrize(("name", "arguments"), [(name, each) for name, both in COUNTED.items() for each in both])
-def test_objectives_that_know_the_counts_equal_the_slow_twin(name, arguments):
+def test_objectives_that_use_the_counts_equal_the_slow_reference(name, arguments):
     logits, labels = random_batch()
     logits.requires_grad_()
     losses = OBJECTIVES[name](logits, labels, *COUNTS, **arguments)
@@ -172,7 +172,7 @@ def test_the_loss_gives_the_counts_and_the_whole_row_to_an_objective(name, monke
         ("logit_adjusted", {"tau": -0.1}),
     ],
 )
-def test_settings_out_of_range_are_named(name, arguments):
+def test_errors_name_settings_out_of_range(name, arguments):
     ((argument, value),) = arguments.items()
     message = f"the objective '{name}' does not take: {argument} is {value}; it must be"
     with pytest.raises(ValueError, match=message):
@@ -182,7 +182,7 @@ def test_settings_out_of_range_are_named(name, arguments):
 
 
 @pytest.mark.parametrize(("name", "arguments"), [(name, each) for name, both in COUNTED.items() for each in both])
-def test_the_training_arguments_name_an_objective_that_knows_the_counts(name, arguments):
+def test_the_training_arguments_can_name_an_objective_that_uses_the_counts(name, arguments):
     settings = PLMTrainingArguments("x", plm_objective=name, plm_objective_kwargs=arguments).plm_settings()
     plm_loss = PLMLoss(LabelCounts(*COUNTS), **settings).eval()
     logits, labels = random_batch()
@@ -190,7 +190,7 @@ def test_the_training_arguments_name_an_objective_that_knows_the_counts(name, ar
     torch.testing.assert_close(plm_loss(logits, labels), expected)
 
 
-def test_a_users_objective_may_ask_for_the_counts():
+def test_a_custom_objective_may_take_the_counts():
     seen = []
 
     def objective(logits, labels, positives, negatives):

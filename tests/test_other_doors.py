@@ -1,4 +1,4 @@
-"""Unusual sources of names, orders and logits, whose types give no names."""
+"""Unusual sources of label names, orders and logits."""
 
 import numpy as np
 import pytest
@@ -32,7 +32,7 @@ def labels_of(loader):
 @pytest.mark.parametrize("rows", [IDS, VECTORS], ids=["ids", "vectors"])
 @pytest.mark.parametrize("order", [ANIMALS, OTHER_ORDER], ids=" ".join)
 @pytest.mark.parametrize("door", ["collator", "counts", "counts of a stream", "drawn rows"])
-def test_rows_without_names_have_one_order(door, order, rows, make_bert, make_args):
+def test_names_given_for_rows_without_names_must_have_the_order_of_the_model(door, order, rows, make_bert, make_args):
     data, collator, given = rows_with(rows), None, None
     if door == "collator":
         collator = MultiLabelCollator(3, label_names=ANIMALS)
@@ -50,7 +50,7 @@ def test_rows_without_names_have_one_order(door, order, rows, make_bert, make_ar
         PLMTrainer(model, args, collator, data, label_counts=given)
 
 
-def test_counts_without_an_order_belong_to_rows_of_any(make_bert, make_args):
+def test_counts_without_an_order_fit_rows_in_any_order(make_bert, make_args):
     counts = {"zebra": (1, 11), "yak": (3, 9), "ant": (8, 4)}
     trainer = PLMTrainer(make_bert(3, **named(OTHER_ORDER)), make_args(), None, rows_with(IDS), label_counts=counts)
     assert trainer.label_counts.positives.tolist() == [8, 3, 1]
@@ -101,7 +101,7 @@ def test_a_column_that_collators_take_for_labels_is_refused(name, make_bert, mak
         PLMTrainer(make_bert(3), make_args(), train_dataset=rows).predict(other)
 
 
-def test_label2id_alone_names_the_outputs(make_bert, make_args):
+def test_label2id_without_id2label_names_the_outputs(make_bert, make_args):
     model = make_bert(3)
     model.config.label2id = {name: str(index) for index, name in enumerate(ANIMALS)}
     rows = rows_with([[ANIMALS[index] for index in row] for row in IDS])
@@ -111,7 +111,9 @@ def test_label2id_alone_names_the_outputs(make_bert, make_args):
 
 
 @pytest.mark.parametrize("train", [None, "stream"])
-def test_names_that_only_the_evaluation_data_have_are_said_without_training_rows(train, make_bert, make_args):
+def test_an_error_lists_the_names_that_only_the_evaluation_data_have_without_training_rows(
+    train, make_bert, make_args
+):
     rows = rows_with([["zebra"], ["ant"], ["yak"]])
     other = concatenate_datasets([rows, rows_with([["gnu"], ["cow"]])])
     stream = rows.to_iterable_dataset() if train else None
@@ -146,7 +148,7 @@ def test_metrics_without_names_need_rows_in_the_order_of_the_model(order, make_b
 
 @pytest.fixture
 def scored(make_bert, make_args):
-    """A trainer whose model answers with the same logits always."""
+    """A trainer whose model always returns the same logits."""
     data = rows_with(VECTORS)
     return PLMTrainer(
         set_logits(make_bert(3), [-1.0, -2.0, -3.0]),
@@ -157,7 +159,7 @@ def scored(make_bert, make_args):
     )
 
 
-def test_thresholds_are_not_chosen_on_what_is_no_logit(scored, messages):
+def test_thresholds_are_chosen_only_on_logits(scored, messages):
     scored.preprocess_logits_for_metrics = lambda logits, labels: logits.sigmoid()
     scored.evaluate()
     assert "preprocess_logits_for_metrics changes the logits" in messages.text
@@ -187,7 +189,7 @@ class ProbabilitiesFirst(torch.nn.Module):
         return {"probabilities": logits.sigmoid(), "logits": logits}
 
 
-def test_logits_are_taken_by_name_wherever_they_stand(scored, make_args):
+def test_logits_are_found_by_name_at_any_position_of_the_output(scored, make_args):
     expected = scored.tune_thresholds()
     data = scored.eval_dataset
     trainer = PLMTrainer(ProbabilitiesFirst(scored.model), make_args(), train_dataset=data, eval_dataset=data)
@@ -195,7 +197,7 @@ def test_logits_are_taken_by_name_wherever_they_stand(scored, make_args):
     assert (trainer.predict(data).predictions[0] < 0).all()
 
 
-def test_the_card_of_thresholds_after_folded_ones_does_not_say_to_cut_at_half(scored):
+def test_the_card_does_not_say_to_cut_at_half_if_new_thresholds_follow_folded_ones(scored):
     scored.tune_thresholds()
     fold_thresholds(scored.model)
     assert "compare the scores with 0.5" in _scores_in_words(scored.run_facts())
@@ -204,7 +206,7 @@ def test_the_card_of_thresholds_after_folded_ones_does_not_say_to_cut_at_half(sc
 
 
 @pytest.mark.parametrize("threshold", [0.5, 0.2, 0.0])
-def test_the_card_says_that_the_metrics_had_thresholds_of_their_own(threshold, scored):
+def test_the_card_says_that_the_metrics_had_their_own_thresholds(threshold, scored):
     scored.compute_metrics = multilabel_compute_metrics(scored.eval_dataset, threshold)
     scored.evaluate()
     assert scored.run_facts().was_decided_otherwise == (threshold != 0.5)
@@ -217,7 +219,7 @@ MANY = [f"name {index}" for index in range(12)]
 
 
 @pytest.mark.parametrize("kind", [list, lambda data: Subset(data, range(12)), lambda data: ConcatDataset([data])])
-def test_names_of_evaluation_rows_of_any_kind_are_said_when_the_trainer_is_made(kind, make_bert, make_args):
+def test_making_a_trainer_fails_if_evaluation_rows_of_any_kind_have_other_names(kind, make_bert, make_args):
     held_out = kind(rows_with([[name] for name in MANY]))
     with pytest.raises(ValueError, match="eval_dataset has label names") as error:
         PLMTrainer(make_bert(2), make_args(), train_dataset=rows_with([["a"], ["b"]]), eval_dataset=held_out)
@@ -229,7 +231,7 @@ def test_data_sets_of_different_forms_have_no_label_space():
         label_space_of(rows_with([["a"], ["b"]]), rows_with([[0], [2, 1]]))
 
 
-def test_names_that_an_evaluation_columns_type_alone_has_are_all_said(make_bert, make_args):
+def test_an_error_lists_all_names_that_only_the_type_of_an_evaluation_column_has(make_bert, make_args):
     names = ["a", "b", *MANY]
     with pytest.raises(ValueError, match="cast it to a ClassLabel") as error:
         PLMTrainer(
@@ -243,7 +245,7 @@ def test_names_that_an_evaluation_columns_type_alone_has_are_all_said(make_bert,
     assert PLMTrainer(make_bert(14), make_args(), train_dataset=data).label_space.names == tuple(names)
 
 
-def test_names_in_training_rows_that_are_not_the_models_are_said_with_those_of_the_model(make_bert, make_args):
+def test_an_error_lists_the_names_of_training_rows_that_the_model_lacks_and_those_of_the_model(make_bert, make_args):
     model = make_bert(2, **named(["dog", "cat"]))
     with pytest.raises(
         ValueError, match=r"'gnu' is not among the 2 label names \['dog', 'cat'\], and neither are \['yak"
@@ -253,7 +255,7 @@ def test_names_in_training_rows_that_are_not_the_models_are_said_with_those_of_t
 
 @pytest.mark.parametrize("first", ["eval_dataset", "compute_metrics", "the data set given to evaluate()"])
 @pytest.mark.parametrize("door", ["evaluate", "predict"])
-def test_where_the_model_has_no_names_evaluation_sets_have_one_order(first, door, make_bert, make_args):
+def test_if_the_model_has_no_names_all_evaluation_sets_must_have_the_same_order(first, door, make_bert, make_args):
     held_out = rows_with(IDS, ANIMALS)
     trainer = PLMTrainer(
         make_bert(3),
@@ -270,6 +272,6 @@ def test_where_the_model_has_no_names_evaluation_sets_have_one_order(first, door
     assert first in str(error.value)
 
 
-def test_calibrating_with_a_state_that_has_seen_nothing_is_said(scored, messages):
+def test_calibrating_with_a_state_that_has_seen_no_batch_gives_a_warning(scored, messages):
     calibrate(scored.model, scored.plm_state)
     assert "plm_state has seen no batch" in messages.text

@@ -20,7 +20,7 @@ def batch(rows, seed=0):
 
 
 @pytest.mark.parametrize("num_bins", [2, 7, 20, pytest.param(127, marks=pytest.mark.slow)])
-def test_they_count_what_histograms_count(num_bins):
+def test_they_have_the_same_counts_as_histograms(num_bins):
     packed, histograms = PackedHistograms(), torch.zeros(2, num_bins, NUM_LABELS, dtype=torch.int32)
     expected = torch.zeros(2, NUM_LABELS, num_bins, dtype=torch.int32)
     for seed, rows in enumerate((3, 300, 254, 1, 1, 600)):
@@ -29,13 +29,13 @@ def test_they_count_what_histograms_count(num_bins):
         packed.add(torch.where(known_labels(labels), bins, NOT_COUNTED).to(torch.uint8), histograms)
         expected += probability_histograms(logits, labels, num_bins)
     assert not torch.equal(histograms.transpose(1, 2), expected)
-    for _ in range(2):  # the second time there is nothing more to add
+    for _ in range(2):  # the second time there is nothing to add
         packed.flush(histograms)
         assert torch.equal(histograms.transpose(1, 2), expected)
 
 
 def test_many_rows_overflow_no_counter():
-    # All probabilities of label 0 are in one bin: its counter of 8 bits must be emptied before it overflows.
+    # All probabilities of label 0 are in one bin: its 8-bit counter must be emptied before it overflows.
     fused = PLMLoss(LabelCounts([10] * NUM_LABELS, [90] * NUM_LABELS), fused=True, num_bins=6)
     for rows in (200, 56, 600, 1, 255):
         fused(torch.full((rows, NUM_LABELS), -5.0), torch.zeros(rows, NUM_LABELS))

@@ -1,4 +1,4 @@
-"""The pictures that a table names are found, or the error names the first that is missing."""
+"""The pictures that a table names are found, or an error names the first missing one."""
 
 import os
 
@@ -34,7 +34,7 @@ def test_pictures_come_from_a_folder(names, pictures, monkeypatch, tmp_path):
     assert [np.asarray(picture)[0, 0, 0] for picture in rows["image"]] == [0, 1, 2]
 
 
-def test_the_first_missing_picture_is_named_and_the_missing_are_counted(pictures):
+def test_an_error_names_the_first_missing_picture_and_counts_them(pictures):
     frame = pd.DataFrame({"image": ["0.png", "gone.png", "lost.png"], "labels": ["a|b", "b", "a"]})
     with pytest.raises(ValueError, match=r"no file 'gone.png' \(column 'image', row 1 of 'train'\); 2 of 3 pictures"):
         read_labeled(frame, image_folder="pictures")

@@ -1,4 +1,4 @@
-"""A saved folder is a plain Hugging Face model: pipelines read it without `hf_plm`, and ONNX runs it."""
+"""A saved folder is a plain Hugging Face model: pipelines load it without `hf_plm`, and it runs as ONNX."""
 
 import json
 import re
@@ -92,7 +92,7 @@ def test_pipelines_give_sigmoid_scores_by_name_where_hf_plm_is_not_installed(tex
             [[row[name] for name in ("art", "play", "writing")] for row in found], expected, 1e-5
         )
         assert {len(row) for row in found} == {3}
-        assert np.abs(expected.sum(1) - 1).min() > 1e-3  # it is no softmax
+        assert np.abs(expected.sum(1) - 1).min() > 1e-3  # not a softmax
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""The pictures of a run: ideal ratios, with names if labels are few, and calibration without points of few entries."""
+"""The pictures of a run: ideal ratios, with names if there are few labels, and calibration."""
 
 import numpy as np
 import pytest
@@ -35,7 +35,7 @@ def state(labels, counts):
 
 
 def state_of(histograms, prior="ideal", mean_shift=0.0):
-    """A state that has measured these histograms in an epoch without an update since."""
+    """A state that has measured these histograms since its last update."""
     num_labels = histograms.shape[1]
     state = PLMLoss(LabelCounts([50] * num_labels, [50] * num_labels), prior=prior).state
     state.ideal_ratio = torch.full((num_labels,), float(np.exp(mean_shift)))
@@ -78,28 +78,28 @@ def test_few_labels_are_named_at_the_ends_of_their_lines_and_many_are_not(state)
 
 @pytest.mark.parametrize("shift", [0.0, 3.0])
 def test_the_names_of_forty_labels_do_not_overlap(shift):
-    """Ideal ratios whose lines all end at the same value, in the middle or at the top."""
+    """The lines of the ideal ratios all end at the same value, in the middle or at the top."""
     state = PLMLoss(LabelCounts([10] * 40, [90] * 40, [f"a long name, number {index}" for index in range(40)])).state
     state.shifts = torch.tensor([[0.0] * 40, [shift] * 40])
     state.history_updates = torch.arange(2)
     figure = plot_ratios(state)
     figure.draw_without_rendering()
-    boxes = [Text.get_window_extent(name) for name in figure.axes[0].texts]  # without the lines to the names
+    boxes = [Text.get_window_extent(name) for name in figure.axes[0].texts]  # without the lines that lead to the names
     boxes.sort(key=lambda box: box.y0)
     assert len(boxes) == 40
     assert all(below.y1 <= above.y0 for below, above in zip(boxes, boxes[1:], strict=False))
     assert boxes[0].y0 > 0 and boxes[-1].y1 < figure.bbox.y1 and max(box.x1 for box in boxes) < figure.bbox.x1
 
 
-def test_places_are_spread_as_little_as_needed():
+def test_positions_of_names_are_spread_as_little_as_needed():
     assert spread(np.array([0.1, 0.5, 0.9]), 0.1).tolist() == pytest.approx([0.1, 0.5, 0.9])
     assert spread(np.array([0.5, 0.5, 0.9]), 0.1).tolist() == pytest.approx([0.45, 0.55, 0.9])
     assert spread(np.array([0.0, 0.0]), 0.2).tolist() == pytest.approx([0.0, 0.2])
     assert spread(np.array([1.0, 1.0]), 0.2).tolist() == pytest.approx([0.8, 1.0])
 
 
-def test_ratios_are_drawn_as_they_were_in_force():
-    """With a stream nothing is masked at first, whatever its ratios are later."""
+def test_ratios_are_drawn_as_they_were_applied():
+    """With a stream nothing is masked at first, whatever the ratios are later."""
     shifts = torch.tensor([[0.0, 0.0], [2.0, -1.0]])
     state = PLMLoss(LabelCounts([90, 10], [10, 90])).state
     state.shifts, state.history_updates = shifts, torch.arange(2)
@@ -108,7 +108,7 @@ def test_ratios_are_drawn_as_they_were_in_force():
         assert pytest.approx(shifts[:, label].exp().tolist()) in lines
 
 
-def test_of_very_many_labels_some_lines_are_drawn():
+def test_only_some_of_very_many_labels_have_lines():
     state = PLMLoss(LabelCounts([1] * 9000, [9] * 9000)).state
     assert 3 < len(plot_ratios(state).axes[0].lines) <= 3 * (MOST_LINES + 1) + 1
 
@@ -133,12 +133,12 @@ def test_calibration_has_no_point_of_few_entries_and_no_line_across_a_gap():
     _, head, *_ = plot_calibration(state_of(histograms)).axes[0].lines
     drawn = np.full(20, np.nan)
     drawn[[1, 3, 6, 7]] = [0.5, 0.5, 0.5, 0.9]  # bin 2 has only nine entries
-    np.testing.assert_allclose(head.get_ydata(), drawn)  # NaN ends a line
+    np.testing.assert_allclose(head.get_ydata(), drawn)  # NaN interrupts the line
 
 
 @pytest.mark.parametrize("prior", ["ideal", "balanced", "data"])
 def test_calibration_is_of_the_probabilities_that_the_model_gives_now(prior):
-    """The loss sees logits at the ideal ratio I; the model's are at T, and after `calibrate` at R, which is 1 here."""
+    """The loss gets logits at the ideal ratio I; those of the model are at T, and after `calibrate` at R, here 1."""
     histograms = np.zeros((2, 1, 20), np.int32)
     histograms[:, 0, 5] = 10
     state = state_of(histograms, prior, mean_shift=1.0)
@@ -166,22 +166,22 @@ def test_the_shift_of_an_epoch_that_has_ended_is_that_before_its_update():
     assert not state.is_measuring and abs(state.shifts[-1] - state.shifts[-2]).item() > 0.1
     figure = plot_calibration(state, "probabilities")
     (place,) = np.flatnonzero(np.isfinite(figure.axes[0].lines[1].get_ydata()))
-    middle = logit(14.5 / 20)  # of the bin of sigmoid(1)
+    middle = logit(14.5 / 20)  # the bin of sigmoid(1)
     expected = expit(middle - log_odds_shift(state).item())
     assert figure.axes[0].lines[1].get_xdata()[place] == pytest.approx(expected, abs=1e-6)
 
 
-def test_wrong_scores_are_named(state):
+def test_an_error_names_an_unknown_kind_of_scores(state):
     with pytest.raises(ValueError, match=r"scores is 'folded'; it must be one of"):
         plot_calibration(state, "folded")
 
 
-def test_nothing_measured_yet_can_be_drawn(counts, tmp_path):
+def test_a_state_without_measurements_can_be_drawn(counts, tmp_path):
     state = PLMLoss(counts).state
     save(plot_ratios(state), tmp_path)
     save(plot_calibration(state), tmp_path)
 
 
-def test_titles_say_what_is_good(state):
+def test_titles_say_which_values_are_good(state):
     assert "converged" in plot_ratios(state).get_suptitle()
     assert "best: points on the dotted line" in plot_calibration(state).get_suptitle()

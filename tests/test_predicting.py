@@ -26,7 +26,7 @@ def tokenizer():
 
 @pytest.fixture
 def text_model():
-    """A model with thresholds in the middle between two scores of `TEXTS`, so that rows have different labels."""
+    """A model with thresholds between two scores of `TEXTS`, so that rows have different labels."""
     model = named_bert()
     write_thresholds(model, np.sort(text_logits(model), 0)[1:3].mean(0))
     return model
@@ -102,7 +102,7 @@ def test_prepared_inputs_need_no_processor(text_model, tokenizer):
 
 
 @pytest.mark.parametrize("make", [distilbert, modernbert, lambda labels: lora(scenarios.make_bert(labels))])
-def test_the_model_is_given_only_what_it_takes(make, tokenizer):
+def test_the_model_gets_only_the_inputs_that_it_takes(make, tokenizer):
     tokenizer.model_input_names = ["input_ids", "token_type_ids", "attention_mask"]  # DistilBERT has no token types
     assert "token_type_ids" in tokenizer(TEXTS)
     model = make(5)
@@ -117,7 +117,7 @@ def predict_one_by_one(model, tokenizer):
 
 
 @pytest.mark.parametrize("wrap", [nn.DataParallel, torch.compile])
-def test_a_wrapped_model_decides_as_the_model_in_it(wrap, text_model, tokenizer):
+def test_a_wrapped_model_makes_the_same_decisions(wrap, text_model, tokenizer):
     with torch.compiler.set_stance("force_eager"):  # compiling takes seconds
         assert predict(wrap(text_model), TEXTS, tokenizer) == expected_names(text_model)
 
@@ -168,11 +168,11 @@ def test_with_one_class_per_row_scores_are_a_softmax(tokenizer):
     array = predict(model, TEXTS, tokenizer, output="array")
     np.testing.assert_allclose(array, softmax(logits, 1), rtol=1e-5)
     (scores,) = predict(model, TEXTS[0], tokenizer, output="scores")
-    assert scores == pytest.approx({"blue": array[0, 2]})  # farthest above its threshold, though not the highest
+    assert scores == pytest.approx({"blue": array[0, 2]})  # farthest above its threshold, but not the highest
     assert predict(model, TEXTS[0], tokenizer) == [["blue"]]
 
 
-def test_what_is_folded_into_the_bias_cuts_scores_at_a_half(text_model, tokenizer):
+def test_a_folded_threshold_is_a_score_of_a_half(text_model, tokenizer):
     names = expected_names(text_model)
     fold_thresholds(text_model)
     scores = predict(text_model, TEXTS, tokenizer, output="array")
@@ -200,7 +200,7 @@ class Counting(nn.Module):
         return self.linear(x)
 
 
-def test_no_more_than_one_batch_is_read_or_held():
+def test_only_one_batch_is_read_and_kept_at_a_time():
     model, read = Counting(), []
 
     def rows():
@@ -218,7 +218,7 @@ def test_no_more_than_one_batch_is_read_or_held():
     assert model.sizes[3:] == [7, 7, 2]
 
 
-def test_the_model_stays_as_it_was_found(text_model, tokenizer):
+def test_the_model_is_left_in_the_same_mode(text_model, tokenizer):
     for part in (text_model, text_model.bert.encoder):
         text_model.eval()
         part.train()
@@ -258,7 +258,7 @@ def test_the_inputs_go_to_the_models_device_and_precision():
     assert inputs["x"].device.type == "cpu"
 
 
-def test_long_texts_are_cut_to_what_the_model_can_take(text_model, tokenizer):
+def test_long_texts_are_cut_to_the_limit_of_the_model(text_model, tokenizer):
     long = "a small editor " * 100
     assert tokenizer.model_max_length > 1e20 and text_model.config.max_position_embeddings == 16
     assert predict(text_model, long, tokenizer) == predict(text_model, "a small editor " * 5 + "a", tokenizer)
@@ -266,7 +266,7 @@ def test_long_texts_are_cut_to_what_the_model_can_take(text_model, tokenizer):
     assert predict(text_model, long, tokenizer) == predict(text_model, TEXTS[0], tokenizer)
 
 
-def test_nothing_to_predict_is_no_error(text_model, tokenizer):
+def test_empty_inputs_are_no_error(text_model, tokenizer):
     for inputs in ([], iter([]), Dataset.from_dict({"text": []}), {"input_ids": TOKENS[:0]}):
         assert predict(text_model, inputs, tokenizer) == predict(text_model, inputs, output="scores") == []
         assert predict(text_model, inputs, tokenizer, output="array").shape == (0, 5)

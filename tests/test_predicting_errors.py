@@ -1,4 +1,4 @@
-"""Inputs that cannot be predicted are refused, with a message that says what to do."""
+"""Unusable inputs are refused with a message that says what to do."""
 
 import re
 
@@ -41,13 +41,13 @@ class Linear(nn.Module):
         return self.linear(x)
 
 
-def test_logits_that_are_nan_name_their_row():
+def test_an_error_names_the_row_of_nan_logits():
     rows = [{"x": [0.0, 0.0, 0.0, float("nan") if row == 3 else 0.0]} for row in range(5)]
     with pytest.raises(ValueError, match="row 3 of the inputs has logits that are NaN"):
         predict(Linear(), rows, batch_size=2)
 
 
-def test_a_missing_picture_is_named(make_vit, tmp_path, image_processor):
+def test_an_error_names_a_missing_picture(make_vit, tmp_path, image_processor):
     paths = [tmp_path / f"{index}.png" for index in range(5)]
     for path in paths[:3]:
         Picture.new("RGB", (8, 8)).save(path)
@@ -112,7 +112,7 @@ def test_a_processor_must_fit_the_model(text_model, make_vit, tokenizer, image_p
         ({"batch_size": 0}, "batch_size is 0; it must be 1 or more"),
     ],
 )
-def test_arguments_out_of_range_are_named(arguments, message, text_model, tokenizer):
+def test_errors_name_arguments_out_of_range(arguments, message, text_model, tokenizer):
     with pytest.raises(ValueError, match=message):
         predict(text_model, TEXTS, tokenizer, **arguments)
 

@@ -1,4 +1,4 @@
-"""Settings are checked and have one form on disk, and a warning names those without effect."""
+"""Settings are checked and have one form on disk; a warning names those without effect."""
 
 import functools
 import json
@@ -39,7 +39,7 @@ from hf_plm.presets import PRESETS, PLMSettings
         ("off", {"max_shift": 3}, "max_shift is 3 and has no effect: initial_ratio is 'dataset' and rule is 'fixed'"),
     ],
 )
-def test_a_setting_without_effect_is_said(preset, changes, message):
+def test_a_setting_without_effect_gives_a_warning(preset, changes, message):
     with pytest.warns(UserWarning, match=message) as said:
         PLMSettings.from_preset(preset, **changes)
     assert len(said) == 1
@@ -59,7 +59,7 @@ def test_a_setting_without_effect_is_said(preset, changes, message):
         ("default", {"max_shift": 1, "prior": "balanced"}),
     ],
 )
-def test_a_setting_with_effect_is_not(preset, changes):
+def test_a_setting_with_an_effect_gives_no_warning(preset, changes):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         PLMSettings.from_preset(preset, **changes)
@@ -89,11 +89,11 @@ class Weighted(nn.Module):
         (lambda logits, labels: logits, "<lambda>"),
     ],
 )
-def test_an_objective_has_a_name_that_is_the_same_in_every_process(objective, name):
+def test_an_objective_has_the_same_name_in_every_process(objective, name):
     assert PLMSettings.from_preset("default", objective=objective).to_dict()["objective"] == name
 
 
-def test_arguments_of_an_objective_are_plain():
+def test_arguments_of_an_objective_are_plain_values():
     settings = PLMSettings.from_preset("default", objective_kwargs={"margin": torch.tensor(0.25)})
     assert settings.to_dict()["objective_kwargs"] == {"margin": 0.25}
 

@@ -1,4 +1,4 @@
-"""The class frequencies that a model's scores and decisions assume, and how scores are shifted to the data's."""
+"""Scores and decisions assume class frequencies; calibrating shifts scores to those of the data."""
 
 import numpy as np
 import pytest
@@ -15,7 +15,7 @@ INPUTS = torch.randn(20_000, 2, generator=GENERATOR)
 TRUTH = torch.sigmoid(INPUTS @ torch.tensor([[1.0, 0.0], [0.5, -1.0]]) + torch.tensor([-3.0, 2.0]))
 LABELS = (torch.rand(TRUTH.shape, generator=GENERATOR) < TRUTH).float()
 SCORES = INPUTS @ torch.tensor([[1.0, 0.0, -1.0], [0.0, -1.0, 1.0]]) + torch.tensor([3.0, 1.0, 0.0])
-CLASSES = torch.multinomial(torch.softmax(SCORES, 1), 1, generator=GENERATOR)[:, 0]  # one per row, the last rare
+CLASSES = torch.multinomial(torch.softmax(SCORES, 1), 1, generator=GENERATOR)[:, 0]  # the last class is rare
 
 
 def fit(labels, **settings):
@@ -38,7 +38,7 @@ def fit(labels, **settings):
 
 @pytest.mark.parametrize("mask", MASKS)
 @pytest.mark.parametrize("prior", PRIORS)
-def test_calibrated_scores_are_the_probabilities_of_the_data_whatever_was_assumed(prior, mask):
+def test_calibrated_scores_are_the_probabilities_of_the_data_for_every_prior(prior, mask):
     model, plm_loss = fit(LABELS, temper=0.2, prior=prior, mask=mask)
     before = (torch.sigmoid(model(INPUTS)) - TRUTH).abs().mean(0)
     calibrate(model, plm_loss.state)
@@ -56,7 +56,7 @@ def test_the_model_learns_the_same_but_for_the_offset(prior):
     assert prior == "ideal" or (offset.abs() > 0.2).all()
 
 
-def test_balanced_decisions_find_rare_classes_and_calibrated_scores_are_as_frequent_as_the_classes():
+def test_balanced_decisions_find_rare_classes_and_calibrated_scores_match_the_class_frequencies():
     labels = nn.functional.one_hot(CLASSES, 3).float()
     frequency = labels.mean(0)
     model, plm_loss = fit(labels, prior="balanced", mask="expected")
@@ -74,7 +74,7 @@ def test_balanced_decisions_find_rare_classes_and_calibrated_scores_are_as_frequ
     torch.testing.assert_close(probabilities.sum(1).mean(), torch.ones(()), rtol=0.02, atol=0)
 
 
-def test_a_calibrated_single_label_model_still_decides_for_balanced_classes(make_args):
+def test_calibrating_a_single_label_model_keeps_its_balanced_decisions(make_args):
     tokens = torch.randint(5, 50, (192, 8), generator=torch.Generator().manual_seed(1))
     classes = ((tokens[:, 0] > 25).int() + (tokens[:, 0] > 44).int()).tolist()
     data = scenarios.rows_with(classes).remove_columns("input_ids").add_column("input_ids", tokens.tolist())

@@ -1,6 +1,6 @@
-"""Every private name of another package that is used here, and that it is still there.
+"""Lists every private name of other packages that is used here, and checks that it still exists.
 
-A private name may go with any release. One that is not listed here makes a test fail, and so does one that has gone.
+Any release may remove a private name. A test fails if one is not listed here, or no longer exists.
 """
 
 import argparse
@@ -44,7 +44,7 @@ OVERRIDDEN = {
     ("SavedTensors", "_load_from_state_dict"),
     ("SavedTensors", "_save_to_state_dict"),
 }
-"""Where each is used: in a file, or for methods in a class."""
+"""Where each name is used: a file, or for methods a class."""
 
 OURS_OR_PYTHON = {"hf_plm", *sys.stdlib_module_names}
 
@@ -62,7 +62,7 @@ def nodes(kind):
 
 
 def own_names():
-    """What the package itself defines: functions, classes, variables and attributes."""
+    """The names that the package itself defines: functions, classes, variables and attributes."""
     names = {node.name for _, node in nodes((ast.FunctionDef, ast.ClassDef))}
     names |= {node.id for _, node in nodes(ast.Name) if isinstance(node.ctx, ast.Store)}
     return names | {node.attr for _, node in nodes(ast.Attribute) if isinstance(node.ctx, ast.Store)}
@@ -101,7 +101,7 @@ def test_the_options_of_the_compiler_are_still_there():
     assert set(OPTIONS) <= set(torch._inductor.list_options())
 
 
-def test_a_module_still_keeps_its_parts_where_the_loss_looks_for_them():
+def test_a_module_still_stores_its_submodules_where_the_loss_expects_them():
     plm_loss = PLMLoss(LabelCounts([1, 2], [3, 2]))
     assert plm_loss._modules["state"] is plm_loss.state
 
@@ -126,7 +126,7 @@ def test_a_data_set_still_keeps_the_places_of_selected_rows():
     assert rows.select([2, 0])._indices.column(0).to_pylist() == [2, 0]
 
 
-def test_a_trainer_still_saves_with_the_argument_that_tells_its_own_calls():
+def test_a_trainer_still_marks_its_own_calls_of_save_model():
     assert "_internal_call" in inspect.signature(Trainer.save_model).parameters
 
 
@@ -134,7 +134,7 @@ def test_a_metric_still_asks_the_methods_that_are_overridden():
     assert {"_info", "_compute"} <= set(vars(evaluate.Metric)) | set(vars(evaluate.EvaluationModule))
 
 
-def test_a_parser_still_keeps_its_flags_where_the_command_looks_for_them():
+def test_a_parser_still_stores_its_flags_where_the_command_expects_them():
     parser = argparse.ArgumentParser()
     flag = parser.add_argument("--flag")
     assert parser._actions[-1] is flag

@@ -1,4 +1,4 @@
-"""docs/public.md names what the documents use beside `hf_plm.__all__`, and nothing that does not exist."""
+"""docs/public.md names all that the documents use in addition to `hf_plm.__all__`, and only names that exist."""
 
 import importlib
 import re

@@ -1,4 +1,4 @@
-"""Ranking scores equal plain loops and scikit-learn; they are computed batch by batch, and keep only sums."""
+"""Ranking scores equal plain loops and scikit-learn; they are computed batch by batch and keep only sums."""
 
 import math
 import pickle
@@ -88,7 +88,7 @@ def test_propensities_are_those_of_the_paper():
         (LabelCounts([1, 0], [1, 3]), {"b": 0}, "a=0.55 and b=0"),
     ],
 )
-def test_counts_without_propensities_are_named(counts, kwargs, message):
+def test_errors_name_counts_and_arguments_that_give_no_propensities(counts, kwargs, message):
     with pytest.raises(ValueError, match=message):
         propensities(counts, **kwargs)
     assert (propensities(LabelCounts([1, 0], [1, 3])) < 1).all()
@@ -168,7 +168,7 @@ def test_nan_and_minus_infinity_rank_behind_all_but_the_unknown(worst):
     ],
     ids=["tensors", "bfloat16", "int8", "mixed", "tuples"],
 )
-def test_arrays_tensors_and_their_types_score_alike_and_stay_as_they_are(data, convert):
+def test_arrays_and_tensors_of_all_dtypes_have_the_same_scores_and_are_not_changed(data, convert):
     logits, labels = data
     labels[np.random.default_rng(1).random(labels.shape) < 0.3] = -100
     before = logits.copy(), labels.copy()
@@ -178,7 +178,7 @@ def test_arrays_tensors_and_their_types_score_alike_and_stay_as_they_are(data, c
     assert np.array_equal(labels, before[1])
 
 
-def test_what_is_held_does_not_grow_with_the_rows(data):
+def test_memory_does_not_grow_with_the_rows(data):
     compute_metrics = RankingComputeMetrics(COUNTS)
     compute_metrics(EvalPrediction(*data), compute_result=False)
     size = len(pickle.dumps(compute_metrics))
@@ -189,12 +189,12 @@ def test_what_is_held_does_not_grow_with_the_rows(data):
 
 
 @pytest.mark.parametrize("top", [(), (0,), (1, NUM_LABELS + 1), (-1, 2), (1.5,)])
-def test_ranks_that_do_not_exist_are_named(top):
+def test_an_error_names_ranks_that_do_not_exist(top):
     with pytest.raises(ValueError, match=r"top is \(.*from 1 to 30"):
         RankingComputeMetrics(COUNTS, top)
 
 
-def test_one_rank_alone_is_named():
+def test_a_single_number_of_ranks_is_an_error():
     with pytest.raises(ValueError, match="top is 3; give a sequence of ranks from 1 to 30"):
         RankingComputeMetrics(COUNTS, 3)
 
@@ -212,7 +212,7 @@ def test_one_rank_alone_is_named():
         ),
     ],
 )
-def test_bad_input_is_named_and_the_next_evaluation_starts_anew(data, logits, labels, message):
+def test_an_error_names_bad_input_and_the_next_evaluation_starts_from_zero(data, logits, labels, message):
     compute_metrics = RankingComputeMetrics(COUNTS)
     compute_metrics(EvalPrediction(-data[0], data[1]), compute_result=False)
     with pytest.raises(ValueError, match=message):
@@ -260,19 +260,19 @@ def test_a_trainer_scores_batch_by_batch(make_bert, make_args, text_data, sparse
     assert {name: metrics[f"eval_{name}"] for name in direct} == pytest.approx(direct)
 
 
-def test_the_propensities_can_be_those_of_another_data_set():
+def test_the_propensities_can_come_from_a_different_data_set():
     compute_metrics = RankingComputeMetrics(COUNTS, a=0.6, b=2.6)
     assert torch.equal(compute_metrics.inverse_propensities, (1 / propensities(COUNTS, 0.6, 2.6)).float())
 
 
-def test_reset_drops_what_an_interrupted_evaluation_left(data):
+def test_reset_drops_the_values_of_an_interrupted_evaluation(data):
     compute_metrics = RankingComputeMetrics(COUNTS)
     compute_metrics(EvalPrediction(-data[0], data[1]), compute_result=False)
     compute_metrics.reset()
     assert compute_metrics(EvalPrediction(*data)) == pytest.approx(slow_scores(*data, (1, 3, 5)))
 
 
-def test_each_evaluation_of_a_model_begins_anew(data):
+def test_each_evaluation_of_a_model_starts_from_zero(data):
     compute_metrics = RankingComputeMetrics(COUNTS)
     with pytest.raises(KeyboardInterrupt), evaluating(COUNTS, None):
         compute_metrics(EvalPrediction(-data[0], data[1]), compute_result=False)

@@ -1,4 +1,4 @@
-"""A table in any shape becomes rows with `labels`: from files, frames and data sets, as text, lists or columns."""
+"""Files, frames and data sets with labels as text, lists or columns become rows with `labels`."""
 
 import gzip
 import json
@@ -43,7 +43,7 @@ def write_all_kinds():
 
 
 @pytest.mark.parametrize("source", ["a.csv", "a.tsv", "a.jsonl", "a.json", "a.parquet", "b.csv.gz", "folder"])
-def test_files_of_every_kind_and_what_load_dataset_reads(source):
+def test_files_of_every_kind_and_sources_of_load_dataset_are_read(source):
     write_all_kinds()
     data = read_labeled(source)
     assert list(data) == ["train"]
@@ -62,7 +62,7 @@ def test_frames_and_data_sets_in_memory():
 
 def test_parts_are_read_in_the_same_way_and_share_their_names():
     write_all_kinds()
-    one = pd.DataFrame({"text": ["q", "r"], "labels": ["owl", None]})  # alone, it does not show the separator
+    one = pd.DataFrame({"text": ["q", "r"], "labels": ["owl", None]})  # shows no separator
     data = read_labeled({"train": "a.csv", "validation": one, "test": "a.tsv"})
     assert data["validation"]["labels"][:] == [["owl"], []]
     assert label_space_of(*data.values()).names == ("cat", "dog", "owl")
@@ -80,7 +80,7 @@ def test_a_table_may_begin_with_many_rows_without_labels():
     assert read_labeled("late.csv")["train"][-1]["labels"] == ["a", "b"]
     lists = text.assign(labels=[[]] * rows + [["a", "b"]])
     lists.to_json("late.jsonl", orient="records", lines=True)
-    assert os.path.getsize("late.jsonl") > 10 << 20  # more than the part that is read first and decides the type
+    assert os.path.getsize("late.jsonl") > 10 << 20  # more than the block that decides the type
     assert read_labeled("late.jsonl")["train"][-1]["labels"] == ["a", "b"]
     columns = pd.DataFrame({"a": [""] * rows + [1], "b": [1] * rows + [""]}, dtype=str)
     columns.to_csv("late_columns.csv", index=False)
@@ -104,7 +104,7 @@ def test_a_table_may_begin_with_many_rows_without_labels():
         (["Arts, Crafts|Toys", "Toys|Games", "Games"], [["Arts, Crafts", "Toys"], ["Toys", "Games"], ["Games"]]),
     ],
 )
-def test_cells_of_a_csv_file_are_what_they_look_like(cells, expected):
+def test_cells_of_a_csv_file_are_read_by_their_form(cells, expected):
     pd.DataFrame({"labels": cells, "x": 1}).to_csv("a.csv", index=False)
     assert read_labeled("a.csv")["train"]["labels"][:] == expected
 
@@ -119,13 +119,13 @@ def test_cells_of_a_csv_file_are_what_they_look_like(cells, expected):
         (["New York", "Rome"], "blanks"),
     ],
 )
-def test_a_separator_that_is_not_plain_is_asked_for(cells, held):
+def test_an_error_asks_for_a_separator_that_is_not_clear(cells, held):
     with pytest.raises(ValueError, match=rf"with {held}; give the separator .*separator=\.\.\. \(--separator\)"):
         read_labeled(pd.DataFrame({"labels": cells}))
     assert read_labeled(pd.DataFrame({"labels": cells}), separator="")["train"]["labels"][:] == [[c] for c in cells]
 
 
-def test_repeated_labels_count_once_and_it_is_said(messages):
+def test_repeated_labels_count_once_with_a_warning(messages):
     typed = Dataset.from_dict({"labels": [[0, 0], [1]]}).cast_column("labels", List(ClassLabel(names=["a", "b"])))
     for source, expected in (
         (Dataset.from_dict({"labels": [[1, 1, 3], [3, 1, 3], [2]]}), [[1, 3], [3, 1], [2]]),
@@ -161,7 +161,7 @@ def test_label_columns_become_ids_with_the_names_of_the_columns(columns, kind):
     assert rows["labels"][:] == [[0, 1], [1], []]
     assert not set(rows.column_names) & {"toxic", "obscene", "threat"}
     counts = count_labels(rows)
-    assert counts.label_names == ["toxic", "obscene", "threat"]  # also the label that no row has
+    assert counts.label_names == ["toxic", "obscene", "threat"]  # includes the label that no row has
     assert counts.positives.tolist() == [1, 2, 0]
 
 
@@ -208,12 +208,12 @@ def test_values_by_name_train_the_outputs_of_their_names(make_bert, make_args):
         ({"label_columns": "toxic", "image_column": "file"}, "image_column is 'file', but the columns are"),
     ],
 )
-def test_arguments_that_do_not_fit_the_table_are_named(arguments, message):
+def test_errors_name_arguments_that_do_not_fit_the_table(arguments, message):
     with pytest.raises(ValueError, match=message):
         read_labeled(columns_frame(), **arguments)
 
 
-def test_sources_that_cannot_be_read_are_named():
+def test_errors_name_sources_that_cannot_be_read():
     with open("latin.csv", "wb") as file:
         file.write("text,labels\nä,a\n".encode("latin1"))
     with open("other.csv", "w") as file:
@@ -263,7 +263,7 @@ def test_the_command_line_reads_label_columns(capsys):
     assert "--label-columns" in capsys.readouterr().err
 
 
-def test_what_is_read_is_split_and_selected_like_any_data_set():
+def test_the_result_can_be_split_and_selected_like_any_data_set():
     frame = pd.DataFrame(np.eye(3, dtype=int)[np.arange(60) % 3], columns=["a", "b", "c"])
     frame.loc[::7, "c"] = -1
     rows = read_labeled(frame, label_columns="a,b,c")["train"].shuffle(0)

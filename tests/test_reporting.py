@@ -1,4 +1,4 @@
-"""At the end of training, the pictures are in the output folder and have been sent to the trackers."""
+"""At the end of training, pictures are saved in the output folder and sent to the trackers."""
 
 import sys
 from pathlib import Path
@@ -64,7 +64,7 @@ def drawn(monkeypatch):
     return titles
 
 
-def test_the_pictures_lie_in_the_output_folder(train, rendered):
+def test_the_pictures_are_in_the_output_folder(train, rendered):
     plots = {path.name: path.stat().st_size for path in (train() / "plots").iterdir()}
     assert set(plots) == {"ideal_ratios.png", "calibration.png", "label_scores.png"}
     assert min(plots.values()) > 10_000
@@ -91,7 +91,7 @@ def test_tensorboard_shows_the_pictures(train, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(("module", "callback"), [("wandb", WandbCallback), ("trackio", TrackioCallback)])
 def test_other_trackers_get_the_pictures_before_they_close(module, callback, train, monkeypatch):
-    """What is sent to a tracker, and when; the trackers are stand-ins."""
+    """The pictures sent to stand-ins for trackers, and when."""
     sent = []
 
     class Tracker(callback):
@@ -124,7 +124,7 @@ def test_other_trackers_get_the_pictures_before_they_close(module, callback, tra
     ]
 
 
-def test_the_names_of_report_to_mean_the_callbacks_that_pictures_are_sent_through():
+def test_the_names_in_report_to_are_the_callbacks_that_send_pictures():
     """`Trainer` makes its own callbacks with these names. Callbacks of other classes get nothing."""
     assert tuple(get_reporting_integration_callbacks(["tensorboard", "trackio", "wandb"])) == TRACKERS
 
@@ -136,7 +136,7 @@ def warned(monkeypatch):
     return warnings
 
 
-def test_a_full_disk_while_drawing_is_a_warning_and_the_model_is_saved(train, warned, monkeypatch):
+def test_a_full_disk_while_drawing_gives_a_warning_and_the_model_is_saved(train, warned, monkeypatch):
     def no_space(*args, **kwargs):
         raise OSError(28, "No space left on device")
 
@@ -149,21 +149,21 @@ def test_a_full_disk_while_drawing_is_a_warning_and_the_model_is_saved(train, wa
     assert [path.name for path in folder.iterdir() if path.name.startswith("_")] == []
 
 
-def test_where_one_picture_fails_the_others_are_drawn(train, warned, monkeypatch):
+def test_if_one_picture_fails_the_others_are_drawn(train, warned, monkeypatch):
     monkeypatch.setattr(hf_plm.plots, "plot_calibration", lambda *args: 1 / 0)
     plots = {path.name for path in (train() / "plots").iterdir()}
     assert plots == {"ideal_ratios.png", "label_scores.png"}
     assert len(warned) == 1 and "calibration.png could not be drawn: division by zero" in warned[0]
 
 
-def test_a_file_in_the_place_of_the_folder_is_a_warning(train, warned, tmp_path):
+def test_a_file_in_place_of_the_folder_gives_a_warning(train, warned, tmp_path):
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "plots").write_text("mine")
     assert (train() / "plots").read_text() == "mine"
     assert len(warned) == 3
 
 
-def test_a_tracker_that_raises_is_a_warning_and_the_others_get_the_pictures(warned, tmp_path):
+def test_a_tracker_that_raises_gives_a_warning_and_the_others_get_the_pictures(warned, tmp_path):
     class Down(TensorBoardCallback):
         def __init__(self):
             self.tb_writer = SimpleNamespace(add_image=lambda *args, **kwargs: 1 / 0)
@@ -183,7 +183,7 @@ def test_a_tracker_that_raises_is_a_warning_and_the_others_get_the_pictures(warn
 
 
 @pytest.mark.parametrize("names", [["$", "$$", "$$$", r"\frac{$", ""], ["[/]", "\n", "😀", "x" * 2000, "_"]])
-def test_names_that_break_mathematics_end_no_run(names, train, warned, rendered):
+def test_names_that_look_like_broken_mathematics_end_no_run(names, train, warned, rendered):
     plots = {path.name for path in (train(names=names) / "plots").iterdir()}
     assert plots == {"ideal_ratios.png", "calibration.png", "label_scores.png"} and warned == []
 
@@ -199,7 +199,7 @@ def test_the_scores_are_drawn_with_the_names_of_the_labels(train, monkeypatch):
     assert figure.get_suptitle().endswith("64 rows, after 8 steps")
 
 
-def test_a_picture_is_there_while_it_is_replaced(train, rendered, monkeypatch):
+def test_a_picture_exists_while_it_is_replaced(train, rendered, monkeypatch):
     """The file is complete at every moment, because an upload in the background may read it."""
     folder = train()
     seen = []
@@ -215,7 +215,7 @@ def test_a_picture_is_there_while_it_is_replaced(train, rendered, monkeypatch):
     assert [path.name for path in folder.iterdir() if path.name.startswith("_")] == []
 
 
-def test_scores_are_drawn_anew_after_an_evaluation_and_after_new_thresholds(train_trainer, drawn, rendered):
+def test_scores_are_drawn_again_after_an_evaluation_and_after_new_thresholds(train_trainer, drawn, rendered):
     trainer = train_trainer()
     picture = Path(trainer.args.output_dir) / "plots" / "label_scores.png"
     rows = trainer.eval_dataset.select(range(40))
@@ -230,7 +230,7 @@ def test_scores_are_drawn_anew_after_an_evaluation_and_after_new_thresholds(trai
     assert evaluated_again == at_end
 
 
-def test_during_training_nothing_is_drawn_anew(train_trainer, drawn):
+def test_nothing_is_drawn_again_during_training(train_trainer, drawn):
     trainer = train_trainer()
     trainer.train()
     assert len(drawn["plot_label_scores"]) == 2  # at the end of each training
@@ -247,7 +247,7 @@ def test_a_model_is_saved_with_pictures_of_its_probabilities(train_trainer, draw
     assert calibrated == f"{trained}, after calibrate()" and folded == f"{trained}, before fold_thresholds()"
 
 
-def test_beside_a_model_that_is_saved_lie_no_pictures_of_another(train_trainer, make_bert, make_args, tmp_path):
+def test_no_pictures_of_a_different_model_stay_next_to_a_saved_one(train_trainer, make_bert, make_args, tmp_path):
     trainer = train_trainer()
     folder = Path(trainer.args.output_dir)
     other = PLMTrainer(make_bert(), make_args(), train_dataset=trainer.train_dataset)
@@ -260,14 +260,14 @@ def test_beside_a_model_that_is_saved_lie_no_pictures_of_another(train_trainer, 
     assert not has_plots(folder)
 
 
-def test_after_a_training_without_evaluations_no_earlier_scores_are_left(train):
+def test_training_without_evaluations_removes_pictures_of_earlier_scores(train):
     folder = train()
     assert (folder / "plots" / "label_scores.png").is_file()
     assert train(eval_strategy="no") == folder
     assert {path.name for path in (folder / "plots").iterdir()} == {"ideal_ratios.png", "calibration.png"}
 
 
-def test_a_picture_that_cannot_be_drawn_anew_is_removed_and_the_model_is_saved(train_trainer, warned, monkeypatch):
+def test_a_picture_that_cannot_be_drawn_again_is_removed_and_the_model_is_saved(train_trainer, warned, monkeypatch):
     trainer = train_trainer()
     (Path(trainer.args.output_dir) / "plots" / "mine.txt").write_text("mine")
     monkeypatch.setattr(hf_plm.plots, "plot_ratios", lambda state: 1 / 0)
@@ -277,7 +277,7 @@ def test_a_picture_that_cannot_be_drawn_anew_is_removed_and_the_model_is_saved(t
     assert names == {"calibration.png", "label_scores.png", "mine.txt"} and len(warned) == 1
 
 
-def test_one_rank_draws(train_trainer, drawn, monkeypatch):
+def test_only_one_rank_draws(train_trainer, drawn, monkeypatch):
     trainer = train_trainer()
     monkeypatch.setattr(trainer, "is_world_process_zero", lambda: False)
     trainer.refresh_plots()

@@ -1,4 +1,4 @@
-"""A run that was killed and resumed gives exactly the result of a run without a break.
+"""A run that was killed and resumed gives exactly the result of an uninterrupted run.
 
 For two ranks see `test_distributed.py`.
 """

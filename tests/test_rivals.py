@@ -1,4 +1,4 @@
-"""The losses of other papers in the benchmarks: each equals its slow reference, and can be trained with."""
+"""The losses of other papers in the benchmarks: each equals its slow reference and trains."""
 
 import math
 import sys
@@ -83,7 +83,7 @@ def slow_two_way(logits, labels, temperature):
 
 
 @pytest.mark.parametrize("arguments", [{"max_margin": 0.5, "scale": 1.0}, {"max_margin": 1.0, "scale": 3.0}])
-def test_ldam_equals_the_slow_twin(arguments):
+def test_ldam_equals_the_slow_reference(arguments):
     labels = (LABELS == 1).double()
     losses = rivals.ldam(LOGITS, labels, POSITIVES, NEGATIVES, **arguments)
     expected = [
@@ -97,7 +97,7 @@ def test_ldam_equals_the_slow_twin(arguments):
 @pytest.mark.parametrize("margin", [0.0, 0.05])
 @pytest.mark.parametrize("hill", [1.5, 1.0])
 @pytest.mark.parametrize("label", [0.0, 1.0])
-def test_robust_asymmetric_equals_the_slow_twin(gammas, margin, hill, label):
+def test_robust_asymmetric_equals_the_slow_reference(gammas, margin, hill, label):
     logits = torch.linspace(-8, 8, 32, dtype=torch.float64).view(8, 4)
     losses = rivals.robust_asymmetric(
         logits, torch.full_like(logits, label), POSITIVES, NEGATIVES, *gammas, margin, hill
@@ -106,12 +106,12 @@ def test_robust_asymmetric_equals_the_slow_twin(gammas, margin, hill, label):
     torch.testing.assert_close(losses.flatten(), torch.tensor(expected, dtype=torch.float64))
 
 
-def test_zlpr_equals_the_slow_twin():
+def test_zlpr_equals_the_slow_reference():
     assert rivals.zlpr(LOGITS, LABELS).item() == pytest.approx(slow_zlpr(LOGITS.tolist(), LABELS.tolist()))
 
 
 @pytest.mark.parametrize("temperature", [4.0, 1.0])
-def test_two_way_equals_the_slow_twin(temperature):
+def test_two_way_equals_the_slow_reference(temperature):
     expected = slow_two_way(LOGITS.tolist(), LABELS.tolist(), temperature)
     assert rivals.two_way(LOGITS, LABELS, temperature).item() == pytest.approx(expected)
 
@@ -164,6 +164,6 @@ def test_a_run_trains_with_each_and_is_named_after_all_its_arguments(tmp_path):
 @pytest.mark.parametrize(
     "settings", [studies.masks(rival="zlpr"), studies.off(rival="ldam", plm_objective="focal")], ids=["masks", "two"]
 )
-def test_a_rival_beside_what_it_replaces_is_refused(settings, tmp_path):
+def test_a_rival_with_settings_that_it_replaces_is_refused(settings, tmp_path):
     with pytest.raises(ValueError, match="rival"):
         training.train(tiny_task(), training.Run("tiny", settings, 0), str(tmp_path))

@@ -36,10 +36,10 @@ def evaluated(step, **kwargs):
     return Evaluation("validation, 10 rows", step, {"macro_f1": 0.1 * step}, **kwargs)
 
 
-def test_the_last_evaluation_of_the_model_as_it_is_counts(gather):
+def test_the_last_evaluation_of_the_current_model_counts(gather):
     first, last = evaluated(4, labels_digest="first"), evaluated(4, labels_digest="last")
     assert gather([evaluated(2), first, last]).evaluation is last
-    assert gather([evaluated(2), first, last], steps=6).evaluation is None  # it was trained further after that
+    assert gather([evaluated(2), first, last], steps=6).evaluation is None  # it was trained further since then
     assert gather().evaluation is None
 
 
@@ -48,7 +48,7 @@ def test_with_the_best_model_loaded_its_evaluation_counts(gather, tmp_path):
         tmp_path, eval_strategy="steps", save_strategy="steps", eval_steps=2, save_steps=2, load_best_model_at_end=True
     )
     state = TrainerState(global_step=4, best_global_step=2, best_model_checkpoint="checkpoint-2")
-    assert step_of_model(args, state) == 4  # it still trains
+    assert step_of_model(args, state) == 4  # training is not finished
     state.log_history.append({"train_runtime": 1.0})
     assert step_of_model(args, state) == 2
     assert gather([evaluated(2), evaluated(4)], args=args, state=state).evaluation.step == 2
@@ -69,7 +69,7 @@ def test_scores_are_numbers_without_prefix_timings_and_epoch():
     assert scores_alone(metrics, "eval") == {"loss": 0.5, "labels_never_predicted": 2}
 
 
-def test_a_batch_is_that_of_an_optimizer_step_over_all_ranks(gather, tmp_path, monkeypatch):
+def test_the_batch_size_is_that_of_an_optimizer_step_over_all_ranks(gather, tmp_path, monkeypatch):
     args = scenarios.make_args(tmp_path, per_device_train_batch_size=3, gradient_accumulation_steps=5)
     assert gather(args=args).batch_size == 15
     monkeypatch.setattr(type(args), "world_size", 4)
@@ -113,7 +113,7 @@ def with_decisions(facts, evaluation, decisions):
             Decisions(2, tuned_on="v", scores="decisions"),
             False,
         ),
-        (None, Decisions(2, thresholds=(1.0, 2.0), tuned_on="v"), False),  # not known
+        (None, Decisions(2, thresholds=(1.0, 2.0), tuned_on="v"), False),  # unknown
     ],
 )
 def test_other_thresholds_in_the_evaluation_are_noticed(gather, then, now, otherwise):
@@ -134,7 +134,7 @@ def test_the_counts_have_the_names_of_the_labels(gather):
     assert (counts.label_names, counts.positives.tolist()) == (["a", "b"], [8, 2])
 
 
-def test_an_objective_of_ones_own_has_its_name(tmp_path):
+def test_the_facts_name_the_objective(tmp_path):
     class OwnLoss(nn.Module):
         def forward(self, logits, labels):
             return (logits - labels) ** 2

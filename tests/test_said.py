@@ -1,4 +1,4 @@
-"""Messages name settings that are not used, questions that cannot be decided, and steps that were already done."""
+"""Errors and warnings about decisions, class ids, metrics and trackers."""
 
 import pytest
 import scenarios
@@ -14,7 +14,7 @@ from hf_plm.label_space import write_id2label
 Z = ["zebra", "yak", "ant"]
 
 
-def test_what_is_in_the_bias_is_known_after_labels_are_renamed(make_bert, make_args):
+def test_renaming_labels_keeps_the_record_of_the_bias(make_bert, make_args):
     data = scenarios.make_rows(16)
     trainer = PLMTrainer(make_bert(5, **named("abcde")), make_args(), train_dataset=data)
     trainer.train()
@@ -27,7 +27,7 @@ def test_what_is_in_the_bias_is_known_after_labels_are_renamed(make_bert, make_a
         calibrate(trainer.model, trainer.plm_state)
 
 
-def test_training_rows_that_are_replaced_are_counted(make_bert, make_args):
+def test_replaced_training_rows_are_counted(make_bert, make_args):
     trainer = PLMTrainer(make_bert(), make_args(), train_dataset=scenarios.make_rows(16))
     trainer.train_dataset = scenarios.make_rows(48)
     trainer.train()
@@ -35,7 +35,7 @@ def test_training_rows_that_are_replaced_are_counted(make_bert, make_args):
 
 
 @pytest.mark.parametrize("problem_type", ["single_label_classification", "multi_label_classification"])
-def test_logits_that_are_nan_decide_nothing(problem_type, make_bert):
+def test_predicting_from_nan_logits_is_an_error(problem_type, make_bert):
     model = make_bert(problem_type=problem_type)
     with torch.no_grad():
         model.classifier.bias[1] = torch.nan
@@ -43,7 +43,7 @@ def test_logits_that_are_nan_decide_nothing(problem_type, make_bert):
         predict(model, {"input_ids": torch.tensor([[5, 6]])})
 
 
-def test_a_digest_is_that_of_the_rows_in_any_order_and_of_metrics_of_ones_own(make_bert, make_args):
+def test_tuning_on_the_evaluation_rows_is_noticed_in_any_order_and_with_custom_metrics(make_bert, make_args):
     data = scenarios.make_rows(32)
     trainer = PLMTrainer(
         make_bert(),
@@ -66,7 +66,7 @@ def test_class_ids_that_are_null_or_vectors_are_refused():
         count_labels(vectors, label_format="multi_hot", label_names=sorted(Z))
 
 
-def test_a_threshold_of_the_metrics_alone_is_said(make_bert, make_args, messages):
+def test_a_threshold_that_only_the_metrics_have_gives_a_warning(make_bert, make_args, messages):
     data = scenarios.make_rows(16)
     metrics = multilabel_compute_metrics(data, threshold=0.2)
     PLMTrainer(make_bert(), make_args(), train_dataset=data, compute_metrics=metrics)
@@ -74,7 +74,7 @@ def test_a_threshold_of_the_metrics_alone_is_said(make_bert, make_args, messages
 
 
 @pytest.mark.parametrize("arguments", [{"prediction_loss_only": True}, {"eval_do_concat_batches": False}])
-def test_predictions_that_thresholds_cannot_be_chosen_on_are_named(arguments, make_bert, make_args):
+def test_an_error_explains_predictions_without_usable_logits(arguments, make_bert, make_args):
     data = scenarios.make_rows(30)  # the last batch is smaller
     trainer = PLMTrainer(make_bert(), make_args(per_device_eval_batch_size=8, **arguments), train_dataset=data)
     assert trainer.evaluate(data)["eval_loss"] > 0
@@ -83,7 +83,7 @@ def test_predictions_that_thresholds_cannot_be_chosen_on_are_named(arguments, ma
 
 
 @pytest.mark.parametrize("event", ["on_log", "on_train_end"])
-def test_a_tracker_that_fails_on_the_way_or_when_it_closes_ends_nothing(event, make_bert, make_args, messages):
+def test_a_tracker_that_fails_while_logging_or_closing_ends_no_training(event, make_bert, make_args, messages):
     def fail(*args, **kwargs):
         raise OSError("no space left")
 
@@ -96,7 +96,7 @@ def test_a_tracker_that_fails_on_the_way_or_when_it_closes_ends_nothing(event, m
     assert "TensorBoardCallback failed (no space left) and lost its data; training continues" in messages.text
 
 
-def test_multi_label_metrics_of_a_single_label_model_are_refused_at_once(make_bert, make_args):
+def test_multi_label_metrics_for_a_single_label_model_are_refused_at_once(make_bert, make_args):
     data = Dataset.from_dict({"input_ids": [[5, 6]] * 4, "labels": [0, 1, 2, 0]})
     with pytest.raises(ValueError, match="compute_metrics is for multi-label models, and this one predicts one class"):
         PLMTrainer(make_bert(3), make_args(), train_dataset=data, compute_metrics=multilabel_compute_metrics(data))

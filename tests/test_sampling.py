@@ -13,7 +13,7 @@ IDS = [[0], [0, 1], [0], [0, 2], [], [0], [0, 1], [0]] * 50
 FORMS = {
     "ids": IDS,
     "multi_hot": [[float(label in row) for label in range(3)] for row in IDS],
-    "names": [[("one", "three", "two")[label] for label in row] for row in IDS],  # counted in alphabetical order
+    "names": [[("one", "three", "two")[label] for label in row] for row in IDS],  # counts are in alphabetical order
 }
 
 
@@ -46,7 +46,7 @@ def test_the_draw_is_a_function_of_seed_and_epoch():
 
 
 @pytest.mark.parametrize("workers", [{}, {"dataloader_num_workers": 2, "dataloader_persistent_workers": True}])
-def test_a_trainer_draws_every_epoch_anew_and_counts_what_is_drawn(workers, make_args):
+def test_a_trainer_draws_new_rows_every_epoch_and_counts_them(workers, make_args):
     data = Dataset.from_dict({"input_ids": [[5 + row // 10] * 8 for row in range(400)], "labels": IDS})
     seen = []
     model = scenarios.make_bert(num_labels=3)
@@ -57,7 +57,7 @@ def test_a_trainer_draws_every_epoch_anew_and_counts_what_is_drawn(workers, make
     trainer = PLMTrainer(model, args, train_dataset=data)
     rows = trainer.train_dataset
     assert trainer.label_counts.positives.tolist() == count_labels(rows.drawn, 3).positives.tolist()
-    assert trainer.label_counts.positives[2] > 100  # of 400 rows; without sampling 50
+    assert trainer.label_counts.positives[2] > 100  # of 400 rows; 50 without sampling
     trainer.train()
     for epoch in (0, 1):
         rows.set_epoch(epoch)
@@ -65,7 +65,7 @@ def test_a_trainer_draws_every_epoch_anew_and_counts_what_is_drawn(workers, make
         assert sorted(sum(seen[25 * epoch : 25 * (epoch + 1)], [])) == expected
     assert sorted(sum(seen[:25], [])) != sorted(sum(seen[25:], []))
 
-    trainer.state.epoch = 3.0  # on several ranks accelerate does not tell the data set, but the callback does
+    trainer.state.epoch = 3.0  # on several ranks only the callback sets the epoch, not accelerate
     trainer.callback_handler.on_epoch_begin(trainer.args, trainer.state, trainer.control)
     drawn = rows.drawn["input_ids"][:]
     rows.set_epoch(3)
@@ -73,7 +73,7 @@ def test_a_trainer_draws_every_epoch_anew_and_counts_what_is_drawn(workers, make
 
 
 @pytest.mark.parametrize("names", ["abc", "cabd"])
-def test_names_may_be_the_models(names, make_args):
+def test_names_may_come_from_the_model(names, make_args):
     config = {"id2label": dict(enumerate(names)), "label2id": {name: index for index, name in enumerate(names)}}
     labels = [["abc"[label] for label in row] for row in IDS]
     data = Dataset.from_dict({"input_ids": [[5] * 8] * 400, "labels": labels})
@@ -82,7 +82,7 @@ def test_names_may_be_the_models(names, make_args):
     assert counts.label_names == list(names)
     positives = dict(zip(names, counts.positives.tolist(), strict=True))
     assert positives["a"] == 400
-    assert positives["c"] == pytest.approx(150, abs=30)  # without sampling 50
+    assert positives["c"] == pytest.approx(150, abs=30)  # 50 without sampling
     assert positives.get("d", 0) == 0
 
 
@@ -121,7 +121,7 @@ def test_class_sizes_fall_exponentially(factor):
         ("label", [1, 1], 10, r"the classes have \[0, 2\] rows; each needs some"),
     ],
 )
-def test_what_cannot_be_thinned_is_named(column, labels, factor, message):
+def test_errors_say_why_a_data_set_cannot_be_thinned(column, labels, factor, message):
     with pytest.raises(ValueError, match=message):
         make_long_tailed(Dataset.from_dict({column: labels}), factor)
 
@@ -146,7 +146,7 @@ def test_a_single_label_trainer_takes_a_long_tail_re_sampled(make_args):
     assert positives.min() > 0.2 * positives.sum()
 
 
-def test_rows_that_were_drawn_in_another_run_are_counted_from_the_first_epoch_on(make_args):
+def test_rows_that_were_drawn_in_an_earlier_run_are_counted_from_the_first_epoch_on(make_args):
     data = Dataset.from_dict({"input_ids": [[5, 6]] * 400, "labels": IDS})
     rows = ClassAwareDataset(data)
     first = PLMTrainer(scenarios.make_bert(num_labels=3), make_args(), train_dataset=rows).label_counts

@@ -47,7 +47,7 @@ def expected_scores(logits, references, threshold=0.5):
         "f1": f1_score(truth, predicted, average=None, zero_division=0),
         "map": average_precision_score(truth, scores, average=None),
     }
-    groups = {"head": [0, 1], "medium": range(2, 9), "tail": range(9, 19)}  # of the 19 labels left
+    groups = {"head": [0, 1], "medium": range(2, 9), "tail": range(9, 19)}  # of the remaining 19 labels
     return {
         "map": average_precision_score(truth, scores, average="macro"),
         "micro_f1": f1_score(every_truth, every_prediction, average="micro"),
@@ -90,7 +90,7 @@ def test_the_metric_gives_the_same_without_a_network(data, monkeypatch):
 
 
 @pytest.mark.parametrize("unknown", [np.nan, -100])
-def test_unknown_labels_count_nowhere(data, unknown):
+def test_unknown_labels_count_in_no_score(data, unknown):
     logits, references = data
     references[150:, 3] = unknown
     scores = multilabel_compute_metrics(COUNTS, groups={"third": np.arange(20) == 3})(EvalPrediction(*data))
@@ -98,7 +98,7 @@ def test_unknown_labels_count_nowhere(data, unknown):
     assert scores["third_precision"] == pytest.approx(precision_score(truth, probabilities >= 0.5))
     assert scores["third_recall"] == pytest.approx(recall_score(truth, probabilities >= 0.5))
     assert scores["third_map"] == pytest.approx(average_precision_score(truth, probabilities))
-    logits[150:, 3] = -logits[150:, 3]  # predictions there must not matter
+    logits[150:, 3] = -logits[150:, 3]  # predictions for them must not matter
     assert multilabel_compute_metrics(COUNTS, groups={"third": np.arange(20) == 3})(EvalPrediction(*data)) == scores
 
 
@@ -126,7 +126,7 @@ def test_logits_may_come_first_in_a_tuple(data):
 
 
 @pytest.mark.parametrize("others", [0, 1])
-def test_a_single_label_to_score_is_no_binary_task_and_an_empty_group_is_nan(others):
+def test_one_scored_label_is_not_read_as_a_binary_task_and_an_empty_group_is_nan(others):
     logits = np.array([[2], [-2], [2], [-1]], np.float32)
     references = np.array([[1], [0], [0], [1]], np.float32)
     pad = ((0, 0), (0, others))  # labels without a positive
@@ -180,7 +180,7 @@ def test_scores_of_each_label_equal_scikit_learns_and_are_kept(data):
     assert scores["macro_f1"] == pytest.approx(np.nanmean(each.f1))
 
 
-def test_every_label_may_have_a_threshold_of_its_own(data):
+def test_every_label_may_have_its_own_threshold(data):
     logits, references = data
     thresholds = np.linspace(0.2, 0.8, 20)
     moved = logits - np.log(thresholds / (1 - thresholds)).astype(np.float32)  # so that each threshold becomes 0.5
@@ -204,7 +204,7 @@ def test_micro_scores_and_exact_match_count_labels_without_a_positive():
 @pytest.mark.parametrize(
     ("references", "exact"), [(np.zeros((3, 2)), 1 / 3), ([[0, np.nan], [np.nan, np.nan], [0, 0]], 1 / 2)]
 )
-def test_without_positives_what_needs_one_is_nan_with_one_warning(references, exact, caplog):
+def test_scores_that_need_a_positive_are_nan_without_one_and_give_one_warning(references, exact, caplog):
     compute_metrics = multilabel_compute_metrics(LabelCounts([2, 1], [1, 2]))
     logits = np.array([[-1.0, -1], [9, 9], [-1, 1]])
     scores = compute_metrics(EvalPrediction(logits, np.array(references)))
@@ -214,7 +214,7 @@ def test_without_positives_what_needs_one_is_nan_with_one_warning(references, ex
         "exact_match": pytest.approx(exact),
         "micro_f1": 0,
         "micro_precision": 0,
-    }  # all predictions are wrong
+    }  # every prediction is wrong
     assert caplog.messages == ["No label has a positive in the references: scores that need one are NaN"]
 
 
@@ -246,7 +246,7 @@ def test_a_logit_that_is_nan_makes_the_scores_of_its_label_nan(data, caplog):
     assert "The model's output is NaN for 1 of 20 labels: ['LABEL_1']" in caplog.text
 
 
-def test_nan_in_a_label_without_positives_spoils_micro_scores_alone(data):
+def test_nan_in_a_label_without_positives_affects_only_micro_scores(data):
     logits, references = data
     logits[:, 7] = np.nan
     scores = multilabel_compute_metrics(COUNTS)(EvalPrediction(logits, references))
@@ -263,7 +263,7 @@ def test_infinite_logits_are_ranked_and_decided():
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
-def test_neighbouring_logits_are_told_apart_in_every_dtype(dtype):
+def test_neighbouring_logits_are_distinguished_in_every_dtype(dtype):
     low = torch.tensor(20.0, dtype=dtype)
     high = torch.nextafter(low, torch.tensor(torch.inf, dtype=dtype))
     logits, references = torch.stack([high, low])[:, None], torch.tensor([[1], [0]])
@@ -274,12 +274,12 @@ def test_neighbouring_logits_are_told_apart_in_every_dtype(dtype):
 
 
 @pytest.mark.parametrize("threshold", [-0.1, 1.5, [0.5, 0.5, 2] + [0.5] * 17, [0.5] * 3, np.nan])
-def test_a_threshold_that_is_no_probability_is_named(threshold):
+def test_a_threshold_that_is_not_a_probability_is_an_error(threshold):
     with pytest.raises(ValueError, match="threshold (is|has shape)"):
         multilabel_compute_metrics(COUNTS, threshold)
 
 
-def test_the_metric_keeps_a_score_that_lies_on_its_threshold():
+def test_the_metric_accepts_a_score_equal_to_its_threshold():
     metric = MultiLabelMetrics(LabelCounts([1], [1]), threshold=0.9)
     assert metric.compute(scores=[[0.9], [0.8]], references=[[1], [0]])["micro_f1"] == 1
 
@@ -291,5 +291,5 @@ def test_many_rows_and_labels_are_scored_in_seconds(data):
     counts = LabelCounts(labels.sum(0), (~labels).sum(0))
     start = time.perf_counter()
     scores = multilabel_compute_metrics(counts)(EvalPrediction(logits, labels.astype(np.float32)))
-    assert time.perf_counter() - start < 30  # 2 seconds on an idle machine
+    assert time.perf_counter() - start < 30  # 2 seconds without other load
     assert 0 < scores["map"] < 1

@@ -1,4 +1,4 @@
-"""Data sets that were shuffled or selected are read as they are stored, and counted as if read row by row."""
+"""Shuffled or selected data sets are read in storage order, with the same counts as row by row."""
 
 import datasets
 import numpy as np
@@ -90,7 +90,7 @@ def test_each_row_is_read_once_and_few_at_a_time():
 @pytest.mark.parametrize(
     ("wrong", "message"), [([0, -3], "the class id -3 is not"), ([1, 1], "the class 1 is listed")]
 )
-def test_a_wrong_row_is_named_by_its_number_among_those_selected(wrong, message):
+def test_an_error_gives_the_number_of_a_wrong_row_among_those_selected(wrong, message):
     rows = Dataset.from_dict({"labels": [*IDS, wrong]}).shuffle(seed=0)
     row = rows["labels"][:].index(wrong)
     with pytest.raises(ValueError, match=f"column 'labels', row {row}: {message}"):
@@ -99,13 +99,13 @@ def test_a_wrong_row_is_named_by_its_number_among_those_selected(wrong, message)
         check_labels(rows, LabelSpace(7, None, "labels", "ids"), "eval_dataset")
 
 
-def test_null_rows_are_named_by_their_number_among_those_selected():
+def test_an_error_gives_the_number_of_a_null_row_among_those_selected():
     rows = Dataset.from_dict({"labels": [*IDS, None]}).select([5, 2, ROWS, 1])
     with pytest.raises(ValueError, match="row 2: the labels are null"):
         count_labels(rows)
 
 
-def test_what_a_transform_makes_is_not_counted():
+def test_labels_made_by_a_transform_are_not_counted():
     rows = FORMS["ids"].shuffle(seed=0).rename_column("labels", "tags")
     with pytest.raises(ValueError, match="column 'labels' is made by the data set's transform"):
         count_labels(rows.with_transform(lambda batch: {"labels": batch["tags"]}))

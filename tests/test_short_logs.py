@@ -1,4 +1,4 @@
-"""A terminal shows a few metrics and a few numbers of the ideal ratios; logs, trackers and `evaluate` have all."""
+"""A terminal shows a few metrics and predicted rates; logs, trackers and `evaluate` have all values."""
 
 import ast
 
@@ -17,7 +17,7 @@ SHOWN = ["loss", "map", "micro_f1", "macro_f1", "labels_never_predicted", "head_
 
 
 class Tracker(TrainerCallback):
-    """Keeps what it is sent."""
+    """Keeps all logs and metrics that it gets."""
 
     def __init__(self):
         self.logs, self.metrics = [], []
@@ -54,7 +54,7 @@ def shown(prefix="eval"):
 
 
 def printed_logs(text):
-    """The dictionaries that were printed, whose keys begin with `eval_`."""
+    """The printed dictionaries with keys that begin with `eval_`."""
     logs = [ast.literal_eval(line) for line in text.splitlines() if line.startswith("{")]
     return [log for log in logs if any(key.startswith("eval_") for key in log)]
 
@@ -64,7 +64,7 @@ def tracker_of(trainer):
 
 
 @pytest.mark.parametrize("disable_tqdm", [True, False])
-def test_a_handful_is_printed_and_everything_is_kept(disable_tqdm, make_trainer, capsys):
+def test_a_few_metrics_are_printed_and_all_are_kept(disable_tqdm, make_trainer, capsys):
     trainer = make_trainer(eval_strategy="epoch", disable_tqdm=disable_tqdm)
     trainer.train()
     (printed,) = printed_logs(capsys.readouterr().out)
@@ -84,7 +84,7 @@ def one_row():
     return {"scores": [[0.1] * 5], "references": [[1, 0, 1, 0, 1]]}
 
 
-def test_what_is_left_out_are_scores_that_there_are():
+def test_the_scores_hidden_from_the_terminal_exist():
     groups = ("head", "medium", "tail")
     scores = MultiLabelMetrics(rows_counts()).compute(**one_row())
     assert set(scores) - detail_scores(groups) == {*SHOWN} - {"loss"}
@@ -97,7 +97,7 @@ def test_the_metric_that_chooses_the_best_model_is_shown(make_trainer, capsys):
     assert set(printed) == shown() | {"eval_tail_recall"}
 
 
-def test_scores_and_groups_of_ones_own_are_shown(make_trainer, capsys):
+def test_custom_scores_and_groups_are_shown(make_trainer, capsys):
     groups = {"warm": torch.tensor([1, 1, 0, 0, 0])}
 
     def metrics(counts):
@@ -113,7 +113,7 @@ def test_scores_and_groups_of_ones_own_are_shown(make_trainer, capsys):
     assert set(printed) == {"eval_loss", "eval_macro_recall", "epoch"}
 
 
-def test_each_of_several_sets_is_short(make_trainer, capsys):
+def test_each_of_several_sets_has_a_short_log(make_trainer, capsys):
     rows = scenarios.make_rows(8)
     make_trainer(eval_dataset={"one": rows, "two": rows}).evaluate()
     printed = printed_logs(capsys.readouterr().out)
@@ -121,7 +121,7 @@ def test_each_of_several_sets_is_short(make_trainer, capsys):
         assert set(log) == shown(f"eval_{name}")
 
 
-def test_printers_stay_what_they_were(make_trainer, capsys):
+def test_callbacks_that_print_can_still_be_removed_by_class(make_trainer, capsys):
     trainer = make_trainer(disable_tqdm=True)
     assert isinstance(trainer.pop_callback(PrinterCallback), PrinterCallback)
     assert isinstance(make_trainer(disable_tqdm=False).pop_callback(ProgressCallback), ProgressCallback)
@@ -131,7 +131,7 @@ def test_printers_stay_what_they_were(make_trainer, capsys):
 
 
 @pytest.mark.parametrize("update_steps", [None, 1])
-def test_of_the_ideal_ratios_it_shows_what_is_predicted(update_steps, make_trainer, capsys):
+def test_the_terminal_shows_only_the_predicted_rates(update_steps, make_trainer, capsys):
     trainer = make_trainer(logging_steps=1, plm_update_steps=update_steps)
     trainer.train()
     lines = [ast.literal_eval(line) for line in capsys.readouterr().out.splitlines() if line.startswith("{")]
@@ -145,7 +145,7 @@ def test_of_the_ideal_ratios_it_shows_what_is_predicted(update_steps, make_train
     assert all({key for key in log if key.startswith("plm/")} == everything for log in [*logged, *sent])
 
 
-def test_what_training_logs_is_printed_in_full(make_trainer, capsys):
+def test_training_logs_are_printed_in_full(make_trainer, capsys):
     trainer = make_trainer(logging_steps=1, eval_strategy="epoch")
     trainer.train()
     lines = [ast.literal_eval(line) for line in capsys.readouterr().out.splitlines() if line.startswith("{")]
@@ -153,7 +153,7 @@ def test_what_training_logs_is_printed_in_full(make_trainer, capsys):
     assert any({"train_runtime", "train_samples_per_second"} <= set(line) for line in lines)
 
 
-def test_a_notebooks_table_has_the_handful(make_trainer):
+def test_a_notebooks_table_has_the_few_metrics(make_trainer):
     """The callback of notebooks reads the metrics of `on_evaluate`, and removes some of them."""
 
     class Notebook(Tracker):

@@ -1,6 +1,6 @@
 """Links between README, docs and files work, every public name is described, and pages look right.
 
-Most tests need no built site. They read a document as GitHub does (markdown-it) and as the site does
+Most tests need no built site: they parse a document as GitHub does (markdown-it) and as the site does
 (Python-Markdown).
 """
 
@@ -102,7 +102,7 @@ def test_broken_links_are_found():
 
 
 def text_and_elements(soup):
-    """The words, the elements, and the targets of links, in their order."""
+    """The words, the elements and the targets of links, in order."""
     for row in soup.find_all("tr"):
         if not row.text.strip():  # Python-Markdown adds an empty head to a table without one
             row.decompose()
@@ -138,7 +138,7 @@ def test_the_menu_names_every_page():
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory):
-    """The pages of the built site, by their paths in it. MkDocs itself checks links and anchors."""
+    """The pages of the built site by path. MkDocs itself checks links and anchors."""
     folder = tmp_path_factory.mktemp("site")
     command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(folder)]
     process = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)

@@ -1,4 +1,4 @@
-"""Splits and folds: every label has its share in each part, and each row is in one part."""
+"""In splits and folds, every label has its share in each part, and each row is in exactly one part."""
 
 import tracemalloc
 
@@ -41,7 +41,7 @@ def test_every_part_has_its_size_and_its_share_of_every_label(form, sizes):
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_folds_share_out_rows_and_labels(form):
+def test_folds_distribute_rows_and_labels_evenly(form):
     data = Dataset.from_dict({"row": range(399), "labels": FORMS[form][:399]})
     folds = multilabel_folds(data, 5, seed=3)
     whole = count_labels(data, 3).positives
@@ -73,15 +73,15 @@ def test_each_label_is_in_every_part_or_in_as_many_as_it_has_positives(kind, see
     assert max(len(part) for part in parts[1:]) < 60
 
 
-def test_a_split_that_no_rows_allow_is_said():
-    rows = Dataset.from_dict({"labels": [["a", "b"], ["b", "c"], ["a", "c"]]})  # two of them must be in one part
+def test_a_warning_says_that_the_rows_allow_no_such_split():
+    rows = Dataset.from_dict({"labels": [["a", "b"], ["b", "c"], ["a", "c"]]})  # two rows must be in the same part
     with pytest.warns(UserWarning, match=r"labels are missing from a part, because .* rare labels: \['[abc]'\]"):
         train_test_split_multilabel(rows, 0.4)
     with pytest.warns(UserWarning, match=r"labels are missing from a part, because .* rare labels: \['[abc]'\]"):
         multilabel_folds(rows, 2)
 
 
-def test_a_part_that_is_larger_than_asked_for_is_said():
+def test_a_warning_says_that_a_part_is_larger_than_requested():
     ids = [[label] for label in range(20) for _ in range(2)]
     with pytest.warns(UserWarning, match="test has 20 rows instead of 4, so that every label is in every part"):
         split = train_test_split_multilabel(Dataset.from_dict({"labels": ids}), 4, label_format="ids")
@@ -110,7 +110,7 @@ def test_one_class_per_row_is_stratified():
 @pytest.mark.filterwarnings(
     "ignore:.*so that every label is in every part", "ignore:these labels are missing from a part"
 )
-def test_thousands_of_labels_take_memory_for_the_positives_alone():
+def test_thousands_of_labels_need_memory_only_for_the_positives():
     data = Dataset.from_dict({"labels": random_ids(5_000, 5_000, 3, seed=0)})
     num_positives = int(count_labels(data, 5_000, label_format="ids").positives.sum())
     tracemalloc.start()
@@ -122,7 +122,7 @@ def test_thousands_of_labels_take_memory_for_the_positives_alone():
 
 @pytest.mark.parametrize("size", [0, 0.0, 1.0, 1.5, -0.1, -3, True, float("nan"), "0.1"])
 @pytest.mark.parametrize("argument", ["test_size", "validation_size"])
-def test_a_size_out_of_range_is_named(argument, size):
+def test_an_error_names_a_size_out_of_range(argument, size):
     with pytest.raises(ValueError, match=f"{argument} is {size!r}; it must be a share of the rows, a float between"):
         train_test_split_multilabel(Dataset.from_dict({"labels": IDS}), **{argument: size})
 
@@ -137,13 +137,13 @@ def test_a_size_out_of_range_is_named(argument, size):
         ),
     ],
 )
-def test_sizes_that_leave_no_row_to_train_are_named(sizes, message):
+def test_sizes_that_leave_no_row_to_train_are_an_error(sizes, message):
     with pytest.raises(ValueError, match=message):
         train_test_split_multilabel(Dataset.from_dict({"labels": IDS}), **sizes)
 
 
 @pytest.mark.parametrize("num_folds", [1, 0, 2.5, "5", True])
-def test_a_wrong_number_of_folds_is_named(num_folds):
+def test_an_error_names_a_wrong_number_of_folds(num_folds):
     with pytest.raises(ValueError, match=f"num_folds is {num_folds!r}; it must be a whole number, 2 or more"):
         multilabel_folds(Dataset.from_dict({"labels": IDS}), num_folds)
     with pytest.raises(ValueError, match="num_folds is 401, but the data set has only 400 rows"):

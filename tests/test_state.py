@@ -33,7 +33,7 @@ def test_shapes_and_dtypes(trained):
     assert [keep.shape for keep in state.keep_probabilities()] == [(3,), (3,)]
 
 
-def test_histograms_count_masked_labels_too_and_begin_anew_after_an_update():
+def test_histograms_count_masked_labels_too_and_are_reset_after_an_update():
     plm_loss = PLMLoss(LabelCounts([1], [999]), "paper", initial_ratio=0.1)  # one negative in a hundred is kept
     plm_loss(torch.zeros(50, 1), torch.zeros(50, 1))
     assert plm_loss.state.histograms.sum() == 50
@@ -45,7 +45,7 @@ def test_histograms_count_masked_labels_too_and_begin_anew_after_an_update():
 
 @pytest.mark.parametrize("start", ["tempered", "mean", "dataset", 0.2])
 @pytest.mark.parametrize("rule", ["marginal", "kl", "fixed"])
-def test_counts_estimated_on_the_way_equal_the_reference(start, rule):
+def test_counts_estimated_during_training_equal_the_reference(start, rule):
     settings = {"initial_ratio": start, "rule": rule, "num_bins": 10} | (
         {"change_rate": 0.3} if rule != "fixed" else {}
     )
@@ -57,7 +57,7 @@ def test_counts_estimated_on_the_way_equal_the_reference(start, rule):
         seen = torch.zeros(2, 6, 10, dtype=torch.long)
         for _ in range(2):
             labels = (torch.rand(8, 6, generator=generator) < frequency).float()
-            labels[0, 4] = float(update >= 3)  # first positive late; the last label is never positive
+            labels[0, 4] = float(update >= 3)  # the first positive is late; the last label has none
             logits = torch.randn(8, 6, generator=generator)
             plm_loss(logits, labels)
             seen += torch.tensor(reference.probability_histograms(logits.tolist(), labels.tolist(), 10))
@@ -79,18 +79,18 @@ def test_counts_estimated_on_the_way_equal_the_reference(start, rule):
         ({}, COUNTS, True),
         ({"rule": "kl"}, COUNTS, False),
         ({"rule": "fixed"}, COUNTS, False),
-        ({}, LabelCounts([0] * 3, [0] * 3), False),  # it counts what it sees
+        ({}, LabelCounts([0] * 3, [0] * 3), False),  # it counts the rows that it sees
     ],
     ids=["marginal", "kl", "fixed", "stream"],
 )
-def test_the_rule_marginal_alone_forgets_its_start_and_only_once(settings, counts, forgets):
+def test_only_the_rule_marginal_forgets_its_first_measurements_and_only_once(settings, counts, forgets):
     plm_loss = PLMLoss(counts, **settings)
     for epoch in range(2):
         logits = torch.randn(8, 3)
         logits[0, 0] = torch.nan
         plm_loss(logits, torch.eye(3).repeat(3, 1)[:8])
         plm_loss.forget_start()
-        assert plm_loss.state.nonfinite == 1  # which the warning names
+        assert plm_loss.state.nonfinite == 1  # for the warning
         assert plm_loss.state.histograms.sum() == (0 if forgets and epoch == 0 else 23)
         assert plm_loss.state.num_batches == epoch + 1
         with pytest.warns(UserWarning, match="NaN or infinite"):
@@ -145,7 +145,7 @@ def test_a_label_that_a_stream_shows_in_the_last_window_was_not_shifted_in_it():
     assert (state.shifts[2] != 0).all()
 
 
-def test_the_shift_in_force_is_that_of_the_last_batch(trained):
+def test_the_current_shift_is_that_of_the_last_batch(trained):
     state = trained.state
     ratio = torch.tensor([1.0, 100 / 900, 10 / 990])
     torch.testing.assert_close(state.shifts, torch.log(state.history / ratio))
@@ -168,7 +168,7 @@ def test_the_counts_do_not_lose_the_last_row_of_many():
     assert stream.state.positives.tolist() == [2**24 + 1]
 
 
-def test_the_counts_of_the_user_are_not_touched():
+def test_the_users_counts_are_not_changed():
     counts = LabelCounts([0, 0], [0, 0])
     plm_loss = PLMLoss(counts)
     plm_loss(torch.zeros(3, 2), torch.ones(3, 2))

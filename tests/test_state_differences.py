@@ -1,4 +1,4 @@
-"""Before a run goes on, its state is compared with the saved one: names, settings and counts."""
+"""Before a run continues, its state is compared with the saved one: names, settings and counts."""
 
 from dataclasses import replace
 
@@ -54,11 +54,11 @@ def state_of(names, *counts, **settings):
         ),
     ],
 )
-def test_differences_are_said_with_both_values(earlier, expected):
+def test_a_difference_is_described_with_both_values(earlier, expected):
     assert state_of(["a", "b"], A, B).differences(earlier) == expected
 
 
-def test_every_setting_that_differs_is_said():
+def test_every_setting_that_differs_is_reported():
     changes = {
         "initial_ratio": 0.5,
         "temper": 0.1,
@@ -87,7 +87,7 @@ def test_counts_that_both_estimate_are_not_compared():
     assert not one.differences(other)
 
 
-def test_a_state_that_does_not_fit_replaces_none(tmp_path):
+def test_a_state_that_does_not_fit_changes_nothing(tmp_path):
     plm_loss = PLMLoss(LabelCounts([1, 2], [3, 4], ["a", "b"]))
     other = PLMLoss(LabelCounts([2, 1], [4, 3], ["b", "a"]), max_shift=10)
     for replace_state in (
@@ -97,11 +97,11 @@ def test_a_state_that_does_not_fit_replaces_none(tmp_path):
         before = plm_loss.state_dict()
         with pytest.raises(ValueError, match="in a different order.*max_shift is 10 there and 100.0 here") as error:
             replace_state()
-        assert "adopt_ratios" not in str(error.value)  # it would refuse other labels
+        assert "adopt_ratios" not in str(error.value)  # it refuses other labels
         assert all(torch.equal(before[name], value) for name, value in plm_loss.state_dict().items())
 
 
-def test_old_ratios_go_on_under_new_settings_and_counts(trained):
+def test_old_ratios_continue_with_new_settings_and_counts(trained):
     counts = LabelCounts([500, 100, 10], [500, 900, 20])
     other = PLMLoss(counts, max_shift=1.1)
     with pytest.raises(ValueError, match=r"max_shift is 100.0 there and 1.1 here.*adopt_ratios\("):
@@ -131,7 +131,7 @@ def test_ratios_that_are_kept_need_the_same_labels_and_a_ratio(trained):
         PLMLoss(LabelCounts([1], [2])).state.adopt_ratios(trained.state)
     state = PLMLoss(LabelCounts([0, 100, 10], [1000, 900, 990])).state
     state.adopt_ratios(trained.state)
-    assert state.ideal_ratio[0] == state.ratio[0] == 1  # none of its labels is masked
+    assert state.ideal_ratio[0] == state.ratio[0] == 1  # nothing is masked for it
     assert torch.equal(state.ideal_ratio[1:], trained.state.ideal_ratio[1:])
     stream = PLMLoss(LabelCounts([0] * 3, [0] * 3))
     stream(torch.randn(50, 3, generator=torch.Generator().manual_seed(0)), (torch.rand(50, 3) < 0.3).float())
@@ -142,7 +142,7 @@ def test_ratios_that_are_kept_need_the_same_labels_and_a_ratio(trained):
     assert torch.equal(other.state.positives, stream.state.positives)
 
 
-def test_ratios_are_not_kept_where_no_counts_bound_them():
+def test_ratios_are_not_kept_without_counts_that_bound_them():
     known = PLMLoss(LabelCounts([10, 300], [990, 700])).state
     estimated = PLMLoss(LabelCounts([0, 0], [0, 0])).state
     with pytest.raises(ValueError, match="label_counts=.*plm_restart=True"):

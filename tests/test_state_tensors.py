@@ -1,4 +1,4 @@
-"""The state is moved, saved and loaded, alone and as a part of other modules."""
+"""The state is moved, saved and loaded, on its own and as part of other modules."""
 
 import copy
 import os
@@ -17,7 +17,7 @@ COUNTS = LabelCounts([500, 100, 10], [500, 900, 990])
 TENSORS = ("positives", "negatives", "ratio", "ideal_ratio", "shift_in_force", "histograms", "history", "shifts")
 
 
-def test_a_saved_state_comes_back_to_the_last_bit_and_goes_on_alike(trained, tmp_path):
+def test_a_loaded_state_is_bit_identical_and_continues_in_the_same_way(trained, tmp_path):
     trained.state.save(tmp_path / "state.safetensors")
     other = PLMLoss(COUNTS)
     other.state = PLMState.load(tmp_path / "state.safetensors", num_labels=3)
@@ -32,12 +32,12 @@ def test_a_saved_state_comes_back_to_the_last_bit_and_goes_on_alike(trained, tmp
         assert torch.equal(getattr(other.state, name), getattr(trained.state, name)), name
 
 
-def test_a_state_without_an_update_comes_back(tmp_path):
+def test_a_state_without_an_update_can_be_loaded(tmp_path):
     PLMLoss(COUNTS).state.save(tmp_path / "state.safetensors")
     assert PLMState.load(tmp_path / "state.safetensors").history.shape == (1, 3)
 
 
-def test_a_missing_file_is_named(tmp_path):
+def test_a_missing_file_is_an_error(tmp_path):
     with pytest.raises(FileNotFoundError, match="there is no PLM state at .*nothing"):
         PLMState.load(tmp_path / "nothing")
 
@@ -60,7 +60,7 @@ def test_a_foreign_file_is_refused(tmp_path):
         PLMState.load(tmp_path / "text")
 
 
-def test_a_file_of_another_size_is_refused(trained, tmp_path):
+def test_a_file_of_a_different_size_is_refused(trained, tmp_path):
     trained.state.save(tmp_path / "state.safetensors")
     with pytest.raises(ValueError, match="holds the state of 3 labels; there are 4 here"):
         PLMState.load(tmp_path / "state.safetensors", num_labels=4)
@@ -99,14 +99,14 @@ def test_a_file_with_other_contents_is_refused(change, message, trained, tmp_pat
         PLMState.load(tmp_path / "state.safetensors")
 
 
-def test_a_file_of_an_earlier_version_is_refused_with_the_way_on(tmp_path):
+def test_a_file_of_an_earlier_version_is_refused_and_the_error_says_what_to_do(tmp_path):
     names = ("positives", "negatives", "ideal_ratio")
     save_file({name: torch.ones(3) for name in names}, tmp_path / "old", {"format": "hf_plm.state"})
     with pytest.raises(ValueError, match="old was written by an earlier version .* plm_restart=True .*a new PLMLoss"):
         PLMState.load(tmp_path / "old")
 
 
-def test_names_that_are_not_those_of_all_labels_are_refused(trained, tmp_path):
+def test_names_for_only_some_of_the_labels_are_refused(trained, tmp_path):
     trained.state.label_names = ["a", "b"]
     trained.state.save(tmp_path / "state")
     with pytest.raises(ValueError, match="has 2 label names and counts of 3 labels"):
@@ -130,7 +130,7 @@ def test_a_failed_save_leaves_the_old_file_and_nothing_else(trained, tmp_path, m
     assert os.listdir(tmp_path) == ["state.safetensors"]
 
 
-def test_a_state_that_estimates_its_counts_goes_on_doing_so_when_loaded(tmp_path):
+def test_a_loaded_state_continues_to_estimate_its_counts(tmp_path):
     plm_loss = PLMLoss(LabelCounts([0] * 3, [0] * 3))
     labels = torch.tensor([[1.0, 0, 0], [1, 1, 0], [0, 0, 1]])
     plm_loss(torch.zeros(3, 3), labels)
@@ -142,7 +142,7 @@ def test_a_state_that_estimates_its_counts_goes_on_doing_so_when_loaded(tmp_path
     assert plm_loss.state.positives.tolist() == [4, 2, 2]
 
 
-def test_names_and_settings_come_back(tmp_path):
+def test_names_and_settings_are_saved_and_loaded(tmp_path):
     def squared(logits, labels):
         return (torch.sigmoid(logits) - labels) ** 2
 
@@ -154,7 +154,7 @@ def test_names_and_settings_come_back(tmp_path):
     assert loaded.label_names == names
     assert loaded.settings == plm_loss.settings.to_dict() == plm_loss.state.settings
     assert (loaded.settings["update_steps"], loaded.settings["initial_ratio"]) == (7, 0.25)
-    assert loaded.settings["objective"] == "test_names_and_settings_come_back.<locals>.squared"
+    assert loaded.settings["objective"] == "test_names_and_settings_are_saved_and_loaded.<locals>.squared"
     assert not plm_loss.state.differences(loaded)
 
 
@@ -168,7 +168,7 @@ def go_on(plm_loss):
 
 
 class Lightning(nn.Module):
-    """A model that has its loss as a part, as people write it for Lightning."""
+    """A model with its loss as a submodule, as in a `LightningModule`."""
 
     def __init__(self):
         super().__init__()
@@ -220,7 +220,7 @@ def through_accelerate(plm_loss, folder):
     ids=["torch.save", "safetensors", "a larger module", "accelerate", "deepcopy", "pickle"],
 )
 @pytest.mark.parametrize("fused", [False, True])
-def test_the_state_goes_wherever_its_loss_goes(through, fused, trained, tmp_path):
+def test_the_state_is_saved_and_loaded_with_its_loss(through, fused, trained, tmp_path):
     trained.fused = fused
     trained(torch.zeros(4, 3), torch.zeros(4, 3))
     other = through(trained, tmp_path)
@@ -230,7 +230,7 @@ def test_the_state_goes_wherever_its_loss_goes(through, fused, trained, tmp_path
         torch.testing.assert_close(found, expected, rtol=1e-6 if fused else 0, atol=0)
 
 
-def test_the_state_dict_holds_tensors_that_are_its_own(trained):
+def test_the_state_dict_holds_copies_of_the_tensors(trained):
     saved = trained.state_dict()
     assert set(saved) == {f"state.{name}" for name in DECLARED}
     copies = {name: tensor.clone() for name, tensor in saved.items()}
@@ -252,7 +252,7 @@ def test_a_state_dict_without_the_state_is_an_error(trained):
         trained.load_state_dict(damaged)
 
 
-def test_nothing_of_it_is_broadcast_or_trained():
+def test_the_state_is_neither_a_parameter_nor_a_buffer():
     whole = Lightning()
     assert not list(whole.criterion.parameters())
     assert not list(whole.named_buffers())
@@ -261,7 +261,7 @@ def test_nothing_of_it_is_broadcast_or_trained():
 
 
 @pytest.mark.parametrize("change", [nn.Module.half, nn.Module.double, lambda module: module.to(torch.bfloat16)])
-def test_its_dtypes_stay(change, trained):
+def test_its_dtypes_do_not_change(change, trained):
     whole = Lightning()
     whole.criterion = trained
     before = trained.state_dict()

@@ -40,23 +40,23 @@ UNCHECKED = [
 
 
 @pytest.mark.parametrize("block", RIGHT)
-def test_what_is_right_passes(block):
+def test_right_comments_pass(block):
     run_block(block, "document", {}, {})
 
 
 @pytest.mark.parametrize("block", WRONG)
-def test_what_is_wrong_is_found(block):
+def test_wrong_comments_are_found(block):
     with pytest.raises(AssertionError, match="stated"):
         run_block(block, "document", {}, {})
 
 
 @pytest.mark.parametrize("block", UNCHECKED)
-def test_a_number_that_nothing_checks_is_named(block):
+def test_a_number_that_nothing_checks_is_an_error(block):
     with pytest.raises(AssertionError, match="nothing checks what is stated"):
         run_block(block, "document", {}, {})
 
 
-def test_a_sentence_with_numbers_has_a_check_of_its_own():
+def test_a_sentence_with_numbers_has_its_own_check():
     names = {}
     block = "x = 2  # x is 2 here"
     assert run_block(block, "document", names, {"x is 2 here": lambda names: names["x"] == 2}) == {"x is 2 here"}

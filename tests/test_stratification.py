@@ -1,4 +1,4 @@
-"""Rows are distributed over parts as in the paper (compared with a slow version); then the sizes are corrected."""
+"""Rows are assigned to parts as in the paper, checked against a slow version; then the sizes are corrected."""
 
 import numpy as np
 import pytest
@@ -8,7 +8,7 @@ from hf_plm.stratification import stratify
 
 
 def slow_assignment(positives, sizes, seed):
-    """Iterative stratification of a dense matrix, row by row, without the moves after it."""
+    """Iterative stratification of a dense matrix, row by row, without the moves that follow."""
     generator = np.random.default_rng(seed)
     num_rows, num_parts = len(positives), len(sizes)
     wanted = np.outer(positives.sum(0), sizes)  # times the number of rows, so that ties are exact
@@ -43,11 +43,11 @@ def random_positives(num_rows, num_labels, seed):
 
 @pytest.mark.parametrize("seed", range(6))
 @pytest.mark.parametrize("sizes", [[360, 40], [280, 80, 40], [80, 80, 80, 80, 80]])
-def test_rows_go_where_the_slow_version_puts_them(sizes, seed):
+def test_rows_go_to_the_same_parts_as_in_the_slow_version(sizes, seed):
     positives = np.zeros((400, 12), bool)
-    positives[:160] = random_positives(160, 12, seed)  # the rows without labels bring each part to its size
+    positives[:160] = random_positives(160, 12, seed)  # the rows without labels fill each part
     slow = slow_assignment(positives, sizes, seed)
-    assert np.bincount(slow).tolist() == sizes  # no row must move, neither for the sizes nor for a label
+    assert np.bincount(slow).tolist() == sizes  # no row needs to move, for sizes or labels
     assert all(len(set(slow[rows])) == min(rows.sum(), len(sizes)) for rows in positives.T)
     part_of, missing = stratify(csr_array(positives), np.array(sizes), seed)
     assert part_of.tolist() == slow.tolist() and not len(missing)
@@ -55,7 +55,7 @@ def test_rows_go_where_the_slow_version_puts_them(sizes, seed):
 
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("sizes", [[900, 100], [800, 150, 50], [334, 333, 333]])
-def test_moves_put_the_sizes_right_and_bring_no_label_further_from_its_share(sizes, seed):
+def test_moves_correct_the_sizes_and_take_no_label_further_from_its_share(sizes, seed):
     positives = random_positives(1000, 60, seed)
     slow = slow_assignment(positives, sizes, seed)
     assert np.bincount(slow).tolist() != sizes
@@ -70,7 +70,7 @@ def test_moves_put_the_sizes_right_and_bring_no_label_further_from_its_share(siz
     assert far < 1.02 * far_before
 
 
-def test_a_label_that_another_one_keeps_out_of_a_part_is_moved_there():
+def test_a_label_that_is_missing_from_a_part_because_of_another_one_is_moved_there():
     positives = np.array([[1, 1, 0], [1, 1, 0], [0, 1, 1], [0, 0, 1], [0, 0, 0], [0, 0, 0]], bool)
     for seed in range(20):
         part_of, missing = stratify(csr_array(positives), np.array([3, 3]), seed)
@@ -78,7 +78,7 @@ def test_a_label_that_another_one_keeps_out_of_a_part_is_moved_there():
         assert all(len(set(part_of[positives[:, label]])) == 2 for label in range(3))
 
 
-def test_labels_that_no_rows_can_spread_are_returned():
+def test_a_label_that_no_assignment_can_spread_is_returned():
     positives = np.array([[1, 1, 0, 1], [0, 1, 1, 0], [1, 0, 1, 0]], bool)  # the last label has only one row
     _, missing = stratify(csr_array(positives), np.array([2, 1]), 0)
     assert len(missing) == 1 and missing[0] in (0, 1, 2)

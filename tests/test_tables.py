@@ -1,4 +1,4 @@
-"""Labels that are text in a file become lists. The cells show how; if they do not, an error asks."""
+"""Label texts in a file become lists. Their cells show the separator; if they do not, an error asks for it."""
 
 import pytest
 from datasets import Dataset, DatasetDict, load_dataset
@@ -39,7 +39,7 @@ def test_cells_become_lists(cells, expected):
         (["['a']", "[1]"], "holds names in some rows and numbers in others"),
     ],
 )
-def test_cells_that_do_not_tell_are_asked_about(cells, message):
+def test_ambiguous_cells_are_an_error_that_asks(cells, message):
     with pytest.raises(ValueError, match=message):
         read(cells)
 
@@ -53,11 +53,11 @@ def test_cells_that_do_not_tell_are_asked_about(cells, message):
         (["a::b", "[x]"], "::", [["a", "b"], ["[x]"]]),
     ],
 )
-def test_a_separator_may_be_given(cells, separator, expected):
+def test_the_separator_can_be_given(cells, separator, expected):
     assert read(cells, separator)["labels"][:] == expected
 
 
-def test_other_columns_and_rows_without_labels_first_do_no_harm(tmp_path):
+def test_other_columns_and_leading_rows_without_labels_do_not_matter(tmp_path):
     rows = 1500
     Dataset.from_dict({"text": ["x"] * rows, "labels": [""] * (rows - 1) + ["a|b"]}).to_csv(tmp_path / "own.csv")
     data = load_dataset("csv", data_files=str(tmp_path / "own.csv"), cache_dir=str(tmp_path))
@@ -67,7 +67,7 @@ def test_other_columns_and_rows_without_labels_first_do_no_harm(tmp_path):
     assert read["text"][0] == "x"
 
 
-def test_what_was_found_is_said(caplog):
+def test_a_message_names_the_separator_that_was_found(caplog):
     from transformers.utils import logging
 
     logging.get_logger("transformers").addHandler(caplog.handler)

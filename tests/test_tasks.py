@@ -1,4 +1,4 @@
-"""Tables become tasks: missing parts are split off, and the columns' contents show if they are texts or pictures."""
+"""Tables become tasks: missing parts are split off, and the contents show which columns are texts or pictures."""
 
 import numpy as np
 import pytest
@@ -21,7 +21,7 @@ def rows_of(size, first=0):
 
 
 @pytest.mark.parametrize("given", [["train"], ["train", "validation"], ["train", "test"]])
-def test_parts_that_are_missing_are_split_off_train_and_no_row_is_in_two(given):
+def test_missing_parts_are_split_off_train_and_no_row_is_in_two_parts(given):
     parts = DatasetDict({part: rows_of(90, 1000 * number) for number, part in enumerate(given)})
     whole = split_parts(parts)
     assert list(whole) == ["train", "validation", "test"]
@@ -42,7 +42,7 @@ def test_parts_that_are_missing_are_split_off_train_and_no_row_is_in_two(given):
         (["comment"], ["id", "comment"], None, "comment"),
         (["package", "text"], ["package", "text"], None, "text"),
         (["package", "text"], ["package", "text"], "package", "package"),
-        (["id", "comment_text"], ["id", "comment_text"], None, "comment_text"),  # as in data sets of Kaggle
+        (["id", "comment_text"], ["id", "comment_text"], None, "comment_text"),  # as in data sets on Kaggle
         (["post_id", "Id", "body"], ["post_id", "Id", "body"], None, "body"),
         (["id"], ["id"], None, "id"),
     ],
@@ -59,7 +59,7 @@ def test_the_text_column_is_found(of_text, columns, column, found):
         (["title"], "body", r"text_column is 'body', but the columns are \['title', 'n'\]"),
     ],
 )
-def test_a_text_column_that_is_not_plain_is_asked_for(of_text, column, message):
+def test_an_error_asks_for_the_text_column_if_it_is_not_clear(of_text, column, message):
     with pytest.raises(ValueError, match=message):
         choose_text_column(of_text, ["title", "n"], column)
 
@@ -100,7 +100,7 @@ def test_pictures_are_found_by_their_column(tmp_path):
         ({"max_length": 0}, "max_length is 0; it must be from 1 to"),
     ],
 )
-def test_flags_that_do_not_fit_are_named(flags, message, tmp_path):
+def test_errors_name_flags_that_do_not_fit(flags, message, tmp_path):
     rows_of(30).to_parquet(tmp_path / "data.parquet")
     with pytest.raises(ValueError, match=message):
         load_task(str(tmp_path / "data.parquet"), TaskArguments(**flags))
@@ -117,7 +117,7 @@ def test_rows_without_a_text_and_one_class_id_per_row_are_refused(tmp_path):
         load_task(str(tmp_path / "class.parquet"), TaskArguments())
 
 
-def test_the_usual_column_is_taken_if_it_is_there():
+def test_the_usual_column_is_used_if_it_exists():
     assert choose_text_column(["text", "body"], ["text", "body"], None, "body") == "body"
     assert choose_text_column(["text", "title"], ["text", "title"], None, "body") == "text"
     assert choose_text_column(["text", "body"], ["text", "body"], "text", "body") == "text"
@@ -135,14 +135,14 @@ def test_names_of_pictures_are_not_taken_for_texts(tmp_path):
     )
 
 
-def test_a_message_lists_the_columns_of_the_file_alone(tmp_path):
+def test_a_message_lists_only_the_columns_of_the_file(tmp_path):
     rows = {"title": ["x"] * 30, "body": ["y"] * 30, "tag_a": [0, 1, 1] * 10, "tag_b": [1, 0, 1] * 10}
     Dataset.from_dict(rows).to_csv(tmp_path / "rows.csv")
     with pytest.raises(ValueError, match=r"\(all columns: \['title', 'body'\]\)"):
         load_task(str(tmp_path / "rows.csv"), TaskArguments(label_columns="tag_*"))
 
 
-def test_texts_are_cut_at_what_the_model_takes(tmp_path):
+def test_texts_are_cut_to_the_maximum_length_of_the_model(tmp_path):
     scenarios.make_bert().save_pretrained(tmp_path)  # 16 positions
     scenarios.make_tokenizer().save_pretrained(tmp_path)
     assert text_tokenizer(str(tmp_path), []).model_max_length == 16

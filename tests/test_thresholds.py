@@ -1,4 +1,4 @@
-"""Thresholds equal those of an exhaustive search, and with few data they are closer to the common threshold."""
+"""Thresholds equal those of an exhaustive search, and with few positives are closer to the common threshold."""
 
 import itertools
 import warnings
@@ -13,7 +13,7 @@ from hf_plm.scores import multilabel_scores
 
 @pytest.fixture
 def data():
-    """A small problem with ties and unknown labels, for which all thresholds can be tried."""
+    """A small problem with ties and unknown labels, small enough to try all thresholds."""
     generator = np.random.default_rng(0)
     labels = (generator.random((14, 3)) < [0.5, 0.3, 0.2]).astype(float)
     labels[0] = 1
@@ -43,7 +43,7 @@ def candidates(logits):
 
 
 @pytest.mark.parametrize("objective", ["macro_f1", "micro_f1"])
-def test_no_thresholds_are_better_for_f1(objective, data):
+def test_no_other_thresholds_have_a_better_f1(objective, data):
     best = max(score(data, tried, objective) for tried in itertools.product(*map(candidates, data[0].T)))
     found = tune_thresholds(*data, objective, shrinkage=0)
     assert score(data, found, objective) == pytest.approx(best)
@@ -55,7 +55,7 @@ def test_no_thresholds_are_better_for_f1(objective, data):
 
 
 @pytest.mark.parametrize("target", [0.5, 0.8, 1.0])
-def test_a_wanted_precision_is_reached_with_the_highest_recall(target, data):
+def test_a_requested_precision_is_reached_with_the_highest_recall(target, data):
     found = tune_thresholds(*data, "precision", target, shrinkage=0)
     for label, (truth, predicted) in enumerate(predictions(*data, found)):
         precision, recall = precision_score(truth, predicted), recall_score(truth, predicted)
@@ -69,7 +69,7 @@ def test_a_wanted_precision_is_reached_with_the_highest_recall(target, data):
 
 
 @pytest.mark.parametrize("target", [0.5, 0.8, 1.0])
-def test_a_wanted_recall_is_reached_at_the_highest_threshold(target, data):
+def test_a_requested_recall_is_reached_at_the_highest_threshold(target, data):
     found = tune_thresholds(*data, "recall", target, shrinkage=0)
     for label, (truth, predicted) in enumerate(predictions(*data, found)):
         assert recall_score(truth, predicted) >= target
@@ -77,7 +77,7 @@ def test_a_wanted_recall_is_reached_at_the_highest_threshold(target, data):
         assert all(recall_score(*pair) < target for pair in others if pair[1].sum() < predicted.sum())
 
 
-def test_few_positives_draw_a_threshold_towards_the_common_one(data):
+def test_few_positives_pull_a_threshold_towards_the_common_one(data):
     own, common = tune_thresholds(*data, shrinkage=0), tune_thresholds(*data, per_label=False)
     drawn = tune_thresholds(*data, shrinkage=10)
     positives = (data[1] == 1).sum(0)
@@ -111,7 +111,7 @@ def test_a_label_without_positives_has_the_common_threshold(data):
         ({"label_names": ["a", "b"]}, "label_names has 2 names; the logits have 3 labels"),
     ],
 )
-def test_what_cannot_be_tuned_is_named(arguments, message, data):
+def test_errors_say_why_thresholds_cannot_be_tuned(arguments, message, data):
     with pytest.raises(ValueError, match=message):
         tune_thresholds(**{"logits": data[0], "labels": data[1], **arguments})
 
@@ -134,7 +134,7 @@ def test_what_cannot_be_tuned_is_named(arguments, message, data):
         (*np.nextafter([-3.0, -3.0], 0), -3.0, -3.0),
     ],
 )
-def test_saturated_and_neighbouring_logits_are_told_apart(logits, objective, target, per_label):
+def test_saturated_and_neighbouring_logits_are_distinguished(logits, objective, target, per_label):
     logits, labels = np.array(logits, np.float64)[:, None], np.array([[1], [1], [0], [0]])
     found = tune_thresholds(logits, labels, objective, target, per_label)
     assert found.dtype == np.float64
@@ -142,7 +142,7 @@ def test_saturated_and_neighbouring_logits_are_told_apart(logits, objective, tar
     assert (logits >= found).tolist() == (labels == 1).tolist()
 
 
-def test_neighbouring_logits_are_told_apart_however_many_there_are():
+def test_any_number_of_neighbouring_logits_are_distinguished():
     for low in (0.1, -0.3, 7.7, 123.4):
         high = np.nextafter(low, np.inf)
         for positives in range(1, 40):
@@ -175,7 +175,7 @@ def rare():
 
 @pytest.mark.parametrize("objective", ["precision", "recall"])
 @pytest.mark.parametrize("target", [0.3, 0.5, 0.7, 0.9, 0.95, 1.0])
-def test_a_wanted_score_is_reached_for_every_label_that_can_and_the_others_are_named(objective, target, rare):
+def test_a_requested_score_is_reached_where_possible_and_a_warning_names_the_other_labels(objective, target, rare):
     logits, labels = rare
     names = ["red", "green", "blue", "round", "square"]
     score = {"precision": precision_score, "recall": recall_score}[objective]
@@ -190,16 +190,16 @@ def test_a_wanted_score_is_reached_for_every_label_that_can_and_the_others_are_n
         assert reached >= target or reached == best
         assert (f"'{name}'" in text) == (best < target)
     assert len(caught) == (text != "")
-    assert objective == "precision" or not caught  # a recall can always be reached
+    assert objective == "precision" or not caught  # every recall can be reached
 
 
-def test_a_wanted_recall_is_reached_by_counting_as_scikit_learn_does():
+def test_a_requested_recall_is_reached_as_scikit_learn_counts_it():
     logits, labels = np.arange(100, 0, -1.0)[:, None], np.ones((100, 1))
     for target in np.arange(1, 101) / 100:  # 0.07 * 100 is more than 7
         assert (logits >= tune_thresholds(logits, labels, "recall", target)).sum() == round(100 * target)
 
 
-def test_shrinkage_that_is_asked_for_draws_labels_off_their_target_and_says_which(rare):
+def test_requested_shrinkage_can_miss_the_target_and_a_warning_names_the_labels(rare):
     with pytest.warns(UserWarning, match=r"do not reach a recall of 0.9 on these data: .*'LABEL_4' \(0\.\d+\)"):
         tune_thresholds(*rare, "recall", 0.9, shrinkage=10)
     with warnings.catch_warnings():
@@ -211,7 +211,7 @@ def test_shrinkage_that_is_asked_for_draws_labels_off_their_target_and_says_whic
     assert (tune_thresholds(*rare) != tune_thresholds(*rare, shrinkage=0)).any()
 
 
-def test_a_label_without_positives_cannot_reach_a_score_and_is_named(rare):
+def test_a_warning_names_labels_without_positives_which_reach_no_score(rare):
     logits, labels = rare
     labels[:, 3] = 0
     labels[:, 4] = np.nan
@@ -221,7 +221,7 @@ def test_a_label_without_positives_cannot_reach_a_score_and_is_named(rare):
     assert np.isfinite(tune_thresholds(logits, labels)).all()
 
 
-def test_one_threshold_for_all_reaches_the_score_over_all_labels_together(rare):
+def test_one_threshold_for_all_labels_reaches_the_micro_score(rare):
     logits, labels = rare
     found = tune_thresholds(logits, labels, "recall", 0.9, per_label=False)
     assert recall_score(labels, logits >= found, average="micro") >= 0.9
@@ -235,7 +235,7 @@ def test_a_label_without_negatives_is_predicted_everywhere():
         assert (logits >= tune_thresholds(logits, labels, objective, target)).all()
 
 
-def test_metrics_decide_at_thresholds_as_they_were_chosen(rare):
+def test_metrics_decide_exactly_at_the_chosen_thresholds(rare):
     logits, labels = (values.astype(np.float32) for values in rare)
     found = tune_thresholds(logits, labels, shrinkage=0)
     scores = multilabel_scores(logits, labels, {}, found)

@@ -1,4 +1,4 @@
-"""`PLMTrainer` has the loss of `PLMLoss`, and otherwise behaves as `Trainer`."""
+"""`PLMTrainer` uses the loss of `PLMLoss`, and otherwise behaves like `Trainer`."""
 
 import copy
 
@@ -14,7 +14,7 @@ from hf_plm import MultiLabelCollator, PLMTrainer, count_labels, multilabel_comp
 
 
 class TupleModel(nn.Module):
-    """No configuration, no labels in its forward, and logits first in a tuple, in a dict or alone."""
+    """No configuration, no labels in `forward`; the output is a tuple with logits first, a dict, or only logits."""
 
     def __init__(self, kind, num_labels=5):
         super().__init__()
@@ -49,7 +49,7 @@ def test_every_trainable_parameter_changes(model, data, make_args, request):
     PLMTrainer(model, make_args(), train_dataset=data).train()
     for name, parameter in model.named_parameters():
         changed = not torch.equal(parameter, before[name])
-        # In attention, the bias of the keys shifts all scores alike: its gradient is zero but for rounding.
+        # In attention, the bias of the keys shifts all scores equally: its gradient is zero except for rounding.
         assert changed or name.endswith(("key.bias", "k_proj.bias")), name
 
 
@@ -72,7 +72,7 @@ def test_preset_off_is_the_stock_trainer_with_bce(make_bert, text_data, make_arg
     assert losses[0] == pytest.approx(losses[1], rel=1e-6)
     for step, stock_step in zip(gradients.steps, stock_gradients.steps, strict=True):
         for name, gradient in step.items():
-            # relative to the largest entry: that is the size of the rounding in one matrix product
+            # relative to the largest entry, because matrix products round on this scale
             scale = stock_step[name].abs().max().item()
             assert (gradient - stock_step[name]).abs().max().item() <= 1e-6 * max(scale, 1e-2), name
 
@@ -92,10 +92,10 @@ def test_the_stock_trainer_multiplies_multi_label_losses_by_the_accumulation_ste
 
 @pytest.mark.parametrize("preset", ["default", "paper", "off"])
 @pytest.mark.parametrize("accumulation", [1, 3])
-def test_the_loss_is_the_same_however_the_batch_is_cut(
+def test_the_loss_does_not_depend_on_how_the_batch_is_split(
     preset, accumulation, make_bert, text_data, make_args, monkeypatch
 ):
-    """One step on 48 rows, at once and in three parts, for a mask that depends on the row alone."""
+    """One step on 48 rows, at once and in three parts, with a mask that depends only on the row."""
 
     def mask(labels, keep_positive, keep_negative, generator):
         known = ~torch.isnan(labels)
@@ -103,7 +103,7 @@ def test_the_loss_is_the_same_however_the_batch_is_cut(
 
     monkeypatch.setattr("hf_plm.few_passes.sample_mask", mask)
     labels = multi_hot(text_data)
-    labels[::7, 1] = np.nan  # unequal numbers of known labels in the parts
+    labels[::7, 1] = np.nan  # the parts have different numbers of known labels
     data = text_data.remove_columns("labels").add_column("labels", labels.tolist()).select(range(48))
     gradients = scenarios.Gradients()
     args = make_args(
@@ -157,7 +157,7 @@ def test_it_masks_and_measures_only_while_training(make_bert, text_data, make_ar
     assert prediction.metrics["test_loss"] == pytest.approx(expected, rel=1e-5)
 
 
-def test_a_metric_of_the_user_that_ends_in_loss_is_left_alone(make_bert, text_data, make_args):
+def test_a_users_metric_with_a_name_that_ends_in_loss_is_not_changed(make_bert, text_data, make_args):
     trainer = PLMTrainer(
         make_bert(), make_args(), eval_dataset=text_data, compute_metrics=lambda prediction: {"hamming_loss": 0.25}
     )
@@ -166,7 +166,7 @@ def test_a_metric_of_the_user_that_ends_in_loss_is_left_alone(make_bert, text_da
     assert metrics["eval_loss"] != 0.25
 
 
-def test_a_training_set_without_labels_in_its_batches_is_named(make_bert, text_data, make_args):
+def test_batches_without_labels_are_an_error(make_bert, text_data, make_args):
     counts = count_labels(text_data, num_labels=5)
     trainer = PLMTrainer(
         make_bert(), make_args(), train_dataset=text_data.remove_columns("labels"), label_counts=counts
@@ -175,7 +175,7 @@ def test_a_training_set_without_labels_in_its_batches_is_named(make_bert, text_d
         trainer.train()
 
 
-def test_outputs_are_those_of_trainer(make_bert, text_data, make_args):
+def test_outputs_are_the_same_as_those_of_trainer(make_bert, text_data, make_args):
     trainer = PLMTrainer(
         make_bert(),
         make_args(eval_strategy="epoch"),
@@ -192,7 +192,7 @@ def test_outputs_are_those_of_trainer(make_bert, text_data, make_args):
 
 
 @pytest.mark.parametrize("kind", ["tuple", "dict", "tensor"])
-def test_any_model_output_with_logits_will_do(kind, text_data, make_args):
+def test_every_kind_of_model_output_with_logits_works(kind, text_data, make_args):
     data = text_data.remove_columns("attention_mask")
     trainer = PLMTrainer(TupleModel(kind), make_args(), train_dataset=data, eval_dataset=data)
     trainer.train()
@@ -202,7 +202,7 @@ def test_any_model_output_with_logits_will_do(kind, text_data, make_args):
     assert np.isfinite(trainer.evaluate()["eval_loss"])
 
 
-def test_an_output_without_logits_is_named(text_data, make_args):
+def test_an_output_without_logits_is_an_error(text_data, make_args):
     data = text_data.remove_columns("attention_mask")
     with pytest.raises(ValueError, match=r"the model's output \(\['hidden'\]\) has no logits"):
         PLMTrainer(TupleModel("other"), make_args(), train_dataset=data).train()

@@ -1,4 +1,4 @@
-"""A trainer keeps the thresholds of its model, and uses them in its scores even if its metrics are wrapped."""
+"""A trainer keeps the thresholds of its model and uses them for scores, even if its metrics are wrapped."""
 
 import functools
 
@@ -49,7 +49,7 @@ def test_a_trainer_keeps_its_thresholds_and_scores_with_them(trained, make_args,
     assert other.evaluate()["eval_macro_f1"] == pytest.approx(expected)
 
 
-def test_a_trainer_without_data_to_choose_on_says_so(trained):
+def test_tuning_thresholds_without_data_is_an_error(trained):
     trained.eval_dataset = {"one": trained.eval_dataset}
     with pytest.raises(ValueError, match="eval_dataset is a dictionary of several sets; pass dataset="):
         trained.tune_thresholds()
@@ -88,7 +88,7 @@ def test_wrapped_metrics_score_with_the_thresholds_of_the_model(trained, wrap):
 
 
 class Interrupted(Dataset):
-    """Rows of which the fortieth raises an error, once."""
+    """The fortieth row raises an error, once."""
 
     def __init__(self, rows):
         self.rows, self.is_broken = rows, True
@@ -105,7 +105,7 @@ class Interrupted(Dataset):
 
 
 @pytest.mark.parametrize("cls", [Trainer, PLMTrainer])
-def test_nothing_of_an_interrupted_evaluation_stays(cls, make_bert, make_args):
+def test_nothing_remains_of_an_interrupted_evaluation(cls, make_bert, make_args):
     rows = scenarios.make_rows(64)
     metrics = multilabel_compute_metrics(count_labels(rows))
     arguments = {"batch_eval_metrics": True, "per_device_eval_batch_size": 8}

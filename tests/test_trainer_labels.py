@@ -1,4 +1,4 @@
-"""A `PLMTrainer` finds the counts, names and form of its labels."""
+"""`PLMTrainer` finds the counts, names and form of its labels."""
 
 from dataclasses import replace
 
@@ -52,7 +52,7 @@ def test_many_labels_are_sparse_and_the_loss_compiled(make_bert, make_args, text
     assert not PLMTrainer(make_bert(), make_args(), train_dataset=vectors).plm_loss.sparse
 
 
-def test_counts_may_be_given_and_it_is_said_where_the_data_have_others(make_bert, text_data, make_args, messages):
+def test_given_counts_are_used_and_a_warning_says_how_the_data_differ(make_bert, text_data, make_args, messages):
     trainer = PLMTrainer(
         make_bert(), make_args(), train_dataset=text_data, label_counts=LabelCounts([9, 8, 7, 6, 5], [55] * 5)
     )
@@ -110,7 +110,7 @@ def test_single_label_models_train_on_masked_one_hot_labels(make_bert, text_data
         *(({"plm_prior": prior}, prior) for prior in PRIORS),
     ],
 )
-def test_one_class_per_row_is_decided_for_balanced_classes_by_preset_default_alone(
+def test_only_preset_default_makes_balanced_decisions_for_one_class_per_row(
     arguments, prior, make_bert, text_data, make_args
 ):
     classes = [row[0] % 3 for row in text_data["input_ids"]]
@@ -153,7 +153,7 @@ def test_unknown_labels_reach_neither_loss_nor_counts_nor_histograms(make_bert, 
         (lambda data: data, {"compute_loss_func": len}, "compute_loss_func is set; PLMTrainer masks"),
     ],
 )
-def test_what_does_not_fit_together_is_named(change, arguments, message, make_bert, text_data, make_args):
+def test_errors_name_settings_that_do_not_fit_together(change, arguments, message, make_bert, text_data, make_args):
     model = make_bert(**{key: arguments.pop(key) for key in ("num_labels", "problem_type") if key in arguments})
     with pytest.raises(ValueError, match=message):
         PLMTrainer(model, make_args(max_steps=1), train_dataset=change(text_data), **arguments)
@@ -161,7 +161,7 @@ def test_what_does_not_fit_together_is_named(change, arguments, message, make_be
 
 @pytest.fixture
 def endless(text_data):
-    """A stream without an end, which cannot be counted beforehand."""
+    """An endless stream, which cannot be counted beforehand."""
 
     def rows():
         while True:
@@ -170,7 +170,7 @@ def endless(text_data):
     return IterableDataset.from_generator(rows)
 
 
-def test_a_streams_counts_are_estimated_on_the_way(endless, text_data, make_bert, make_args, caplog):
+def test_a_streams_counts_are_estimated_during_training(endless, text_data, make_bert, make_args, caplog):
     args = make_args(max_steps=12, plm_update_steps=4, plm_rule="fixed")  # 4 steps hold every row once
     logging.get_logger("transformers").addHandler(caplog.handler)
     trainer = PLMTrainer(make_bert(), args, train_dataset=endless)
@@ -185,7 +185,7 @@ def test_a_streams_counts_are_estimated_on_the_way(endless, text_data, make_bert
     )
 
 
-def test_a_stream_is_not_read_for_counts_that_are_given(endless, text_data, make_bert, make_args):
+def test_a_stream_is_not_read_if_counts_are_given(endless, text_data, make_bert, make_args):
     args = make_args(max_steps=4, plm_update_steps=2)
     trainer = PLMTrainer(make_bert(), args, train_dataset=endless, label_counts=count_labels(text_data))
     trainer.train()
@@ -193,14 +193,14 @@ def test_a_stream_is_not_read_for_counts_that_are_given(endless, text_data, make
     assert len(trainer.plm_state.history) == 3
 
 
-def test_a_mapping_of_names_to_positives_is_counted_against_the_rows(make_bert, text_data, make_args):
+def test_a_mapping_gives_positives_and_the_number_of_rows_gives_negatives(make_bert, text_data, make_args):
     positives = {name: 10 + index for index, name in enumerate("abcde")}
     trainer = PLMTrainer(make_bert(), make_args(), train_dataset=text_data, label_counts=positives)
     assert trainer.plm_state.negatives.tolist() == [54, 53, 52, 51, 50]
     assert trainer.model.config.id2label[4] == "e"
 
 
-def test_a_model_made_anew_by_model_init_is_set_up_too(text_data, make_bert, make_args):
+def test_a_new_model_made_by_model_init_is_set_up_too(text_data, make_bert, make_args):
     data = text_data.cast_column("labels", List(ClassLabel(names=list("abcde"))))
     trainer = PLMTrainer(model_init=lambda: make_bert(), args=make_args(), train_dataset=data)
     first = trainer.model
@@ -227,7 +227,7 @@ def test_one_class_per_row_is_refused_by_a_multi_label_model(make_bert, make_arg
         PLMTrainer(make_bert(problem_type="multi_label_classification"), make_args(), train_dataset=data)
 
 
-def test_a_collator_with_a_declared_form_is_taken_as_it_is(make_bert, make_args):
+def test_a_collator_with_a_declared_form_is_not_changed(make_bert, make_args):
     data = Dataset.from_dict({"input_ids": [[1, 2]] * 4, "labels": [[0, 1], [1, 0], [0, 1], [1, 0]]})
     with pytest.raises(ValueError, match="can be read in 2 ways"):
         PLMTrainer(make_bert(num_labels=2), make_args(), train_dataset=data)

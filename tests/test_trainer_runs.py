@@ -68,7 +68,7 @@ def test_the_rows_of_class_aware_sampling_follow_the_seed_of_the_arguments(rows_
 
 @pytest.mark.parametrize("preset", ["default", "paper"])
 def test_the_logged_shift_is_the_ideal_ratio_over_that_of_the_data(preset, make_bert, make_args):
-    """The log has the lower median over a group's labels, computed by hand; an inverse or earlier one would differ."""
+    """The log has the lower median over a group's labels; an inverted or earlier shift would differ."""
     args = make_args(num_train_epochs=3, plm_preset=preset, learning_rate=1e-2)
     trainer = PLMTrainer(make_bert(), args, train_dataset=make_rows(64))
     trainer.train()
@@ -83,4 +83,4 @@ def test_the_logged_shift_is_the_ideal_ratio_over_that_of_the_data(preset, make_
                 shifts.append(ideal_ratio[label].item() / (positives / negatives))
             median = sorted(shifts)[(len(shifts) - 1) // 2]
             assert log[f"plm/{group}_shift"] == pytest.approx(median, rel=1e-5)
-            assert abs(log[f"plm/{group}_shift"] - 1 / median) > 1e-3  # else an inverted one would pass
+            assert abs(log[f"plm/{group}_shift"] - 1 / median) > 1e-3  # else an inverted shift would pass

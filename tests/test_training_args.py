@@ -114,12 +114,12 @@ def test_arguments_survive_json():
         ({"plm_preset": "off", "plm_objective_kwargs": {"gamma": 1}}, "which the objective 'bce' does not take"),
     ],
 )
-def test_wrong_values_are_named(arguments, message):
+def test_errors_name_wrong_values(arguments, message):
     with pytest.raises(ValueError, match=message):
         PLMTrainingArguments("x", **arguments)
 
 
-def test_settings_without_effect_are_named_as_they_were_written_and_once(make_bert, text_data, make_args):
+def test_one_warning_names_settings_without_effect_as_they_were_written(make_bert, text_data, make_args):
     with pytest.warns(UserWarning, match="has no effect") as said:
         args = make_args(plm_preset="paper", plm_temper=0.5, plm_max_shift=1, plm_class_weight=0.5, max_steps=1)
         trainer = PLMTrainer(make_bert(), args, train_dataset=text_data)
@@ -132,10 +132,10 @@ def test_settings_without_effect_are_named_as_they_were_written_and_once(make_be
     ]
 
 
-def test_what_a_search_sets_without_effect_is_said_too(make_bert, text_data, make_args):
+def test_a_setting_of_a_search_without_effect_gives_a_warning_too(make_bert, text_data, make_args):
     args = make_args(plm_preset="paper", max_steps=1)
     trainer = PLMTrainer(make_bert(), args, train_dataset=text_data)
-    args.plm_temper = 0.5  # as a search sets it
+    args.plm_temper = 0.5  # as a search does
     with pytest.warns(UserWarning, match="^plm_temper is 0.5 and has no effect: plm_initial_ratio is 'mean'") as said:
         trainer.train()
     assert len([each for each in said if "has no effect" in str(each.message)]) == 1
@@ -145,9 +145,7 @@ def test_what_a_search_sets_without_effect_is_said_too(make_bert, text_data, mak
     ("arguments", "reason"),
     [({"plm_rule": "fixed"}, "plm_rule is 'fixed'"), ({"plm_change_rate": 0}, "plm_change_rate is 0")],
 )
-def test_steps_of_updates_that_change_nothing_are_said_once(
-    arguments, reason, make_bert, text_data, make_args, messages
-):
+def test_update_steps_without_effect_give_one_warning(arguments, reason, make_bert, text_data, make_args, messages):
     args = make_args(plm_update_steps=2, plm_objective="bce", max_steps=1, **arguments)
     objective = F.binary_cross_entropy_with_logits
     own = functools.partial(objective, reduction="none")
@@ -158,7 +156,7 @@ def test_steps_of_updates_that_change_nothing_are_said_once(
     assert said.count("plm_objective='bce' is not used: objective is given") == 1
 
 
-def test_numpy_numbers_are_numbers(make_bert, text_data, make_args):
+def test_numpy_numbers_are_accepted(make_bert, text_data, make_args):
     values = {
         "plm_initial_ratio": np.float32(0.25),
         "plm_change_rate": np.float64(0.5),
@@ -187,7 +185,7 @@ def test_numpy_numbers_are_numbers(make_bert, text_data, make_args):
     settings = trainer.plm_loss.settings
     assert (type(settings.num_bins), settings.num_bins) == (int, 10)
     assert json.dumps(trainer.plm_state.settings)
-    args.plm_max_shift = np.int64(20)  # as a search may set it
+    args.plm_max_shift = np.int64(20)  # as a search may do
     assert type(PLMSettings.from_preset(**args.plm_settings()).max_shift) is int
 
 

@@ -45,7 +45,7 @@ def scale(folder):
 
 
 class Stream(IterableDataset):
-    """Rows one after the other, as torch has them, without shards; it may know its length."""
+    """An iterable data set of torch, without shards; a subclass knows its length."""
 
     def __init__(self, data):
         self.data = data
@@ -72,7 +72,7 @@ SPLIT = {"accelerator_config": {"split_batches": True}}
 
 
 def streams(folder):
-    """37 rows, which the ranks share out unevenly, as a stream: dispatched by rank 0, or read by each rank."""
+    """37 rows as a stream, which the ranks get unevenly: dispatched by rank 0, or read by each rank."""
     results = {}
     for name, stream, batch_size, how in (
         ("one shard", one_shard, 8, {}),
@@ -93,7 +93,7 @@ def streams(folder):
 
 
 def refused_streams(folder):
-    """The errors for streams of which each rank reads its part and rows would count twice."""
+    """The errors for streams that each rank reads itself, so that rows would count twice."""
     refused = {}
     rows = scenarios.make_rows(37)
     for name, stream in (("one shard", one_shard), ("shards", shards), ("length", StreamWithLength)):
@@ -111,7 +111,7 @@ def refused_streams(folder):
 
 
 def unequal_streams(folder):
-    """What a rank says whose part of a stream has ended when that of another has not; None for the other."""
+    """The error on a rank whose part of a stream ends before that of the other rank; None on the other rank."""
     rank, rows = dist.get_rank(), scenarios.make_rows(16)
     args = scenarios.make_args(folder, per_device_train_batch_size=8)
     trainer = scenarios.PLMTrainer(scenarios.make_bert(), args, train_dataset=rows)
@@ -137,7 +137,7 @@ def masks(folder):
 
 
 def resumed(folder):
-    """Resumes the runs of `killed.py` and a run that one rank began, and makes the same runs without a break."""
+    """Resumes the runs of `killed.py` and a run that one rank began, and makes the same runs without interruption."""
     results = {}
     for case in scenarios.CHECKPOINTS:
         left = scenarios.killed_folder(folder, case, 2)
@@ -180,7 +180,7 @@ def sharded(folder):
 
 
 class SaveOnFirstRank(TrainerCallback):
-    """Rank 0 alone saves the model in the middle of an epoch, as `Trainer` allows."""
+    """Only rank 0 saves the model in the middle of an epoch, as `Trainer` allows."""
 
     def on_step_end(self, args, state, control, **kwargs):
         if state.global_step == 2 and args.process_index == 0:
@@ -188,7 +188,7 @@ class SaveOnFirstRank(TrainerCallback):
 
 
 def saved_by_one(folder):
-    """A run in which rank 0 alone saves in the middle, and one without this save; the first is resumed from there."""
+    """A run in which only rank 0 saves in the middle, and one without this save; the first is resumed from there."""
     results = {}
     for name in ("whole", "saved by one"):
         args = scenarios.make_args(
@@ -213,7 +213,7 @@ def saved_by_one(folder):
 
 
 class WithLoss(nn.Module):
-    """A model that has its loss as a part, as people write it for Lightning."""
+    """A model with its loss as a submodule, as in a `LightningModule`."""
 
     def __init__(self):
         super().__init__()
@@ -225,7 +225,7 @@ class WithLoss(nn.Module):
 
 
 def saved_in_the_middle(folder):
-    """A state that first rank 0 and then both ranks save. Each rank has seen other rows, in a model that DDP wraps."""
+    """A state that first rank 0 and then both ranks save. Each rank has seen different rows, in a model under DDP."""
     rank = dist.get_rank()
     wrapped = DistributedDataParallel(WithLoss())
     state = wrapped.module.plm_loss.state
@@ -251,7 +251,7 @@ MIDDLE = "in the middle of an epoch"
 
 
 def main():
-    gc.freeze()  # `Trainer` looks for garbage when it begins to train
+    gc.freeze()  # `Trainer` collects garbage when it starts to train
     Figure.savefig = save_one_pixel
     folder = Path(sys.argv[1])
     args = scenarios.make_args(folder)
