@@ -67,7 +67,7 @@ class Run:
         if plm["initial_ratio"] != "tempered":
             del plm["temper"]  # it has no effect
         if plm["rule"] == "marginal":
-            plm |= {"pseudo_count": PSEUDO_COUNT, "drift_bound": DRIFT_BOUND}
+            plm |= {"pseudo_count": PSEUDO_COUNT, "drift_bound": DRIFT_BOUND, "exponent": "separation"}
         arguments = default_arguments(OBJECTIVES[plm["objective"]]) | plm["objective_kwargs"]
         plm["objective_kwargs"] = {name: float(value) for name, value in arguments.items()}
         others = {name: value for name, value in self.settings.items() if name not in names}

@@ -83,17 +83,7 @@ class PLMCallback(TrainerCallback):
     ) -> None:
         if self.update_steps is not None and state.global_step % self.update_steps == 0:
             self.update(args)
-        elif self._is_halfway(state):
-            self.trainer.plm_loss.forget_start()
         self.log_when_due(control)
-
-    def _is_halfway(self, state: TrainerState) -> bool:
-        """Whether this step is the middle of the first epoch or, if set, of the first `update_steps`."""
-        step = state.global_step
-        if self.update_steps is not None:
-            return step == self.update_steps // 2
-        epoch = state.epoch or 0.0  # in the first epoch: step / steps per epoch
-        return epoch < 1 and epoch >= 0.5 > epoch * (step - 1) / step
 
     def on_epoch_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any

@@ -181,15 +181,6 @@ class PLMLoss(EagerLoss):
         loss: Tensor = LossWithGradient.apply(*arguments)  # type: ignore[no-untyped-call]  # torch gives it no types
         return loss
 
-    def forget_start(self) -> None:
-        """Delete the first measurements, if the rule is `marginal` and has not updated the ideal ratios yet.
-
-        Call it in the middle of the first epoch, as `PLMTrainer` does: an untrained model predicts rare labels by
-        accident, and the rule would lower their ideal ratios. If the counts are estimated, it does nothing.
-        """
-        if self.settings.rule == "marginal" and self.state.num_updates == 0 and not self.state.is_estimating:
-            self.state.histograms.zero_()
-
     def end_epoch(self) -> None:
         """Adapt the ideal ratios to the measurements since the last call. With several ranks, every rank must call it.
 

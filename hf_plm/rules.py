@@ -71,17 +71,36 @@ def predicted_positives(histograms: Tensor) -> Tensor:
     return histograms[..., histograms.shape[-1] // 2 :].sum((0, -1), dtype=torch.int32)
 
 
+def separation(histograms: Tensor) -> Tensor:
+    """How well the model tells the positives of each class from its negatives: `2 AUC - 1`, at least 0.
+
+    AUC is the area under the ROC curve: the share of pairs of a positive and a negative in which the positive is in
+    the higher bin. A pair in the same bin counts half.
+
+    Returns:
+        float32, `(num_labels,)`: 0 if the model has not learnt the class, 1 if it makes no mistakes; 0 where a
+        histogram is empty.
+    """
+    positives, negatives = histograms
+    twice_below = 2 * negatives.cumsum(-1) - negatives  # int64: negatives in lower bins twice, in the same once
+    num_pairs = positives.sum(-1).float() * negatives.sum(-1).float()
+    twice_area: Tensor = (positives.float() * twice_below.float()).sum(-1) / num_pairs.clamp(min=1)
+    return (twice_area - 1).clamp(0, 1)
+
+
 def marginal_factor(histograms: Tensor, change_rate: float) -> Tensor:
-    """The `marginal` rule: `(positives / predicted positives) ** change_rate`, float32 `(num_labels,)`.
+    """The `marginal` rule: `(positives / predicted positives) ** (change_rate * separation)`, float32 `(num_labels,)`.
 
     It minimises the KL divergence between the predicted and the true marginal distribution of each label. Its fixed
     point is a class that is predicted (`p >= 0.5`) as often as it occurs. `PSEUDO_COUNT` is added to both numbers, so
-    that few positives change little. `num_bins` must be even, so that 0.5 is an edge.
+    that few positives change little. A class that the model has not learnt yet (`separation`) is predicted by
+    accident, and its ideal ratio does not change. `num_bins` must be even, so that 0.5 is an edge.
     """
     if histograms.shape[-1] % 2:
         raise ValueError(f"histograms have {histograms.shape[-1]} bins; the rule 'marginal' needs an even number")
     positives = histograms[0].sum(-1, dtype=torch.int32)
-    return ((positives + PSEUDO_COUNT) / (predicted_positives(histograms) + PSEUDO_COUNT)) ** change_rate
+    error = (positives + PSEUDO_COUNT) / (predicted_positives(histograms) + PSEUDO_COUNT)
+    return error ** (change_rate * separation(histograms))
 
 
 def update_ideal_ratio(

@@ -177,6 +177,13 @@ def weighted_loss(logits, labels, kept, positive_weights, negative_weights, offs
     return total / known
 
 
+def separation(positives, negatives):
+    """`2 AUC - 1` of two histograms, pair by pair; at least 0."""
+    higher = sum(p * n for i, p in enumerate(positives) for j, n in enumerate(negatives) if i > j)
+    lower = sum(p * n for i, p in enumerate(positives) for j, n in enumerate(negatives) if i < j)
+    return max(0.0, (higher - lower) / (sum(positives) * sum(negatives)))
+
+
 def update_ideal_ratio(ideal_ratio, initial, ratio, valid, histograms, rule, change_rate, max_shift, num_updates):
     num_bins = len(histograms[0][0])
     num_labels = len(ratio)
@@ -192,7 +199,7 @@ def update_ideal_ratio(ideal_ratio, initial, ratio, valid, histograms, rule, cha
             value = ideal_ratio[c] * math.exp(change_rate * (z_pos[c] - z_neg[c]))
         else:
             predicted = sum(histograms[0][c][num_bins // 2 :]) + sum(histograms[1][c][num_bins // 2 :])
-            rate = change_rate / math.sqrt(num_updates + 1)
+            rate = change_rate / math.sqrt(num_updates + 1) * separation(*(half[c] for half in histograms))
             value = ideal_ratio[c] * ((sum(histograms[0][c]) + PSEUDO_COUNT) / (predicted + PSEUDO_COUNT)) ** rate
             value = min(max(value, initial[c] / DRIFT_BOUND), initial[c] * DRIFT_BOUND)
         updated.append(min(max(value, ratio[c] / max_shift), ratio[c] * max_shift))

@@ -76,31 +76,6 @@ def test_a_resumed_run_logs_the_same_updates_by_steps_as_an_uninterrupted_one(ma
     assert steps[0] == steps[1]
 
 
-@pytest.mark.parametrize(
-    ("arguments", "seen"),
-    [
-        ({}, [32, 64, 64]),  # rows that the updates used
-        ({"plm_rule": "kl"}, [64, 64, 64]),
-        ({"plm_update_steps": 6}, [48, 96]),
-        ({"gradient_accumulation_steps": 2}, [32, 64, 64]),
-        ({"per_device_train_batch_size": 64}, [64, 64, 64]),  # a single step has no second half
-    ],
-)
-def test_the_rule_marginal_forgets_the_first_half_of_the_first_window(
-    arguments, seen, make_bert, text_data, make_args, monkeypatch
-):
-    rows, update = [], PLMState.update
-
-    def counting(state, settings):
-        rows.append(state.histograms.sum().item() / 5)
-        update(state, settings)
-
-    monkeypatch.setattr(PLMState, "update", counting)
-    trainer = PLMTrainer(make_bert(), make_args(num_train_epochs=3, **arguments), train_dataset=text_data)
-    trainer.train()
-    assert rows == seen
-
-
 def test_the_log_has_a_summary_and_the_loss_of_the_epoch(make_bert, text_data, make_args):
     args = make_args(num_train_epochs=2, logging_strategy="epoch")
     trainer = PLMTrainer(make_bert(), args, train_dataset=text_data)

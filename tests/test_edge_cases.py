@@ -12,11 +12,13 @@ PRESETS = ["default", "paper", "off"]
 COUNTS = LabelCounts([0, 100, 10, 30], [100, 0, 90, 70])  # no positives, no negatives, two ordinary classes
 
 
-def run_epoch(plm_loss, seed=0, rows=32, scale=2.0):
+def run_epoch(plm_loss, seed=0, rows=32, scale=2.0, signal=0.0):
+    """An epoch of one random batch; `signal` is added to the logits of the positives."""
     generator = torch.Generator().manual_seed(seed)
     num_labels = plm_loss.state.num_labels
     logits = torch.randn(rows, num_labels, generator=generator) * scale
     labels = (torch.rand(rows, num_labels, generator=generator) < 0.4).float()
+    logits += signal * labels
     loss = plm_loss(logits.requires_grad_(), labels)
     loss.backward()
     plm_loss.end_epoch()
@@ -110,11 +112,21 @@ def test_ideal_ratio_is_bounded_at_the_start(start):
     torch.testing.assert_close(shift, torch.full((2,), 100.0 if start > 1 else 0.01))
 
 
+@pytest.mark.parametrize("logit", [-3.0, 3.0])
+def test_the_rule_marginal_ignores_a_model_that_has_learnt_nothing(logit):
+    plm_loss = PLMLoss(LabelCounts([10, 50, 20], [990, 950, 980]), rule="marginal", change_rate=3.0)
+    start = plm_loss.state.ideal_ratio.clone()
+    labels = (torch.rand(32, 3, generator=torch.Generator().manual_seed(0)) < 0.4).float()
+    plm_loss(torch.full((32, 3), logit), labels)  # the same for all rows: every label is never or always predicted
+    plm_loss.end_epoch()
+    assert torch.equal(plm_loss.state.ideal_ratio, start)
+
+
 def test_the_rule_marginal_stays_near_its_start():
     plm_loss = PLMLoss(LabelCounts([10, 50, 20], [990, 950, 980]), rule="marginal", change_rate=3.0, max_shift=1e6)
     start, bound = plm_loss.state.ideal_ratio, torch.tensor(DRIFT_BOUND)
     for _ in range(12):
-        run_epoch(plm_loss)
+        run_epoch(plm_loss, signal=4.0)
         drift = plm_loss.state.ideal_ratio / start
         assert (drift <= bound * 1.001).all()
         assert (drift >= 0.999 / bound).all()
@@ -124,8 +136,8 @@ def test_the_rule_marginal_stays_near_its_start():
 @pytest.mark.parametrize("rule", ["kl", "marginal"])
 def test_ideal_ratio_is_bounded_after_every_update(rule):
     plm_loss = PLMLoss(LabelCounts([10, 50, 20], [90, 50, 80]), rule=rule, change_rate=3.0, max_shift=4.0)
-    for _ in range(12):  # the network does not learn, so the ratios move in every epoch
-        run_epoch(plm_loss)
+    for _ in range(12):  # the network predicts the same each time, so the ratios move in every epoch
+        run_epoch(plm_loss, signal=4.0)
         shift = plm_loss.state.ideal_ratio / plm_loss.state.ratio
         assert (shift >= 0.999 / 4).all()
         assert (shift <= 4.001).all()

@@ -73,30 +73,6 @@ def test_counts_estimated_during_training_equal_the_reference(start, rule):
         assert not torch.allclose(plm_loss.state.ideal_ratio, plm_loss.state.ratio)
 
 
-@pytest.mark.parametrize(
-    ("settings", "counts", "forgets"),
-    [
-        ({}, COUNTS, True),
-        ({"rule": "kl"}, COUNTS, False),
-        ({"rule": "fixed"}, COUNTS, False),
-        ({}, LabelCounts([0] * 3, [0] * 3), False),  # it counts the rows that it sees
-    ],
-    ids=["marginal", "kl", "fixed", "stream"],
-)
-def test_only_the_rule_marginal_forgets_its_first_measurements_and_only_once(settings, counts, forgets):
-    plm_loss = PLMLoss(counts, **settings)
-    for epoch in range(2):
-        logits = torch.randn(8, 3)
-        logits[0, 0] = torch.nan
-        plm_loss(logits, torch.eye(3).repeat(3, 1)[:8])
-        plm_loss.forget_start()
-        assert plm_loss.state.nonfinite == 1  # for the warning
-        assert plm_loss.state.histograms.sum() == (0 if forgets and epoch == 0 else 23)
-        assert plm_loss.state.num_batches == epoch + 1
-        with pytest.warns(UserWarning, match="NaN or infinite"):
-            plm_loss.end_epoch()
-
-
 def test_a_long_history_is_thinned_and_keeps_its_ends(monkeypatch, tmp_path):
     monkeypatch.setattr("hf_plm.state.MAX_HISTORY", 30)
     settings = PLMSettings.from_preset("default")
