@@ -81,11 +81,12 @@ def separation(histograms: Tensor) -> Tensor:
         float32, `(num_labels,)`: 0 if the model has not learnt the class, 1 if it makes no mistakes; 0 where a
         histogram is empty.
     """
-    positives, negatives = histograms
-    twice_below = 2 * negatives.cumsum(-1) - negatives  # int64: negatives in lower bins twice, in the same once
-    num_pairs = positives.sum(-1).float() * negatives.sum(-1).float()
-    twice_area: Tensor = (positives.float() * twice_below.float()).sum(-1) / num_pairs.clamp(min=1)
-    return (twice_area - 1).clamp(0, 1)
+    positives, negatives = histograms.float()
+    bins = torch.arange(histograms.shape[-1], device=histograms.device)
+    order = (bins[:, None] - bins).sign().float()  # 1: the positive is in the higher bin; -1: the negative is
+    num_pairs = positives.sum(-1) * negatives.sum(-1)
+    difference: Tensor = ((positives @ order) * negatives).sum(-1) / num_pairs.clamp(min=1)
+    return difference.clamp(0, 1)
 
 
 def marginal_factor(histograms: Tensor, change_rate: float) -> Tensor:

@@ -102,8 +102,8 @@ def _read_csv(name: str, delimiter: str, text: Sequence[str]) -> Dataset:
                 )
         except pa.ArrowInvalid as error:
             raise ValueError(
-                f"{file.path} cannot be read: {error}. Correct the file (it must be UTF-8), or read it with "
-                "pandas.read_csv, and pass the DataFrame"
+                f"{file.path} cannot be read: {error}. Correct the file (it must be UTF-8, with {delimiter!r} between "
+                "the columns), or read it with pandas.read_csv(file, sep=...), and pass the DataFrame"
             ) from error
         if any(pa.types.is_binary(column.type) for column in table.columns):
             raise ValueError(

@@ -61,4 +61,6 @@ class CsvTexts:
                 ),
             )
         except (pa.ArrowInvalid, pa.ArrowKeyError) as error:
-            raise ValueError(f"{file.path} cannot be read: {error}") from error
+            raise ValueError(
+                f"{file.path} cannot be read: {error}. It must be UTF-8, with {self._delimiter!r} between the columns"
+            ) from error

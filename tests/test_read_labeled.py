@@ -227,7 +227,7 @@ def test_errors_name_sources_that_cannot_be_read():
     for source, message in (
         ("latin.csv", "latin.csv is not UTF-8"),
         ("other.csv", r"no column 'labels' .*pandas.read_csv\(file, sep=\.\.\.\)"),
-        ("ragged.csv", "ragged.csv cannot be read: .*Expected 2 columns, got 3"),
+        ("ragged.csv", "ragged.csv cannot be read: .*Expected 2 columns, got 3.* with ',' between the columns"),
         ("twice.csv", "has a column name twice"),
         ("notes.txt", "is not a .csv, .tsv"),
         (["a.csv"], "list is not a table: .*several of them in a mapping"),
