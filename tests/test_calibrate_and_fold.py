@@ -82,7 +82,8 @@ def test_the_shift_is_that_of_the_last_trained_epoch():
     state = plm_loss.state
     start = torch.log(state.ideal_ratio / state.ratio)
     torch.testing.assert_close(log_odds_shift(state), start)
-    plm_loss(torch.ones(4, 2), torch.tensor([[1.0, 0], [0, 1], [0, 0], [0, 0]]))
+    labels = torch.tensor([[1.0, 0], [0, 1], [0, 0], [0, 0]])
+    plm_loss(1 + labels, labels)
     plm_loss.end_epoch()
     torch.testing.assert_close(log_odds_shift(state), start)
     plm_loss(torch.ones(4, 2), torch.zeros(4, 2))

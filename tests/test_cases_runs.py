@@ -235,7 +235,7 @@ def test_picture_and_table_of_the_card_are_of_the_same_evaluation(make_trainer, 
 
     monkeypatch.setattr(Figure, "savefig", remember)
     trainer = make_trainer(
-        max_steps=12, learning_rate=0.5, load_best_model_at_end=True, metric_for_best_model="macro_recall"
+        max_steps=12, learning_rate=0.3, load_best_model_at_end=True, metric_for_best_model="macro_recall"
     )
     trainer.train()
     logged = [log["eval_macro_recall"] for log in trainer.state.log_history if "eval_macro_recall" in log]

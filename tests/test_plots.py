@@ -159,14 +159,15 @@ def test_calibration_is_of_the_probabilities_that_the_model_gives_now(prior):
 def test_the_shift_of_an_epoch_that_has_ended_is_that_before_its_update():
     """The histograms were measured with it."""
     plm_loss = PLMLoss(LabelCounts([30], [70]))
+    positive = torch.arange(40)[:, None] < 10
     for _ in range(3):
-        plm_loss(torch.full((40, 1), 1.0), torch.arange(40)[:, None] < 10)
+        plm_loss(torch.where(positive, 3.0, 1.0), positive)
         plm_loss.end_epoch()
     state = plm_loss.state
     assert not state.is_measuring and abs(state.shifts[-1] - state.shifts[-2]).item() > 0.1
     figure = plot_calibration(state, "probabilities")
-    (place,) = np.flatnonzero(np.isfinite(figure.axes[0].lines[1].get_ydata()))
-    middle = logit(14.5 / 20)  # the bin of sigmoid(1)
+    place, _ = np.flatnonzero(np.isfinite(figure.axes[0].lines[1].get_ydata()))
+    middle = logit(14.5 / 20)  # the bin of sigmoid(1), of the negatives
     expected = expit(middle - log_odds_shift(state).item())
     assert figure.axes[0].lines[1].get_xdata()[place] == pytest.approx(expected, abs=1e-6)
 
