@@ -127,8 +127,8 @@ def test_the_scores_in_sentences_are_those_of_the_tables():
 
     page = text_of("docs/choices.md")
     for sentence in (
-        f"the keywords the default has {triple(DEFAULT)}, BCE {triple(BCE)}, `pos_weight` {triple(POS_WEIGHT)}, re-sampling "
-        f"{triple(RESAMPLED)}: ",
+        f"the keywords the default has {triple(DEFAULT)}, BCE {triple(BCE)}, `pos_weight` {triple(POS_WEIGHT)}, "
+        f"re-sampling {triple(RESAMPLED)}: ",
         f"default has {triple(DEFAULT, three_times)}, BCE {triple(BCE, three_times)}, `pos_weight` "
         f"{triple(POS_WEIGHT, three_times)}.",
         f"best macro-F1, {minilm[DEFAULT]['macro-F1']} (`pos_weight` {minilm[POS_WEIGHT]['macro-F1']}, BCE "
