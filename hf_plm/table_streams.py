@@ -47,7 +47,7 @@ class CsvTexts:
                 with file as stream, self._reading(file, stream, self.column) as reader:
                     yield from reader
             except pa.ArrowInvalid as error:
-                raise ValueError(f"{file.path} cannot be read: {error}") from error
+                raise self._unreadable(file, error) from error
 
     def _reading(self, file: fsspec.core.OpenFile, stream: object, column: str | None) -> csv.CSVStreamingReader:
         try:
@@ -61,6 +61,9 @@ class CsvTexts:
                 ),
             )
         except (pa.ArrowInvalid, pa.ArrowKeyError) as error:
-            raise ValueError(
-                f"{file.path} cannot be read: {error}. It must be UTF-8, with {self._delimiter!r} between the columns"
-            ) from error
+            raise self._unreadable(file, error) from error
+
+    def _unreadable(self, file: fsspec.core.OpenFile, error: Exception) -> ValueError:
+        return ValueError(
+            f"{file.path} cannot be read: {error}. It must be UTF-8, with {self._delimiter!r} between the columns"
+        )
