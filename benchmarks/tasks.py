@@ -86,15 +86,17 @@ def multimnist(source: Source, imbalance_factor: float = 100) -> Task:
 
 
 def long_tailed_mnist(source: Source, imbalance_factor: float, fashion: bool = False) -> Task:
-    """MNIST or Fashion-MNIST, thinned exponentially; the validation data are balanced, 500 of each class."""
+    """MNIST or Fashion-MNIST, thinned exponentially; `validation` (500 of each class) and `dev` (400) are balanced."""
     images, classes = read_fashion(source.fashion) if fashion else read_mnist(source.mnist)
     rows = rows_of({"pixel_values": scaled(images)}, classes.tolist())
-    held_back = np.concatenate([np.flatnonzero(classes[50_000:] == label)[:600] + 50_000 for label in range(10)])
-    is_dev = np.arange(len(held_back)) % 6 == 0
+    held_back = [np.flatnonzero(classes[50_000:] == label) + 50_000 for label in range(10)]
+    validation, dev = (
+        rows.select(np.concatenate([of_class[first:last] for of_class in held_back]))
+        for first, last in ((0, 500), (500, 900))
+    )
     train = make_long_tailed(rows.select(range(50_000)), imbalance_factor, SPLIT_SEED, column="labels")
     if source.quick:
         train = train.shuffle(SPLIT_SEED).select(range(len(train) // 3))
-    dev, validation = rows.select(held_back[is_dev]), rows.select(held_back[~is_dev])
     counts = count_labels(train, 10)
     return Task(train, dev, validation, counts, lambda: DigitNet(10), 8, 64, 2e-3, is_single_label=True)
 

@@ -21,13 +21,15 @@ import transformers
 from rivals import in_place_of_the_loss, rival_arguments, rival_objective
 from scipy.special import expit, log_expit, softmax
 from sources import Source, Task
+from studies import SINGLE_LABEL
 from tasks import TASKS
 from transformers import PrinterCallback, set_seed
 
 import hf_plm
 from hf_plm import PLMTrainer, PLMTrainingArguments, tune_thresholds
+from hf_plm.functional import BALANCED_EXPONENT
 from hf_plm.objectives import OBJECTIVES, default_arguments
-from hf_plm.presets import PLMSettings
+from hf_plm.presets import SINGLE_LABEL_PRIORS, PLMSettings
 from hf_plm.rules import DRIFT_BOUND, PSEUDO_COUNT
 from hf_plm.scores import multilabel_scores
 
@@ -62,12 +64,17 @@ class Run:
         """The settings with the preset's values in place of its name, and the objective's own arguments."""
         names = [name for name in self.settings if name.startswith("plm_")]
         settings = PLMSettings.from_preset(**{name.removeprefix("plm_"): self.settings[name] for name in names})
-        plm = asdict(settings) | {"prior": self.settings.get("plm_prior")}  # if None, it depends on the task
+        prior = self.settings.get("plm_prior")
+        if prior is None and self.task in SINGLE_LABEL:
+            prior = SINGLE_LABEL_PRIORS.get(self.settings["plm_preset"])
+        plm = asdict(settings) | {"prior": prior}
         plm = {name: value for name, value in plm.items() if (name, value) not in WITHOUT_EFFECT}
         if plm["initial_ratio"] != "tempered":
             del plm["temper"]  # it has no effect
         if plm["rule"] == "marginal":
             plm |= {"pseudo_count": PSEUDO_COUNT, "drift_bound": DRIFT_BOUND, "exponent": "separation"}
+        if prior == "balanced":
+            plm["balanced_exponent"] = BALANCED_EXPONENT
         arguments = default_arguments(OBJECTIVES[plm["objective"]]) | plm["objective_kwargs"]
         plm["objective_kwargs"] = {name: float(value) for name, value in arguments.items()}
         others = {name: value for name, value in self.settings.items() if name not in names}

@@ -80,14 +80,9 @@ def _scores_in_words(facts: RunFacts) -> str:
     if facts.decisions.scores == "probabilities":
         return "The scores are calibrated: they are probabilities for the frequencies of the training data."
     if facts.settings.prior == "balanced":
-        what = (
-            "all classes are equally frequent"
-            if facts.is_single_label
-            else "each label is positive in half of the rows"
-        )
         return (
-            f"Scores and decisions assume that {what}: the scores are not probabilities for the frequencies of the "
-            "training data."
+            "Scores and decisions assume that all classes are equally frequent: the scores are not probabilities for "
+            "the frequencies of the training data."
         )
     if facts.masks_nothing:
         return ""

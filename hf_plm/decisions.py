@@ -129,8 +129,8 @@ def thresholds_of(config: Any) -> np.ndarray | None:
 def log_odds_shift(plm_state: PLMState) -> Tensor:
     """The amount by which training raised each label's log-odds: `log(T / R)`, float32 `(num_labels,)`.
 
-    R is the ratio of the data. T is the ratio that the logits assume: the ideal ratio, or the one that `prior` sets (1
-    for `balanced`). Both are those of the last training batch.
+    R is the ratio of the data. T is the ratio that the logits assume: the ideal ratio, or the one that `prior` sets.
+    Both are those of the last training batch.
     """
     return plm_state.shift_in_force
 

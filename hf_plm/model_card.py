@@ -222,7 +222,7 @@ def _weighting(facts: RunFacts) -> dict[str, str]:
     masks = {"random": "random", "expected": "expected (keep probabilities as weights)"}
     assumed = {
         "ideal": "the ideal ratios",
-        "balanced": "as many positives as negatives of each label",
+        "balanced": "all classes equally frequent",
         "data": "the ratios of the training data",
     }
     words = {}

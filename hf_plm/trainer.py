@@ -130,6 +130,8 @@ class PLMTrainer(EvaluationTrainer):
             settings["objective"] = self.objective
         if self._is_single_label and settings.get("prior") is None:
             settings["prior"] = SINGLE_LABEL_PRIORS.get(settings.get("preset", "default"))
+        if not self._is_single_label and settings.get("prior") == "balanced":
+            raise ValueError("plm_prior is 'balanced', which is for one class per row; use 'ideal' or 'data'")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", SettingWithoutEffect)  # plm_settings has warned already
             return PLMLoss(

@@ -38,8 +38,8 @@ class PLMTrainingArguments(TrainingArguments):
             The loss of a class is divided by the share of its labels that is kept, to this power; 0 or more.
         plm_prior (`str`, *optional*):
             Which class frequencies the model's logits, and so its decisions, assume: `ideal` (the ideal ratios),
-            `balanced` (all classes equally frequent) or `data` (the training data). None for the preset's; with one
-            class per row, preset `default` has `balanced`.
+            `balanced` (only for one class per row: all classes equally frequent) or `data` (the training data). None
+            for the preset's; with one class per row, preset `default` has `balanced`.
         plm_update_steps (`int`, *optional*):
             Adapt the ideal ratios after this number of optimizer steps, 1 or more; None for every epoch. Their
             summaries are then logged at `logging_steps`.

@@ -26,7 +26,7 @@ OBJECTIVES = {
     "paper": {"plm_preset": "paper"},
     "default": {"plm_preset": "default"},
     "focal": {"plm_objective": "focal", "plm_mask": "random"},
-    "balanced": {"plm_mask": "expected", "plm_class_weight": 1.0, "plm_prior": "balanced"},
+    "data": {"plm_mask": "expected", "plm_class_weight": 1.0, "plm_prior": "data"},
 }
 
 

@@ -43,12 +43,6 @@ def card_of(make_bert, text_data, make_args):
             "Scores and decisions assume the frequencies of the training data.",
         ),
         (
-            {"plm_prior": "balanced"},
-            "Partial Label Masking",
-            ["scores assume | as many positives as negatives of each label"],
-            "Scores and decisions assume that each label is positive in half of the rows",
-        ),
-        (
             {"plm_preset": "paper"},
             "at random",
             ["masks | random", "scores assume | the ideal ratios"],
@@ -56,15 +50,15 @@ def card_of(make_bert, text_data, make_args):
         ),
         ({"plm_preset": "off"}, "plain training: no label was masked", [], "## Use"),
         (
-            {"plm_preset": "off", "plm_prior": "balanced"},
+            {"plm_preset": "off", "plm_prior": "balanced", "single_label": True},
             "plain training: no label was masked",
-            ["scores assume | as many positives as negatives of each label"],
-            "Scores and decisions assume that each label is positive in half of the rows",
+            ["scores assume | all classes equally frequent"],
+            "Scores and decisions assume that all classes are equally frequent",
         ),
         (
             {"single_label": True},
             "A single-label classifier",
-            ["scores assume | as many positives as negatives of each label"],
+            ["scores assume | all classes equally frequent"],
             "Scores and decisions assume that all classes are equally frequent",
         ),
     ],

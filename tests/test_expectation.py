@@ -145,7 +145,7 @@ def test_objective_and_histograms_get_the_models_logits_plus_the_offset(prior, t
     state = plm_loss.state
     offset = {
         "ideal": torch.zeros(4),
-        "balanced": torch.log(state.ideal_ratio),
+        "balanced": torch.log(state.ideal_ratio) + 0.25 * torch.log(state.ratio),
         "data": torch.log(state.ideal_ratio / state.ratio),
     }[prior]
     known = known_labels(labels)

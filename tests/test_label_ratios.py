@@ -38,7 +38,7 @@ def test_the_weights_are_those_of_the_class_times_the_expected_mask(mask, class_
 @pytest.mark.parametrize("prior", PRIORS)
 def test_the_shift_is_that_of_the_ratio_assumed_by_the_logits(prior):
     state = adapt(PLMLoss(COUNTS, prior=prior))
-    assumed = {"ideal": state.history, "balanced": torch.ones(3, 4), "data": RATIO.expand(3, 4)}[prior]
+    assumed = {"ideal": state.history, "balanced": (RATIO**-0.25).expand(3, 4), "data": RATIO.expand(3, 4)}[prior]
     shifts = torch.log(assumed / RATIO)
     torch.testing.assert_close(state.shift(), shifts[2])
     torch.testing.assert_close(state.shift_in_force, shifts[1])  # at the last batch
@@ -67,7 +67,7 @@ def test_a_stream_is_neither_weighted_nor_shifted_in_its_first_window():
     assert (state.offset() == 0).all()
     adapt(plm_loss, epochs=1)
     assert all((each != 1).any() for each in state.weights())
-    torch.testing.assert_close(state.offset(), torch.log(state.ideal_ratio))
+    torch.testing.assert_close(state.offset(), torch.log(state.ideal_ratio * state.ratio**0.25))
 
 
 @pytest.mark.parametrize("preset", PRESETS)

@@ -8,6 +8,7 @@ from torch import nn
 
 from hf_plm import LabelCounts, PLMLoss, PLMTrainer, calibrate, predict
 from hf_plm.decisions import log_odds_shift, thresholds_of
+from hf_plm.functional import assumed_ratio
 from hf_plm.presets import MASKS, PRIORS
 
 GENERATOR = torch.Generator().manual_seed(0)
@@ -67,7 +68,7 @@ def test_balanced_decisions_find_rare_classes_and_calibrated_scores_match_the_cl
     )
     assert recall.min() > 0.5 > of_other.min()
     assert recall.mean() > of_other.mean() + 0.1
-    torch.testing.assert_close(log_odds_shift(plm_loss.state), -torch.log(plm_loss.state.ratio))
+    torch.testing.assert_close(log_odds_shift(plm_loss.state), -1.25 * torch.log(plm_loss.state.ratio))
     calibrate(model, plm_loss.state)
     probabilities = torch.sigmoid(model(INPUTS).detach())  # not the softmax of the logits
     torch.testing.assert_close(probabilities.mean(0), frequency, rtol=0.05, atol=0.002)
@@ -87,9 +88,30 @@ def test_calibrating_a_single_label_model_keeps_its_balanced_decisions(make_args
     ratio = trainer.plm_state.ratio
     before = trainer.model.classifier.bias.detach().clone()
     calibrate(trainer.model, trainer.plm_state)
-    torch.testing.assert_close(trainer.model.classifier.bias.detach(), before + torch.log(ratio))  # - log(1 / R)
-    np.testing.assert_allclose(thresholds_of(trainer.model.config), torch.log(ratio), rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(trainer.model.classifier.bias.detach(), before + 1.25 * torch.log(ratio))
+    np.testing.assert_allclose(thresholds_of(trainer.model.config), 1.25 * torch.log(ratio), rtol=1e-4, atol=1e-6)
     assert predict(trainer.model, inputs) == decided
     with torch.no_grad():
         share = torch.sigmoid(trainer.model(**inputs).logits).mean(0)
     torch.testing.assert_close(share, torch.tensor([classes.count(c) / 192 for c in range(3)]), rtol=0.25, atol=0.02)
+
+
+@pytest.mark.parametrize(("num_classes", "spread"), [(3, 1.0), (10, 0.7), (10, 1.0), (50, 1.0)])
+def test_the_balanced_decision_is_nearer_to_the_best_one_than_the_largest_odds(num_classes, spread):
+    generator = torch.Generator().manual_seed(0)
+    frequency = 100 ** -torch.linspace(0, 1, num_classes, dtype=torch.float64)
+    frequency = frequency / frequency.sum()
+    means = torch.randn(num_classes, 8, generator=generator, dtype=torch.float64) * spread
+    classes = torch.arange(num_classes).repeat_interleave(2000)  # balanced
+    points = means[classes] + torch.randn(len(classes), 8, generator=generator, dtype=torch.float64)
+    probabilities = torch.softmax(torch.log(frequency) - torch.cdist(points, means) ** 2 / 2, 1)
+    log_odds = torch.logit(probabilities, eps=1e-15)
+    ratio = frequency / (1 - frequency)
+
+    def error(scores):
+        return (scores.argmax(1) != classes).double().mean()
+
+    best, largest_odds = error(probabilities / frequency), error(log_odds - torch.log(ratio))
+    found = error(log_odds + torch.log(assumed_ratio(ratio, ratio, "balanced") / ratio))
+    assert found < largest_odds < error(probabilities)
+    assert found - best < (largest_odds - best) * 0.75

@@ -117,8 +117,14 @@ def test_only_preset_default_makes_balanced_decisions_for_one_class_per_row(
     data = text_data.remove_columns("labels").add_column("labels", classes)
     trainer = PLMTrainer(make_bert(num_labels=3), make_args(**arguments), train_dataset=data)
     assert trainer.plm_loss.settings.prior == prior
-    many = PLMTrainer(make_bert(), make_args(**arguments), train_dataset=text_data)
-    assert many.plm_loss.settings.prior == arguments.get("plm_prior", "ideal")
+    if arguments.get("plm_prior") != "balanced":
+        many = PLMTrainer(make_bert(), make_args(**arguments), train_dataset=text_data)
+        assert many.plm_loss.settings.prior == arguments.get("plm_prior", "ideal")
+
+
+def test_balanced_decisions_are_only_for_one_class_per_row(make_bert, text_data, make_args):
+    with pytest.raises(ValueError, match="plm_prior is 'balanced', which is for one class per row; use 'ideal'"):
+        PLMTrainer(make_bert(), make_args(plm_prior="balanced"), train_dataset=text_data)
 
 
 def test_plain_arguments_mean_the_preset_default_for_one_class_per_row_too(make_bert, text_data, tmp_path):
