@@ -1,7 +1,7 @@
 """Classes for a task (data in three parts, a model, and the length of training) and for the source of its data.
 
-Models train on `train`. Settings and thresholds are chosen on `dev`, a tenth of the training data. The tables report
-scores on `validation`.
+Models train on `train`. Settings and thresholds are chosen on `dev`: a tenth of the training data or, with one class
+per row, balanced data. The tables report scores on `validation`.
 """
 
 from collections.abc import Callable

@@ -93,6 +93,11 @@ PRETRAINED = ("minilm-debtags", "efficientnet-clipart")
 """Tasks that fine-tune a pretrained model. A run takes minutes, so only the main methods are run, one setting each."""
 
 
+def has_one_class_per_row(task: str) -> bool:
+    """Whether it is a long-tailed (`lt`) task, with one class per row."""
+    return "lt" in task.split("-")
+
+
 def seeds_of(task: str) -> tuple[int, ...]:
     """The seeds of a task's runs; the first is that of the trials."""
     return MORE_SEEDS if task in QUICK_TASKS else SEEDS

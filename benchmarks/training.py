@@ -21,7 +21,7 @@ import transformers
 from rivals import in_place_of_the_loss, rival_arguments, rival_objective
 from scipy.special import expit, log_expit, softmax
 from sources import Source, Task
-from studies import SINGLE_LABEL
+from studies import has_one_class_per_row
 from tasks import TASKS
 from transformers import PrinterCallback, set_seed
 
@@ -65,7 +65,7 @@ class Run:
         names = [name for name in self.settings if name.startswith("plm_")]
         settings = PLMSettings.from_preset(**{name.removeprefix("plm_"): self.settings[name] for name in names})
         prior = self.settings.get("plm_prior")
-        if prior is None and self.task in SINGLE_LABEL:
+        if prior is None and has_one_class_per_row(self.task):
             prior = SINGLE_LABEL_PRIORS.get(self.settings["plm_preset"])
         plm = asdict(settings) | {"prior": prior}
         plm = {name: value for name, value in plm.items() if (name, value) not in WITHOUT_EFFECT}

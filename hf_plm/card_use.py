@@ -81,8 +81,8 @@ def _scores_in_words(facts: RunFacts) -> str:
         return "The scores are calibrated: they are probabilities for the frequencies of the training data."
     if facts.settings.prior == "balanced":
         return (
-            "Scores and decisions assume that all classes are equally frequent: the scores are not probabilities for "
-            "the frequencies of the training data."
+            "Decisions (the class with the largest score) assume that all classes are equally frequent. The scores "
+            "are not probabilities."
         )
     if facts.masks_nothing:
         return ""

@@ -17,12 +17,12 @@ from .label_tensors import known_labels
 LOG2_E = math.log2(math.e)
 
 BALANCED_EXPONENT = -0.25
-"""With the prior `balanced`, logits assume the ratio R to this power.
+"""With the prior `balanced`, logits assume the ratio `(4 p (1 - p))` to this power; p is the share of positives.
 
-For one class per row and all classes equally frequent, the best decision is the largest `P(c | x) / P(c)`. Argmax
-compares log-odds. If many classes are likely, their log-odds differ as their `log P` do: it is right to subtract
-`log R`, the exponent 0. If two classes are likely, their log-odds differ by twice as much: it is right to subtract
-`2 log R`, the exponent -1. -0.25 was best on development data.
+For one class per row and all classes equally frequent, the best decision is the largest `P(c | x) / p[c]`. Argmax
+compares log-odds. Where all classes fit x equally well, it is right to subtract `log R` from them, the exponent 0.
+Where only two classes fit, it is right to subtract `2 log p`, the exponent -1. -0.25 was best on development data.
+With two classes in all, every exponent gives the best decision.
 """
 
 Bits = TypeVar("Bits", bound=Any)
@@ -102,10 +102,12 @@ def assumed_ratio(ratio: Tensor, ideal_ratio: Tensor, prior: str) -> Tensor:
     """T: the ratio of each class that the model's logits assume, float32 `(num_labels,)`.
 
     Args:
-        prior: `"ideal"` (I), `"balanced"` (`R ** BALANCED_EXPONENT`: for one class per row, with all classes equally
-            frequent) or `"data"` (R).
+        prior: `"ideal"` (I), `"balanced"` (for one class per row, with all classes equally frequent; see
+            `BALANCED_EXPONENT`) or `"data"` (R).
     """
-    return {"ideal": ideal_ratio, "balanced": ratio**BALANCED_EXPONENT, "data": ratio}[prior]
+    share = ratio / (1 + ratio)
+    balanced = (4 * share * (1 - share)) ** BALANCED_EXPONENT
+    return {"ideal": ideal_ratio, "balanced": balanced, "data": ratio}[prior]
 
 
 def log_odds_shift(ratio: Tensor, other_ratio: Tensor) -> Tensor:

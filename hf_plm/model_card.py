@@ -231,7 +231,7 @@ def _weighting(facts: RunFacts) -> dict[str, str]:
         if settings.class_weight:
             words["class weight"] = f"(kept share of the class's labels) ^ -{settings.class_weight:g}"
     if settings.prior == "balanced" or not facts.masks_nothing:
-        words["scores assume"] = assumed[settings.prior]
+        words["decisions assume"] = assumed[settings.prior]
     return words
 
 

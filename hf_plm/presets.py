@@ -39,8 +39,8 @@ class PLMSettings:
             is multiplied by the probability that it would be kept).
         class_weight: an exponent, 0 or more: the loss of a class is divided by the kept share of its labels to this
             power, see `class_weights`.
-        prior: the ratio of positives to negatives that the model's logits, and so its decisions, assume: `ideal` (the
-            ideal ratio), `balanced` (for one class per row: all classes are equally frequent) or `data` (R).
+        prior: which class frequencies the model's decisions assume: `ideal` (the ideal ratio), `balanced` (only for
+            one class per row: all classes equally frequent, see `BALANCED_EXPONENT`) or `data` (R).
         objective: a name in `OBJECTIVES`, or a callable, see `PLMLoss`.
         objective_kwargs: keyword arguments of a named objective.
         update_steps: the number of optimizer steps between two updates of the ideal ratios, 1 or more; None to update

@@ -131,7 +131,10 @@ class PLMTrainer(EvaluationTrainer):
         if self._is_single_label and settings.get("prior") is None:
             settings["prior"] = SINGLE_LABEL_PRIORS.get(settings.get("preset", "default"))
         if not self._is_single_label and settings.get("prior") == "balanced":
-            raise ValueError("plm_prior is 'balanced', which is for one class per row; use 'ideal' or 'data'")
+            raise ValueError(
+                "plm_prior is 'balanced', which is for one class per row: use 'ideal' or 'data', or set "
+                "model.config.problem_type to 'single_label_classification'"
+            )
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", SettingWithoutEffect)  # plm_settings has warned already
             return PLMLoss(

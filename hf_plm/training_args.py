@@ -122,8 +122,8 @@ class PLMTrainingArguments(TrainingArguments):
     plm_prior: str | None = field(
         default=None,
         metadata={
-            "help": "Which class frequencies the decisions assume: ideal (the ideal ratios), balanced or data. "
-            "Default: the preset's; with one class per row, balanced for preset default."
+            "help": "Which class frequencies the decisions assume: ideal (the ideal ratios), balanced (only for one "
+            "class per row) or data. Default: the preset's; with one class per row, balanced for preset default."
         },
     )
     plm_update_steps: int | None = field(

@@ -161,7 +161,10 @@ def class_weights(positives, negatives, keep_positive, keep_negative, exponent):
 
 
 def assumed_ratio(ratio, ideal_ratio, prior):
-    return [{"ideal": i, "balanced": 1 / r**0.25, "data": r}[prior] for r, i in zip(ratio, ideal_ratio, strict=True)]
+    return [
+        {"ideal": i, "balanced": ((1 + r) ** 2 / (4 * r)) ** 0.25, "data": r}[prior]
+        for r, i in zip(ratio, ideal_ratio, strict=True)
+    ]
 
 
 def weighted_loss(logits, labels, kept, positive_weights, negative_weights, offset):

@@ -122,6 +122,9 @@ def test_mnist_is_thinned_and_validated_in_balance(digits, monkeypatch):
     assert positives[-1] == 100
     assert count_labels(task.validation, 10).positives.tolist() == [500] * 10
     assert count_labels(task.dev, 10).positives.tolist() == [400] * 10
+    train, dev, validation = (set(part.with_format(None)["row"]) for part in (task.train, task.dev, task.validation))
+    assert train.isdisjoint(dev | validation)
+    assert dev.isdisjoint(validation)
 
 
 def test_mnist_comes_from_a_file_or_from_the_hub(digits, monkeypatch, tmp_path):

@@ -39,27 +39,27 @@ def card_of(make_bert, text_data, make_args):
         (
             {"plm_mask": "expected", "plm_class_weight": 0.0, "plm_prior": "data"},
             "weighted with the probability that a mask would keep it, so that",
-            ["masks | expected (keep probabilities as weights)", "scores assume | the ratios of the training data"],
+            ["masks | expected (keep probabilities as weights)", "decisions assume | the ratios of the training data"],
             "Scores and decisions assume the frequencies of the training data.",
         ),
         (
             {"plm_preset": "paper"},
             "at random",
-            ["masks | random", "scores assume | the ideal ratios"],
+            ["masks | random", "decisions assume | the ideal ratios"],
             "Masked training raises the scores of rare labels",
         ),
         ({"plm_preset": "off"}, "plain training: no label was masked", [], "## Use"),
         (
             {"plm_preset": "off", "plm_prior": "balanced", "single_label": True},
             "plain training: no label was masked",
-            ["scores assume | all classes equally frequent"],
-            "Scores and decisions assume that all classes are equally frequent",
+            ["decisions assume | all classes equally frequent"],
+            "Decisions (the class with the largest score) assume that all classes are equally frequent.",
         ),
         (
             {"single_label": True},
             "A single-label classifier",
-            ["scores assume | all classes equally frequent"],
-            "Scores and decisions assume that all classes are equally frequent",
+            ["decisions assume | all classes equally frequent"],
+            "Decisions (the class with the largest score) assume that all classes are equally frequent.",
         ),
     ],
 )
@@ -67,7 +67,7 @@ def test_the_card_explains_masks_class_weight_and_prior(settings, introduction, 
     card = card_of(**settings)
     assert introduction in card
     assert scores in card
-    found = re.findall(r"\| ((?:masks|class weight|scores assume) \| .*?) \|", card)
+    found = re.findall(r"\| ((?:masks|class weight|decisions assume) \| .*?) \|", card)
     assert set(rows) <= set(found)
     if settings.get("plm_preset") is not None or settings.get("plm_class_weight") == 0:
         assert not any("class weight" in row for row in found)

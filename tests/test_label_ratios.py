@@ -9,6 +9,7 @@ from hf_plm.presets import MASKS, PRESETS, PRIORS
 
 COUNTS = LabelCounts([500, 100, 10, 0], [500, 900, 990, 1000])
 RATIO = torch.tensor([1.0, 100 / 900, 10 / 990, 1.0])
+BALANCED = torch.tensor([1.0, 0.36, 0.0396, 1.0]) ** -0.25  # 4 * share * (1 - share) of positives
 
 
 def adapt(plm_loss, epochs=2):
@@ -38,7 +39,7 @@ def test_the_weights_are_those_of_the_class_times_the_expected_mask(mask, class_
 @pytest.mark.parametrize("prior", PRIORS)
 def test_the_shift_is_that_of_the_ratio_assumed_by_the_logits(prior):
     state = adapt(PLMLoss(COUNTS, prior=prior))
-    assumed = {"ideal": state.history, "balanced": (RATIO**-0.25).expand(3, 4), "data": RATIO.expand(3, 4)}[prior]
+    assumed = {"ideal": state.history, "balanced": BALANCED.expand(3, 4), "data": RATIO.expand(3, 4)}[prior]
     shifts = torch.log(assumed / RATIO)
     torch.testing.assert_close(state.shift(), shifts[2])
     torch.testing.assert_close(state.shift_in_force, shifts[1])  # at the last batch
@@ -67,7 +68,8 @@ def test_a_stream_is_neither_weighted_nor_shifted_in_its_first_window():
     assert (state.offset() == 0).all()
     adapt(plm_loss, epochs=1)
     assert all((each != 1).any() for each in state.weights())
-    torch.testing.assert_close(state.offset(), torch.log(state.ideal_ratio * state.ratio**0.25))
+    share = state.ratio / (1 + state.ratio)
+    torch.testing.assert_close(state.offset(), torch.log(state.ideal_ratio) + torch.log(4 * share * (1 - share)) / 4)
 
 
 @pytest.mark.parametrize("preset", PRESETS)

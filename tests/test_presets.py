@@ -54,7 +54,7 @@ def test_a_setting_without_effect_gives_a_warning(preset, changes, message):
         ("off", {"initial_ratio": "tempered", "temper": 0.1, "max_shift": 3}),
         ("paper", {"temper": None, "change_rate": 0.5}),
         ("paper", {"mask": "expected", "class_weight": 1, "prior": "data"}),
-        ("off", {"prior": "balanced"}),  # adds log R
+        ("off", {"prior": "balanced"}),  # adds log(R / T)
         ("off", {"rule": "kl", "change_rate": 0.1, "mask": "expected", "class_weight": 1, "prior": "data"}),
         ("default", {"max_shift": 1, "prior": "balanced"}),
     ],

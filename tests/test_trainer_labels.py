@@ -123,7 +123,7 @@ def test_only_preset_default_makes_balanced_decisions_for_one_class_per_row(
 
 
 def test_balanced_decisions_are_only_for_one_class_per_row(make_bert, text_data, make_args):
-    with pytest.raises(ValueError, match="plm_prior is 'balanced', which is for one class per row; use 'ideal'"):
+    with pytest.raises(ValueError, match="plm_prior is 'balanced', which is for one class per row: use 'ideal'"):
         PLMTrainer(make_bert(), make_args(plm_prior="balanced"), train_dataset=text_data)
 
 
