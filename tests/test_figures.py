@@ -150,6 +150,7 @@ def test_the_scores_in_sentences_are_those_of_the_tables():
             *errors("mnist-lt-100")
         ),
         "On mnist-lt-50 these are {} (default), {}, {}, {} and {},".format(*errors("mnist-lt-50")),
+        "on mnist-lt-10 {}, {}, {}, {} and {},".format(*errors("mnist-lt-10")),
         "on fashion-lt-100 {}, {}, {}, {} and {}.".format(*errors("fashion-lt-100")),
         f"{span(minilm, 'micro-F1', [f'{name}, tuned thresholds' for name in four])} micro-F1 and "
         f"{span(minilm, TUNED)} macro-F1 with tuned thresholds",
