@@ -105,8 +105,7 @@ def assumed_ratio(ratio: Tensor, ideal_ratio: Tensor, prior: str) -> Tensor:
         prior: `"ideal"` (I), `"balanced"` (for one class per row, with all classes equally frequent; see
             `BALANCED_EXPONENT`) or `"data"` (R).
     """
-    share = ratio / (1 + ratio)
-    balanced = (4 * share * (1 - share)) ** BALANCED_EXPONENT
+    balanced = (4 * ratio / (1 + ratio) ** 2) ** BALANCED_EXPONENT  # 4 p (1 - p), also exact for p near 1
     return {"ideal": ideal_ratio, "balanced": balanced, "data": ratio}[prior]
 
 

@@ -160,11 +160,12 @@ def class_weights(positives, negatives, keep_positive, keep_negative, exponent):
     return weights
 
 
+def balanced_ratio(ratio):
+    return [((1 + r) ** 2 / (4 * r)) ** 0.25 for r in ratio]
+
+
 def assumed_ratio(ratio, ideal_ratio, prior):
-    return [
-        {"ideal": i, "balanced": ((1 + r) ** 2 / (4 * r)) ** 0.25, "data": r}[prior]
-        for r, i in zip(ratio, ideal_ratio, strict=True)
-    ]
+    return {"ideal": ideal_ratio, "balanced": balanced_ratio(ratio), "data": ratio}[prior]
 
 
 def weighted_loss(logits, labels, kept, positive_weights, negative_weights, offset):

@@ -143,10 +143,9 @@ def test_objective_and_histograms_get_the_models_logits_plus_the_offset(prior, t
     logits, labels = batch()
     plm_loss(logits, labels)
     state = plm_loss.state
-    share = state.ratio / (1 + state.ratio)
     offset = {
         "ideal": torch.zeros(4),
-        "balanced": torch.log(state.ideal_ratio) + torch.log(4 * share * (1 - share)) / 4,
+        "balanced": torch.log(state.ideal_ratio / torch.tensor(reference.balanced_ratio(state.ratio.tolist()))),
         "data": torch.log(state.ideal_ratio / state.ratio),
     }[prior]
     known = known_labels(labels)

@@ -229,3 +229,8 @@ def test_the_equations_need_only_torch(name, others):
         elif isinstance(node, ast.ImportFrom):
             imported.add((node.module or "").split(".")[0])
     assert imported - set(sys.stdlib_module_names) == {"torch"} | others
+
+
+def test_the_balanced_ratio_is_finite_for_a_class_that_nearly_every_row_has():
+    ratio = torch.tensor([1e9, 1.0])
+    close(functional.assumed_ratio(ratio, ratio, "balanced"), reference.assumed_ratio([1e9, 1.0], [0, 0], "balanced"))
